@@ -1,0 +1,12 @@
+"""The two ways a command can fail, told apart by exit code."""
+
+
+class UserError(Exception):
+    """Something the user can put right: a file, a field, an option. Exit code 2.
+
+    The message is one sentence that names the file or field.
+    """
+
+
+class JobError(Exception):
+    """A job that was asked for correctly and could not be finished. Exit code 1."""

@@ -1,0 +1,160 @@
+"""A recipe: how samples are made. What a user edits to get another corpus.
+
+The settings of each stage are declared beside the code that applies them (`datagen/degradations`, or a user's
+package); here they are carried as they were written, and `datagen.degradations.bind` checks them.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from manifests.ranges import Probability, span
+
+SAMPLE_RATE_HZ = 48_000
+SPLITS = ("train", "val", "test")
+
+Split = Literal["train", "val", "test"]
+TargetKind = Literal["dry", "early", "reverberant"]
+Stem = Literal["dry", "reverberant", "noise"]
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpeechSettings(_Declared):
+    """Which clean speech is used, and how utterances are joined to fill a sample."""
+
+    min_bandwidth_hz: float = Field(default=0.0, ge=0.0, le=24_000.0)
+    """Sources whose spectrum ends below this are not drawn: a full-band target needs full-band speech."""
+    max_clipped_share: float = Field(default=0.001, ge=0.0, le=1.0)
+    gap_s: span(0.0, 5.0) = (0.1, 0.5)  # type: ignore[valid-type]
+    """Silence between joined utterances of one talker, in seconds."""
+
+
+class TargetSettings(_Declared):
+    """What the network shall produce."""
+
+    kind: TargetKind = "dry"
+    active_level_dbfs: float = Field(default=-26.0, ge=-60.0, le=-10.0)
+    """ITU-T P.56 active level of every target."""
+    early_ms: float = Field(default=50.0, gt=0.0, le=500.0)
+    """For `early` targets: how much of the RIR after its direct path belongs to the target."""
+
+
+class RoomBank(_Declared):
+    """Rooms simulated with pyroomacoustics once, cached by content, and drawn by the `room` stage."""
+
+    count: int = Field(default=64, ge=1, le=1_000_000)
+    rt60_s: span(0.05, 3.0) = (0.1, 1.0)  # type: ignore[valid-type]
+    length_m: span(1.5, 30.0) = (3.0, 10.0)  # type: ignore[valid-type]
+    width_m: span(1.5, 30.0) = (3.0, 8.0)  # type: ignore[valid-type]
+    height_m: span(2.0, 10.0) = (2.5, 4.0)  # type: ignore[valid-type]
+    distance_m: span(0.1, 10.0) = (0.2, 3.0)  # type: ignore[valid-type]
+    seed: int = 0
+
+
+class OutputSettings(_Declared):
+    """How samples are written."""
+
+    bits: Literal[16, 24] = 16
+    samples_per_shard: int = Field(default=32, ge=1, le=100_000)
+    stems: tuple[Stem, ...] = ()
+
+
+class SplitShares(_Declared):
+    """Shares of the samples in each split; they must sum to 1."""
+
+    train: Probability = 0.9
+    val: Probability = 0.05
+    test: Probability = 0.05
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "SplitShares":
+        if abs(self.train + self.val + self.test - 1.0) > 1e-6:
+            raise ValueError("train, val and test must sum to 1")
+        return self
+
+
+class Limits(_Declared):
+    """How much may go wrong before the job stops."""
+
+    max_attempts: int = Field(default=8, ge=1, le=100)
+    """Draws of one sample before it counts as lost."""
+    max_failed_share: Probability = 0.1
+    """Failed draws over all draws; above it the job stops with an error."""
+
+
+class StageEntry(_Declared):
+    """One step of the chain: a stage with its probability, or one chosen among alternatives.
+
+    Written flat: `{stage: noise, p: 0.6, snr_db: [-5, 30]}`; everything that is not a field here is a setting
+    of the stage. With `one_of`, one alternative is chosen by `weight`; `stage: none` is the empty one.
+    """
+
+    stage: str = ""
+    p: Probability = 1.0
+    weight: float = Field(default=1.0, ge=0.0)
+    one_of: tuple["StageEntry", ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_settings(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            raise ValueError("must be a mapping such as {stage: noise, p: 0.6, snr_db: [-5, 30]}")
+        own = {key: value for key, value in raw.items() if key in cls.model_fields}
+        settings = {key: value for key, value in raw.items() if key not in cls.model_fields}
+        if settings:
+            own["settings"] = {**own.get("settings", {}), **settings}
+        return own
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "StageEntry":
+        if bool(self.stage) == bool(self.one_of):
+            raise ValueError("needs either 'stage' or 'one_of'")
+        if self.one_of and self.settings:
+            raise ValueError(f"'{sorted(self.settings)[0]}' belongs in an alternative, not beside 'one_of'")
+        if self.one_of and sum(choice.weight for choice in self.one_of) <= 0:
+            raise ValueError("the weights of 'one_of' must not all be 0")
+        return self
+
+    def written(self) -> dict[str, Any]:
+        """Return the entry in the flat form in which users write it."""
+        if self.one_of:
+            return {"p": self.p, "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of]}
+        return {"stage": self.stage, "p": self.p, **self.settings}
+
+
+class Recipe(_Declared):
+    """A complete recipe. `digest(recipe.written())` of the bound recipe is its identity."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
+    seconds: float = Field(default=10.0, ge=0.5, le=120.0)
+    """Length of every sample in seconds."""
+    speech: SpeechSettings = SpeechSettings()
+    target: TargetSettings = TargetSettings()
+    splits: SplitShares = SplitShares()
+    rooms: RoomBank | None = None
+    stages: tuple[StageEntry, ...]
+    output: OutputSettings = OutputSettings()
+    limits: Limits = Limits()
+
+    @field_validator("stages")
+    @classmethod
+    def _some_stages(cls, stages: tuple[StageEntry, ...]) -> tuple[StageEntry, ...]:
+        if not stages:
+            raise ValueError("must name at least one stage")
+        return stages
+
+    @property
+    def frames(self) -> int:
+        """Samples per channel of every stem at 48 kHz."""
+        return round(self.seconds * SAMPLE_RATE_HZ)
+
+    def written(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON values, stages in the flat form, ready for YAML or a digest."""
+        content = self.model_dump(mode="json")
+        content["stages"] = [entry.written() for entry in self.stages]
+        return content
