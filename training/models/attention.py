@@ -1,0 +1,111 @@
+"""Complex axial self-attention (ASA): attention over the bins of each frame, optionally over the past of each bin.
+
+RaD-Net 2 places it in the denoiser's complex encoder and decoder; its form here is ours (`chosen`). The score of two
+bins is Re(q k*) / sqrt(2 d), which is ordinary attention on concatenated (real, imaginary) vectors of size 2 d, so
+``scaled_dot_product_attention`` computes it without storing F x F maps.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.models.complex_layers import ComplexConv, normalised
+
+TIME_WINDOW_FRAMES = 100
+
+
+def attend_recent(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRAMES) -> Tensor:
+    """Attend from each frame to itself and the ``window - 1`` frames before it, never to a later one.
+
+    Works on blocks of ``window`` frames against their own and the preceding block, so memory grows with T * window,
+    not with T^2.
+
+    Args:
+        q: (S, T, E) queries.
+        k: (S, T, E) keys.
+        v: (S, T, E) values.
+        window: number of frames seen, the current one included.
+
+    Returns:
+        (S, T, E).
+    """
+    sequences, frames, width = q.shape
+    block = min(window, frames)
+    tail = -frames % block
+
+    def blocks(x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, tail)).view(sequences, -1, block, width)
+
+    def with_preceding(x: Tensor) -> Tensor:
+        parts = blocks(x)
+        return torch.cat((F.pad(parts[:, :-1], (0, 0, 0, 0, 1, 0)), parts), dim=2)
+
+    # Key j of 2 * block is `block` frames older than query index j: visible if 0 <= i - (j - block) < block.
+    i = torch.arange(block, device=q.device).unsqueeze(1)
+    j = torch.arange(2 * block, device=q.device)
+    recent = (j > i) & (j <= i + block)
+    visible = recent.repeat(blocks(q).shape[1], 1, 1)
+    visible[0, :, :block] = False  # nothing precedes the first block
+    out = F.scaled_dot_product_attention(blocks(q), with_preceding(k), with_preceding(v), attn_mask=visible)
+    return out.flatten(1, 2)[:, :frames]
+
+
+class _Projection(nn.Module):
+    """Complex 1x1 convolution C -> d with batch norm and PReLU, laid out as attention wants it."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.body = normalised(ComplexConv(channels, width), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 2C, F, T) to (B, F, T, 2d)."""
+        out: Tensor = self.body(x)
+        return out.permute(0, 2, 3, 1)
+
+
+class ComplexAxialAttention(nn.Module):
+    """Self-attention along frequency with a learned position, plus its input; shape is kept.
+
+    Args:
+        channels: complex channels C; heads: one, of width d = max(1, C // 2).
+        bins: F, for the learned bias on each bin's query and key (plain axial attention knows no position).
+        over_time: also attend, per bin, to the last 100 frames (1 s) of the frequency attention's output. Off by
+            default: it costs a cache in streaming, and MTFAA-Net's author advises against it.
+    """
+
+    def __init__(self, channels: int, bins: int, over_time: bool = False) -> None:
+        super().__init__()
+        width = max(1, channels // 2)
+        self.query = _Projection(channels, width)
+        self.key = _Projection(channels, width)
+        self.value = _Projection(channels, width)
+        self.query_position = nn.Parameter(0.02 * torch.randn(bins, 1, 2 * width))
+        self.key_position = nn.Parameter(0.02 * torch.randn(bins, 1, 2 * width))
+        self.time_query = _Projection(channels, width) if over_time else None
+        self.time_key = _Projection(channels, width) if over_time else None
+        self.out = normalised(ComplexConv(width, channels), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 2C, F, T) to the same shape."""
+        batch, _, bins, frames = x.shape
+
+        def by_frame(y: Tensor) -> Tensor:  # contiguous (B * T, 1, F, 2d): a permuted view is several times slower
+            return y.transpose(1, 2).reshape(batch * frames, 1, bins, -1)
+
+        attended = F.scaled_dot_product_attention(
+            by_frame(self.query(x) + self.query_position),
+            by_frame(self.key(x) + self.key_position),
+            by_frame(self.value(x)),
+        )
+        attended = attended.view(batch, frames, bins, -1).transpose(1, 2)  # (B, F, T, 2d)
+
+        if self.time_query is not None and self.time_key is not None:
+
+            def by_bin(y: Tensor) -> Tensor:
+                return y.reshape(batch * bins, frames, -1)
+
+            recent = attend_recent(by_bin(self.time_query(x)), by_bin(self.time_key(x)), by_bin(attended))
+            attended = recent.view(batch, bins, frames, -1)
+
+        out: Tensor = x + self.out(attended.permute(0, 3, 1, 2).contiguous())
+        return out

@@ -1,0 +1,39 @@
+"""Both stages in a row, as they run in use: repair, then denoise, causal end to end."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from training.models.denoiser import Denoiser
+from training.models.repair import RepairNet
+from training.models.stft import synthesise
+
+
+class ChainOutput(NamedTuple):
+    """What the chain returns.
+
+    Attributes:
+        repaired: (B, N) wave after stage 1.
+        denoised: (B, N) wave after stage 2, the result.
+    """
+
+    repaired: Tensor
+    denoised: Tensor
+
+
+class Chain(nn.Module):
+    """A repairing net and a denoiser.
+
+    The denoiser reads the mapped spectrum itself, not that of the resynthesised wave: a second analysis would add
+    another 20 ms of latency.
+    """
+
+    def __init__(self, repair: RepairNet, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.repair = repair
+        self.denoiser = denoiser
+
+    def forward(self, wave: Tensor) -> ChainOutput:
+        """Enhance a batch of waves (B, N), full scale 1.0, at 48 kHz."""
+        repaired = self.repair(wave)
+        return ChainOutput(repaired.wave, synthesise(self.denoiser(repaired.spectrum), wave.shape[1]))

@@ -1,0 +1,162 @@
+"""The repairing net's bricks on (B, C, F, T): time context, cumulative norm, gated convolutions, TFCM.
+
+Every layer that looks along time takes its neighbours through one :class:`TimeContext`; ``causal`` decides only how
+many frames come from the past and how many from the future. Parameters have the same shapes either way, so a
+non-causal teacher and a causal student exchange state dicts. A streaming runner needs to replace only the zeros of
+``TimeContext`` by remembered frames and to carry the sums of :class:`CumulativeNorm`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.models.stft import at_least_float32
+
+
+class TimeContext(nn.Module):
+    """Adds ``frames`` zero frames (last axis) around the input: all before it if causal, else half on each side.
+
+    Args:
+        frames: (kernel - 1) * dilation of the layer that follows; even if not causal.
+        causal: whether the layer may look at past frames only.
+    """
+
+    def __init__(self, frames: int, causal: bool) -> None:
+        super().__init__()
+        if not causal and frames % 2:
+            raise ValueError(f"{frames} frames of context cannot be centred: use an odd time kernel")
+        self.before = frames if causal else frames // 2
+        self.after = frames - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., before + T + after) for (..., T)."""
+        return F.pad(x, (self.before, self.after))
+
+
+class CumulativeNorm(nn.Module):
+    """Cumulative layer norm: each frame is normalised by mean and variance of all frames up to it.
+
+    Statistics run over channels, bins and time (Conv-TasNet, Luo & Mesgarani 2019, section II-F.3); gain and bias are
+    per channel. Frame means are taken in float32 whatever the input type, running sums in float64 where the device
+    has it, so that minutes of input neither drift nor overflow.
+
+    Args:
+        channels: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, T) or (B, C, F, T); shape and type are kept."""
+        wide = at_least_float32(x)
+        over = tuple(range(1, x.dim() - 1))
+        running = torch.float32 if x.device.type == "mps" else torch.float64
+        frame_mean = wide.mean(over).to(running)
+        frame_power = wide.square().mean(over).to(running)
+        frames = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=running)
+        mean = frame_mean.cumsum(-1) / frames
+        variance = (frame_power.cumsum(-1) / frames - mean.square()).clamp_min(0.0)
+        deviation = torch.rsqrt(variance + self.eps)
+
+        # y = (x - mean) / deviation * gain + bias, as one multiply-add over the big tensor.
+        per_frame = (x.shape[0],) + (1,) * (x.dim() - 2) + (x.shape[-1],)
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        gain, bias = self.gain.view(per_channel), self.bias.view(per_channel)
+        scale = deviation.to(wide.dtype).view(per_frame) * gain
+        shift = bias - mean.to(wide.dtype).view(per_frame) * scale
+        return torch.addcmul(shift, wide, scale).to(x.dtype)
+
+
+def gate(x: Tensor) -> Tensor:
+    """Return values times sigmoid of gates, (B, C, ...), from both stacked on channels, (B, 2C, ...)."""
+    values, gates = x.chunk(2, dim=1)
+    return values * torch.sigmoid(gates)
+
+
+class GateConv(nn.Module):
+    """Gated convolution that divides the bins by four: kernel 7 x k_t, stride 4 x 1, two bins of padding.
+
+    F becomes (F - 3) // 4 + 1: 481, 120, 30, 7. Gating as in TEA-PSE; kernel and stride in frequency as in MTFAA-Net.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, time_kernel: int, causal: bool) -> None:
+        super().__init__()
+        self.context = TimeContext(time_kernel - 1, causal)
+        self.conv = nn.Conv2d(channels_in, 2 * channels_out, (7, time_kernel), stride=(4, 1), padding=(2, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, F, T) to (B, C_out, (F - 3) // 4 + 1, T)."""
+        return gate(self.conv(self.context(x)))
+
+
+class TransposedGateConv(nn.Module):
+    """Gated transposed convolution that undoes the bins of a :class:`GateConv`.
+
+    Args:
+        channels_in: C_in.
+        channels_out: C_out.
+        time_kernel: k_t.
+        extra_bins: output padding, 0..3: bins out = 4 * bins in - 1 + extra_bins.
+        causal: as in :class:`TimeContext`. Over time a transposed convolution of stride one is a convolution; with
+            k_t - 1 frames of context in front, cropping k_t - 1 frames at both ends leaves T frames.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, time_kernel: int, extra_bins: int, causal: bool
+    ) -> None:
+        super().__init__()
+        self.context = TimeContext(time_kernel - 1, causal)
+        self.conv = nn.ConvTranspose2d(
+            channels_in,
+            2 * channels_out,
+            (7, time_kernel),
+            stride=(4, 1),
+            padding=(2, time_kernel - 1),
+            output_padding=(extra_bins, 0),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, F, T) to (B, C_out, 4 F - 1 + extra_bins, T)."""
+        return gate(self.conv(self.context(x)))
+
+
+class TFCM(nn.Module):
+    """Time-frequency convolution module (MTFAA-Net): residual depthwise-separable layers of growing dilation.
+
+    Layer i: 1x1, norm, PReLU; depthwise 3x3 with 2^i frames of dilation, norm, PReLU; 1x1; plus its input. ``layers``
+    layers see 2 * (2^layers - 1) frames besides the current one.
+    """
+
+    def __init__(self, channels: int, layers: int, causal: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_TFCMLayer(channels, 2**i, causal) for i in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, F, T) to the same shape."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _TFCMLayer(nn.Module):
+    def __init__(self, channels: int, dilation: int, causal: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            CumulativeNorm(channels),
+            nn.PReLU(channels),
+            TimeContext(2 * dilation, causal),
+            nn.Conv2d(channels, channels, 3, padding=(1, 0), dilation=(1, dilation), groups=channels),
+            CumulativeNorm(channels),
+            nn.PReLU(channels),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.body(x)
+        return out

@@ -1,0 +1,191 @@
+"""Stage 1, the repairing net: COM-Net (TEA-PSE) as used by RaD-Net, one class for teacher and student.
+
+Three gated downsampling layers, groups of gated TCMs, three upsampling layers with skips; complex mapping of the
+compressed spectrum. The student is causal; the teacher is the same net with symmetric time padding.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.models.layers import TFCM, CumulativeNorm, GateConv, TransposedGateConv
+from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
+from training.models.temporal import gtcm_group
+
+COMPRESSION_POWER = 0.5
+LEVELS = 3
+
+
+@dataclass(frozen=True)
+class RepairConfig:
+    """Sizes of the repairing net; the defaults are the `paper` preset.
+
+    Attributes:
+        channels: C of the encoder and decoder.
+        time_kernel: frames k_t under each gated convolution; odd.
+        tfcm_layers: L, layers of each TFCM.
+        gtcm_hidden: h, width inside each GTCM.
+        gtcm_groups: G, groups of four GTCM.
+        head_channels: channels that reach full frequency resolution.
+    """
+
+    channels: int = 64
+    time_kernel: int = 3
+    tfcm_layers: int = 6
+    gtcm_hidden: int = 128
+    gtcm_groups: int = 4
+    head_channels: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
+            raise ValueError(f"sizes of a repairing net must be positive: {self}")
+        if self.time_kernel < 1 or self.time_kernel % 2 == 0:
+            raise ValueError(f"time_kernel must be odd, so that a teacher can centre it: {self.time_kernel}")
+
+
+class RepairOutput(NamedTuple):
+    """What a repairing net returns.
+
+    Attributes:
+        wave: (B, N) repaired wave.
+        spectrum: (B, 2, 481, T) its linear spectrum, as mapped (the denoiser's input).
+        features: activations for distillation, empty unless asked for: fd1, fd2, fd3, fu3, fu2 are (B, C, F_l, T),
+            gtcm1, gtcm2, ... are (B, D, T).
+    """
+
+    wave: Tensor
+    spectrum: Tensor
+    features: dict[str, Tensor]
+
+
+def level_bins() -> list[int]:
+    """Return the number of bins before and after each downsampling layer: 481, 120, 30, 7."""
+    bins = [BINS]
+    for _ in range(LEVELS):
+        bins.append((bins[-1] - 3) // 4 + 1)
+    return bins
+
+
+class RepairNet(nn.Module):
+    """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
+
+    The mapped spectrum is the head's output plus the compressed input times one learned gain per bin (`chosen`; not
+    in the paper). Gains start at 1 and the head near 0, so that an untrained net returns its input, and training
+    starts from the degraded signal instead of from noise. It remains a complex mapping: the head is unbounded, and
+    the norms make its scale independent of the input level, so it can lift a whisper as well as cut.
+    """
+
+    HEAD_START_SCALE = 0.02
+
+    def __init__(self, config: RepairConfig, causal: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.causal = causal
+        C, k_t = config.channels, config.time_kernel
+        bins = level_bins()
+        self.down = nn.ModuleList(
+            _Down(2 if i == 0 else C, C, k_t, config.tfcm_layers, causal) for i in range(LEVELS)
+        )
+        self.temporal = nn.ModuleList(
+            gtcm_group(C * bins[-1], config.gtcm_hidden, causal) for _ in range(config.gtcm_groups)
+        )
+        # From the deepest level up: FU3, FU2, FU1.
+        self.up = nn.ModuleList(
+            _Up(
+                C,
+                config.head_channels if level == 0 else C,
+                k_t,
+                config.tfcm_layers,
+                extra_bins=bins[level] - (4 * bins[level + 1] - 1),
+                causal=causal,
+            )
+            for level in reversed(range(LEVELS))
+        )
+        self.head = nn.Conv2d(config.head_channels, 2, (3, 1), padding=(1, 0))
+        self.skip_gain = nn.Parameter(torch.ones(BINS, 1))
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.mul_(self.HEAD_START_SCALE)
+
+    def map_spectrum(self, spectrum: Tensor, with_features: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Map a degraded linear spectrum (B, 2, 481, T) to a repaired one, with features as in RepairOutput."""
+        features: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor) -> None:
+            if with_features:
+                features[name] = value
+
+        compressed = compress(spectrum, COMPRESSION_POWER)
+        x = compressed
+        skips = []
+        for i, down in enumerate(self.down, start=1):
+            x = down(x)
+            skips.append(x)
+            keep(f"fd{i}", x)
+
+        deepest = x.shape
+        x = x.flatten(1, 2)
+        for i, group in enumerate(self.temporal, start=1):
+            x = group(x)
+            keep(f"gtcm{i}", x)
+        x = x.view(deepest)
+
+        for level, up in zip(range(LEVELS, 0, -1), self.up, strict=True):
+            x = up(x, skips.pop())
+            if level > 1:
+                keep(f"fu{level}", x)
+
+        mapped = at_least_float32(self.head(x)) + self.skip_gain * compressed
+        return decompress(mapped, COMPRESSION_POWER), features
+
+    def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
+        """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
+        spectrum, features = self.map_spectrum(analyse(wave), with_features)
+        return RepairOutput(synthesise(spectrum, wave.shape[1]), spectrum, features)
+
+
+class _Down(nn.Module):
+    """FD layer: GateConv, cLN, PReLU, TFCM."""
+
+    def __init__(
+        self, channels_in: int, channels: int, time_kernel: int, tfcm_layers: int, causal: bool
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            GateConv(channels_in, channels, time_kernel, causal),
+            CumulativeNorm(channels),
+            nn.PReLU(channels),
+            TFCM(channels, tfcm_layers, causal),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out
+
+
+class _Up(nn.Module):
+    """FU layer: 1x1 over input and skip, TFCM at the low resolution (cheap), transposed GateConv, cLN, PReLU."""
+
+    def __init__(
+        self,
+        channels: int,
+        channels_out: int,
+        time_kernel: int,
+        tfcm_layers: int,
+        extra_bins: int,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.body = nn.Sequential(
+            TFCM(channels, tfcm_layers, causal),
+            TransposedGateConv(channels, channels_out, time_kernel, extra_bins, causal),
+            CumulativeNorm(channels_out),
+            nn.PReLU(channels_out),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        out: Tensor = self.body(self.merge(torch.cat((x, skip), dim=1)))
+        return out
