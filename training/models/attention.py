@@ -69,12 +69,17 @@ class ComplexAxialAttention(nn.Module):
     Args:
         channels: complex channels C; heads: one, of width d = max(1, C // 2).
         bins: F, for the learned bias on each bin's query and key (plain axial attention knows no position).
+        key_pool_bins: neighbouring bins averaged into one key and value; must divide F. 1 is full attention; the
+            cost falls in proportion.
         over_time: also attend, per bin, to the last 100 frames (1 s) of the frequency attention's output. Off by
             default: it costs a cache in streaming, and MTFAA-Net's author advises against it.
     """
 
-    def __init__(self, channels: int, bins: int, over_time: bool = False) -> None:
+    def __init__(self, channels: int, bins: int, key_pool_bins: int = 1, over_time: bool = False) -> None:
         super().__init__()
+        if bins % key_pool_bins:
+            raise ValueError(f"key_pool_bins must divide the {bins} bins: {key_pool_bins}")
+        self.key_pool_bins = key_pool_bins
         width = max(1, channels // 2)
         self.query = _Projection(channels, width)
         self.key = _Projection(channels, width)
@@ -89,13 +94,15 @@ class ComplexAxialAttention(nn.Module):
         """Map (B, 2C, F, T) to the same shape."""
         batch, _, bins, frames = x.shape
 
-        def by_frame(y: Tensor) -> Tensor:  # contiguous (B * T, 1, F, 2d): a permuted view is several times slower
-            return y.transpose(1, 2).reshape(batch * frames, 1, bins, -1)
+        def by_frame(
+            y: Tensor,
+        ) -> Tensor:  # (B * T, 1, bins, 2d); on a strided view the fused kernel is not used
+            return y.transpose(1, 2).flatten(0, 1).unsqueeze(1).contiguous()
 
         attended = F.scaled_dot_product_attention(
             by_frame(self.query(x) + self.query_position),
-            by_frame(self.key(x) + self.key_position),
-            by_frame(self.value(x)),
+            by_frame(self._pooled(self.key(x) + self.key_position)),
+            by_frame(self._pooled(self.value(x))),
         )
         attended = attended.view(batch, frames, bins, -1).transpose(1, 2)  # (B, F, T, 2d)
 
@@ -109,3 +116,8 @@ class ComplexAxialAttention(nn.Module):
 
         out: Tensor = x + self.out(attended.permute(0, 3, 1, 2).contiguous())
         return out
+
+    def _pooled(self, y: Tensor) -> Tensor:
+        if self.key_pool_bins == 1:
+            return y
+        return y.unflatten(1, (-1, self.key_pool_bins)).mean(dim=2)

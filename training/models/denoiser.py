@@ -42,6 +42,7 @@ class DenoiserConfig:
         tcm_hidden: width inside each TCM.
         tcm_groups: groups of four TCM in each bottleneck.
         use_asa: whether CFE and CFD contain axial self-attention (off for the ablation).
+        asa_key_pool_bins: bins averaged into one key of that attention (1: none; a cheaper approximation).
         asa_over_time: whether that attention also looks back one second along time.
     """
 
@@ -53,6 +54,7 @@ class DenoiserConfig:
     tcm_hidden: int = 64
     tcm_groups: int = 2
     use_asa: bool = True
+    asa_key_pool_bins: int = 1
     asa_over_time: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +62,9 @@ class DenoiserConfig:
         if min(*sizes, *self.sub_channels, *self.full_channels) < 1:
             raise ValueError(f"sizes of a denoiser must be positive: {self}")
         if any(channels % BANDS for channels in self.sub_channels):
-            raise ValueError(f"sub_channels are shared by {BANDS} bands and must be even: {self.sub_channels}")
+            raise ValueError(
+                f"sub_channels are shared by {BANDS} bands and must be even: {self.sub_channels}"
+            )
 
 
 class Denoiser(nn.Module):
@@ -85,7 +89,9 @@ class Denoiser(nn.Module):
             normalised(ComplexConv(C, C), C),
         )
         bottleneck = (config.bottleneck, config.tcm_hidden, config.tcm_groups)
-        self.sub = _MaskNet(BANDS * C, BANDS * C, config.sub_channels, bins // BANDS, *bottleneck, groups=BANDS)
+        self.sub = _MaskNet(
+            BANDS * C, BANDS * C, config.sub_channels, bins // BANDS, *bottleneck, groups=BANDS
+        )
         self.full = _MaskNet(2 * C, C, config.full_channels, bins, *bottleneck, groups=1)
         self.decode = nn.Sequential(
             normalised(ComplexConv(C, C), C),
@@ -133,7 +139,7 @@ def freeze_batch_norm(net: nn.Module) -> None:
 def _attention(config: DenoiserConfig, bins: int) -> nn.Module:
     if not config.use_asa:
         return nn.Identity()
-    return ComplexAxialAttention(config.channels, bins, config.asa_over_time)
+    return ComplexAxialAttention(config.channels, bins, config.asa_key_pool_bins, config.asa_over_time)
 
 
 def _start_at(mask: ComplexConv | ComplexTransposedConv, real: float) -> None:
@@ -206,5 +212,3 @@ class _MaskNet(nn.Module):
         for up in self.up:
             x = up(complex_cat((x, skips.pop()), self.groups))
         return x
-
-

@@ -10,7 +10,15 @@ from typing import Literal, get_args
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet
 
-__all__ = ["DENOISERS", "REPAIRERS", "DenoiserConfig", "Preset", "RepairConfig", "build_denoiser", "build_repair"]
+__all__ = [
+    "DENOISERS",
+    "REPAIRERS",
+    "DenoiserConfig",
+    "Preset",
+    "RepairConfig",
+    "build_denoiser",
+    "build_repair",
+]
 
 Preset = Literal["tiny", "small", "paper"]
 
@@ -32,6 +40,7 @@ DENOISERS = MappingProxyType(
             bottleneck=32,
             tcm_hidden=16,
             tcm_groups=1,
+            asa_key_pool_bins=8,
         ),
         "small": DenoiserConfig(
             channels=6, sub_channels=(16, 24, 32, 48, 64), full_channels=(8, 12, 24, 32, 48, 64)

@@ -105,4 +105,6 @@ def decompress(spectrum: Tensor, power: float | Tensor) -> Tensor:
     Returns:
         (B, 2, F, T) linear spectrum.
     """
-    return spectrum * squared_magnitude(spectrum).clamp_min(MIN_COMPRESSED_POWER) ** ((1.0 / power - 1.0) / 2.0)
+    return spectrum * squared_magnitude(spectrum).clamp_min(MIN_COMPRESSED_POWER) ** (
+        (1.0 / power - 1.0) / 2.0
+    )
