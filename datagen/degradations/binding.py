@@ -1,0 +1,133 @@
+"""From a recipe as it was written to stages that can draw: settings checked, defaults filled in."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from datagen.degradations.base import Degradation
+from datagen.degradations.registry import NO_STAGE, stage_class
+from manifests.canonical import digest
+from manifests.documents import Document, Location, check
+from manifests.errors import UserError
+from manifests.recipe import Recipe, StageEntry
+
+
+@dataclass(frozen=True)
+class BoundChoice:
+    """One alternative of a step."""
+
+    label: str
+    """The stage's name, with `#2`, `#3` where it stands more than once in the recipe."""
+    weight: float
+    stage: Degradation | None
+    """None is the alternative that does nothing."""
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """One step of the chain: fires with probability `p`, then one of its choices is taken by weight."""
+
+    label: str
+    """Keys the step's own draws: the stage's label, or `one_of`, `one_of#2` where there are alternatives."""
+    p: float
+    choices: tuple[BoundChoice, ...]
+
+    def shares(self) -> dict[str, float]:
+        """Probability with which each stage of this step is applied to a sample, by label."""
+        total = sum(choice.weight for choice in self.choices)
+        return {
+            choice.label: self.p * choice.weight / total
+            for choice in self.choices
+            if choice.stage is not None
+        }
+
+
+@dataclass(frozen=True)
+class BoundRecipe:
+    """A recipe with its stages."""
+
+    recipe: Recipe
+    """With the settings of every stage complete."""
+    steps: tuple[BoundStep, ...]
+    """In the order in which they are applied."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of the recipe: writing out a default changes nothing, moving it does."""
+        return digest(self.recipe.written())
+
+    def shares(self) -> dict[str, float]:
+        """Probability with which each stage is applied to a sample, by label."""
+        return {label: share for step in self.steps for label, share in step.shares().items()}
+
+
+def bind(recipe: Recipe, document: Document | None = None) -> BoundRecipe:
+    """Check the settings of every stage of a recipe and fill in their defaults.
+
+    Args:
+        recipe: as it was written.
+        document: where it was written, to name the line of an error.
+
+    Raises:
+        UserError: for an unknown stage or setting, or an impossible value; names the field.
+    """
+    document = document or Document(recipe.name, {}, {})
+    labels = _Labels()
+    steps, entries = [], []
+    for number, entry in enumerate(recipe.stages):
+        step, complete = _bind_step(entry, document, ("stages", number), labels)
+        steps.append(step)
+        entries.append(complete)
+    return BoundRecipe(recipe.model_copy(update={"stages": tuple(entries)}), tuple(steps))
+
+
+class _Labels:
+    """Numbers the occurrences of a name: `codec`, `codec#2`."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def next(self, name: str) -> str:
+        self._seen[name] += 1
+        return name if self._seen[name] == 1 else f"{name}#{self._seen[name]}"
+
+
+def _bind_step(
+    entry: StageEntry, document: Document, at: Location, labels: _Labels
+) -> tuple[BoundStep, StageEntry]:
+    if entry.weight != 1.0:
+        raise UserError(f"{document.where((*at, 'weight'))}: belongs in an alternative of 'one_of'")
+    if not entry.one_of:
+        if entry.stage == NO_STAGE:
+            raise UserError(
+                f"{document.where((*at, 'stage'))}: '{NO_STAGE}' is an alternative of 'one_of' only"
+            )
+        stage, complete = _bind_stage(entry, document, at)
+        label = labels.next(entry.stage)
+        return BoundStep(label, entry.p, (BoundChoice(label, 1.0, stage),)), complete
+    label = labels.next("one_of")
+    choices, entries = [], []
+    for number, alternative in enumerate(entry.one_of):
+        place = (*at, "one_of", number)
+        if alternative.one_of:
+            raise UserError(f"{document.where((*place, 'one_of'))}: alternatives do not nest")
+        if alternative.p != 1.0:
+            raise UserError(f"{document.where((*place, 'p'))}: an alternative is chosen by its 'weight'")
+        bound: Degradation | None = None
+        complete = alternative
+        if alternative.stage != NO_STAGE:
+            bound, complete = _bind_stage(alternative, document, place)
+        elif alternative.settings:
+            field = sorted(alternative.settings)[0]
+            raise UserError(f"{document.where((*place, field))}: '{NO_STAGE}' has no settings")
+        choices.append(BoundChoice(labels.next(alternative.stage), alternative.weight, bound))
+        entries.append(complete)
+    return BoundStep(label, entry.p, tuple(choices)), entry.model_copy(update={"one_of": tuple(entries)})
+
+
+def _bind_stage(entry: StageEntry, document: Document, at: Location) -> tuple[Degradation, StageEntry]:
+    try:
+        cls = stage_class(entry.stage)
+    except UserError as error:
+        raise UserError(f"{document.where((*at, 'stage'))}: {error}") from error
+    stage = check(cls, entry.settings, document, at)
+    return stage, entry.model_copy(update={"settings": stage.model_dump(mode="json")})

@@ -1,0 +1,153 @@
+"""Which stages there are: the ones that ship, and those that installed packages register.
+
+A package adds a stage with an entry point whose name is the stage's name:
+
+```toml
+[project.entry-points."ssiforge.degradations"]
+tremolo = "my_package.tremolo:Tremolo"
+```
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from datagen.degradations.base import Degradation
+from manifests.canonical import DIGEST_HEX_LENGTH, file_sha256
+from manifests.documents import suggestion
+from manifests.errors import UserError
+from manifests.recipe import StageEntry
+
+GROUP = "ssiforge.degradations"
+NO_STAGE = "none"
+"""What a recipe writes for the empty alternative of a `one_of`."""
+
+_PACKAGE = "ssiforge"
+
+BUILT_IN = {
+    "audiomentations": "datagen.degradations.library:Audiomentations",
+    "bandpass": "datagen.degradations.filters:BandPass",
+    "bandwidth_loss": "datagen.degradations.bandwidth:BandwidthLoss",
+    "clipping": "datagen.degradations.clipping:Clipping",
+    "codec": "datagen.degradations.codec:Codec",
+    "coloured_noise": "datagen.degradations.noise:ColouredNoise",
+    "final_level": "datagen.degradations.playout:FinalLevel",
+    "gain_step": "datagen.degradations.talker:GainStep",
+    "highpass": "datagen.degradations.filters:HighPass",
+    "level": "datagen.degradations.talker:Level",
+    "lowpass": "datagen.degradations.filters:LowPass",
+    "microphone_eq": "datagen.degradations.equalizer:MicrophoneEq",
+    "noise": "datagen.degradations.noise:EnvironmentalNoise",
+    "packet_loss": "datagen.degradations.packet_loss:PacketLoss",
+    "room": "datagen.degradations.room:Room",
+}
+"""Stage name to `module:Class`; a module is imported when its stage is first used."""
+
+_RESERVED_FIELDS = frozenset(StageEntry.model_fields)
+
+
+def stage_names() -> list[str]:
+    """Return the names of all stages, shipped and registered, sorted."""
+    return sorted({*BUILT_IN, *(point.name for point in _entry_points())})
+
+
+def stage_class(name: str) -> type[Degradation]:
+    """Return the class of a stage.
+
+    Raises:
+        UserError: when no stage has this name, two packages claim it, or its package cannot be loaded.
+    """
+    points = [point for point in _entry_points() if point.name == name]
+    if len(points) + (name in BUILT_IN) > 1:
+        owners = [_PACKAGE] * (name in BUILT_IN) + [_owner(point) for point in points]
+        raise UserError(f"stage '{name}' is registered more than once, by {' and by '.join(owners)}")
+    if points:
+        return _load_registered(points[0])
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found: type[Degradation] = getattr(importlib.import_module(module), attribute)
+        return found
+    names = stage_names()
+    raise UserError(f"no stage is called '{name}'; known: {', '.join(names)}{suggestion(name, names)}")
+
+
+def provenance(cls: type[Degradation]) -> tuple[str, str]:
+    """Return who wrote a stage, and its state: distribution with version, and digest of its source file.
+
+    Raises:
+        UserError: when the class has no source file (it was typed into an interpreter).
+    """
+    return _distribution(cls), _source_digest(cls)
+
+
+@lru_cache(maxsize=256)
+def _source_digest(cls: type[Degradation]) -> str:
+    try:
+        source = inspect.getsourcefile(cls)
+    except TypeError:
+        source = None
+    if source is None or not Path(source).is_file():
+        raise UserError(f"stage '{cls.name}': its class {cls.__qualname__} has no source file to record")
+    return file_sha256(Path(source))[:DIGEST_HEX_LENGTH]
+
+
+def _distribution(cls: type[Degradation]) -> str:
+    top = cls.__module__.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return f"{_PACKAGE} {_version(_PACKAGE)}"
+    for point in _entry_points():
+        if point.value.partition(":")[0] == cls.__module__ and point.dist is not None:
+            return f"{point.dist.name} {point.dist.version}"
+    return f"{top} {_version(top)}"
+
+
+@lru_cache(maxsize=64)
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unversioned"
+
+
+def _entry_points() -> tuple[metadata.EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _entry_points_on(_path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    # Reading the metadata of every package takes tens of milliseconds: once for each state of sys.path.
+    return tuple(metadata.entry_points(group=GROUP))
+
+
+def _owner(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+@lru_cache(maxsize=256)
+def _load_registered(point: metadata.EntryPoint) -> type[Degradation]:
+    where = f"package {_owner(point)}: its entry point {point.name} = {point.value}"
+    try:
+        found: Any = point.load()
+    except Exception as error:  # a stranger's import may fail in any way; the user must learn whose it is
+        raise UserError(f"{where} cannot be loaded ({type(error).__name__}: {error})") from error
+    _check_stage(found, point.name, lambda problem: UserError(f"{where} {problem}"))
+    stage: type[Degradation] = found
+    return stage
+
+
+def _check_stage(found: Any, name: str, failed: Callable[[str], UserError]) -> None:
+    if not (isinstance(found, type) and issubclass(found, Degradation)):
+        raise failed("is not a subclass of datagen.degradations.base.Degradation")
+    if inspect.isabstract(found):
+        raise failed(f"does not implement {', '.join(sorted(found.__abstractmethods__))}")
+    if getattr(found, "name", None) != name:
+        raise failed(f"must have the class attribute name = '{name}'")
+    if clash := _RESERVED_FIELDS & set(found.model_fields):
+        raise failed(
+            f"has a setting '{sorted(clash)[0]}', a word that every stage entry of a recipe uses itself"
+        )
