@@ -1,8 +1,8 @@
-"""Complex axial self-attention (ASA): attention over the bins of each frame, optionally over the past of each bin.
+"""Complex axial self-attention (ASA): over the bins of each frame, optionally over the past of each bin.
 
-RaD-Net 2 places it in the denoiser's complex encoder and decoder; its form here is ours (`chosen`). The score of two
-bins is Re(q k*) / sqrt(2 d), which is ordinary attention on concatenated (real, imaginary) vectors of size 2 d, so
-``scaled_dot_product_attention`` computes it without storing F x F maps.
+RaD-Net 2 places it in the denoiser's complex encoder and decoder; its form here is ours (`chosen`). The score
+of two bins is Re(q k*) / sqrt(2 d), which is ordinary attention on concatenated (real, imaginary) vectors of
+size 2 d, so ``scaled_dot_product_attention`` computes it without storing F x F maps.
 """
 
 import torch
@@ -17,8 +17,8 @@ TIME_WINDOW_FRAMES = 100
 def attend_recent(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRAMES) -> Tensor:
     """Attend from each frame to itself and the ``window - 1`` frames before it, never to a later one.
 
-    Works on blocks of ``window`` frames against their own and the preceding block, so memory grows with T * window,
-    not with T^2.
+    Works on blocks of ``window`` frames against their own and the preceding block, so memory grows with T *
+    window, not with T^2.
 
     Args:
         q: (S, T, E) queries.
@@ -69,10 +69,10 @@ class ComplexAxialAttention(nn.Module):
     Args:
         channels: complex channels C; heads: one, of width d = max(1, C // 2).
         bins: F, for the learned bias on each bin's query and key (plain axial attention knows no position).
-        key_pool_bins: neighbouring bins averaged into one key and value; must divide F. 1 is full attention; the
-            cost falls in proportion.
-        over_time: also attend, per bin, to the last 100 frames (1 s) of the frequency attention's output. Off by
-            default: it costs a cache in streaming, and MTFAA-Net's author advises against it.
+        key_pool_bins: neighbouring bins averaged into one key and value; must divide F. 1 is full attention;
+            the cost falls in proportion.
+        over_time: also attend, per bin, to the last 100 frames (1 s) of the frequency attention's output. Off
+            by default: it costs a cache in streaming, and MTFAA-Net's author advises against it.
     """
 
     def __init__(self, channels: int, bins: int, key_pool_bins: int = 1, over_time: bool = False) -> None:
@@ -120,4 +120,5 @@ class ComplexAxialAttention(nn.Module):
     def _pooled(self, y: Tensor) -> Tensor:
         if self.key_pool_bins == 1:
             return y
-        return y.unflatten(1, (-1, self.key_pool_bins)).mean(dim=2)
+        batch, bins, frames, width = y.shape
+        return y.reshape(batch, bins // self.key_pool_bins, self.key_pool_bins, frames, width).mean(dim=2)

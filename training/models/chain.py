@@ -24,8 +24,8 @@ class ChainOutput(NamedTuple):
 class Chain(nn.Module):
     """A repairing net and a denoiser.
 
-    The denoiser reads the mapped spectrum itself, not that of the resynthesised wave: a second analysis would add
-    another 20 ms of latency.
+    The denoiser reads the mapped spectrum itself, not that of the resynthesised wave: a second analysis would
+    add another 20 ms of latency.
     """
 
     def __init__(self, repair: RepairNet, denoiser: Denoiser) -> None:

@@ -1,8 +1,8 @@
 """Complex-valued layers on real tensors, for the denoiser.
 
-A complex tensor of C channels is (B, 2C, F, T): C real parts, then C imaginary parts. With ``groups`` > 1 that holds
-within each group: (group 1 real, group 1 imaginary, group 2 real, ...), so stacking the bands of a signal on channels
-gives a grouped tensor without any shuffling.
+A complex tensor of C channels is (B, 2C, F, T): C real parts, then C imaginary parts. With ``groups`` > 1
+that holds within each group: (group 1 real, group 1 imaginary, group 2 real, ...), so stacking the bands of a
+signal on channels gives a grouped tensor without any shuffling.
 """
 
 import math
@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 
 def complex_cat(parts: Sequence[Tensor], groups: int = 1) -> Tensor:
     """Concatenate complex tensors (B, 2C_i, F, T) on channels, group by group, into (B, 2 sum C_i, F, T)."""
-    split = [part.unflatten(1, (2 * groups, -1)) for part in parts]
+    split = [part.reshape(part.shape[0], 2 * groups, -1, *part.shape[2:]) for part in parts]
     return torch.cat(split, dim=2).flatten(1, 2)
 
 
@@ -40,16 +40,18 @@ def bounded_mask(x: Tensor) -> Tensor:
 
 
 def _block_weight(real: Tensor, imag: Tensor, groups: int, transposed: bool) -> Tensor:
-    """Return the real kernel that acts on (real, imaginary) as real + i * imag would: [[Wr, -Wi], [Wi, Wr]]."""
-    # A transposed kernel is stored (in, out / groups, ...), with groups along the inputs; the other one the other way.
-    grouped_r, grouped_i = real.unflatten(0, (groups, -1)), imag.unflatten(0, (groups, -1))
+    """Return the real kernel [[Wr, -Wi], [Wi, Wr]] that acts on (real, imaginary) as Wr + i Wi does."""
+    # A transposed kernel is stored (in, out / groups, ...), with groups along the inputs; the other one the
+    # other way.
+    grouped_r = real.view(groups, -1, *real.shape[1:])
+    grouped_i = imag.view(groups, -1, *imag.shape[1:])
     from_real = torch.cat((grouped_r, grouped_i), dim=2 if transposed else 1)
     from_imag = torch.cat((-grouped_i, grouped_r), dim=2 if transposed else 1)
     return torch.cat((from_real, from_imag), dim=1 if transposed else 2).flatten(0, 1)
 
 
 class _ComplexKernel(nn.Module):
-    """Real and imaginary kernels of one shape, drawn so that the variance of the output matches a real layer's."""
+    """Real and imaginary kernels, drawn so that the variance of the output matches a real layer's."""
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, bias_channels: int) -> None:
         super().__init__()

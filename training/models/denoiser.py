@@ -1,8 +1,9 @@
 """Stage 2, the denoiser: S-DCCSN with complex axial self-attention, causal, on the repaired spectrum.
 
-A learnable compression, a complex feature encoder (CFE) at full resolution, a sub-band net on two stacked halves, a
-full-band net, and a complex feature decoder (CFD) that estimates the final mask (S-DCCRN's structure with temporal
-convolutions for its recurrences). Each mask is bounded by tanh: this stage removes, it cannot raise the level.
+A learnable compression, a complex feature encoder (CFE) at full resolution, a sub-band net on two stacked
+halves, a full-band net, and a complex feature decoder (CFD) that estimates the final mask (S-DCCRN's
+structure with temporal convolutions for its recurrences). Each mask is bounded by tanh: this stage removes,
+it cannot raise the level.
 """
 
 import math
@@ -70,8 +71,8 @@ class DenoiserConfig:
 class Denoiser(nn.Module):
     """S-DCCSN with complex ASA.
 
-    The final mask starts near the identity (`chosen`): its bias is 2 + 0i, so |mask| = tanh 2 = 0.96, and its kernel
-    is small. The inner masks start with a bias of 1. Training then starts from the repaired signal.
+    The final mask starts near the identity (`chosen`): its bias is 2 + 0i, so |mask| = tanh 2 = 0.96, and its
+    kernel is small. The inner masks start with a bias of 1. Training then starts from the repaired signal.
     """
 
     MASK_START_BIAS = 2.0
@@ -130,7 +131,7 @@ class Denoiser(nn.Module):
 
 
 def freeze_batch_norm(net: nn.Module) -> None:
-    """Let batch norms use their running statistics from now on (for joint training; call after ``net.train()``)."""
+    """Let batch norms use their running statistics, as joint training does; call after ``net.train()``."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()

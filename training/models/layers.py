@@ -1,9 +1,9 @@
 """The repairing net's bricks on (B, C, F, T): time context, cumulative norm, gated convolutions, TFCM.
 
-Every layer that looks along time takes its neighbours through one :class:`TimeContext`; ``causal`` decides only how
-many frames come from the past and how many from the future. Parameters have the same shapes either way, so a
-non-causal teacher and a causal student exchange state dicts. A streaming runner needs to replace only the zeros of
-``TimeContext`` by remembered frames and to carry the sums of :class:`CumulativeNorm`.
+Every layer that looks along time takes its neighbours through one :class:`TimeContext`; ``causal`` decides
+only how many frames come from the past and how many from the future. Parameters have the same shapes either
+way, so a non-causal teacher and a causal student exchange state dicts. A streaming runner needs to replace
+only the zeros of ``TimeContext`` by remembered frames and to carry the sums of :class:`CumulativeNorm`.
 """
 
 import torch
@@ -14,7 +14,7 @@ from training.models.stft import at_least_float32
 
 
 class TimeContext(nn.Module):
-    """Adds ``frames`` zero frames (last axis) around the input: all before it if causal, else half on each side.
+    """Adds ``frames`` zero frames around the input: all before it if causal, else half on each side.
 
     Args:
         frames: (kernel - 1) * dilation of the layer that follows; even if not causal.
@@ -36,9 +36,9 @@ class TimeContext(nn.Module):
 class CumulativeNorm(nn.Module):
     """Cumulative layer norm: each frame is normalised by mean and variance of all frames up to it.
 
-    Statistics run over channels, bins and time (Conv-TasNet, Luo & Mesgarani 2019, section II-F.3); gain and bias are
-    per channel. Frame means are taken in float32 whatever the input type, running sums in float64 where the device
-    has it, so that minutes of input neither drift nor overflow.
+    Statistics run over channels, bins and time (Conv-TasNet, Luo & Mesgarani 2019, section II-F.3); gain and
+    bias are per channel. Frame means are taken in float32 whatever the input type, running sums in float64
+    where the device has it, so that minutes of input neither drift nor overflow.
 
     Args:
         channels: C.
@@ -81,7 +81,8 @@ def gate(x: Tensor) -> Tensor:
 class GateConv(nn.Module):
     """Gated convolution that divides the bins by four: kernel 7 x k_t, stride 4 x 1, two bins of padding.
 
-    F becomes (F - 3) // 4 + 1: 481, 120, 30, 7. Gating as in TEA-PSE; kernel and stride in frequency as in MTFAA-Net.
+    F becomes (F - 3) // 4 + 1: 481, 120, 30, 7. Gating as in TEA-PSE; kernel and stride in frequency as in
+    MTFAA-Net.
     """
 
     def __init__(self, channels_in: int, channels_out: int, time_kernel: int, causal: bool) -> None:
@@ -102,8 +103,8 @@ class TransposedGateConv(nn.Module):
         channels_out: C_out.
         time_kernel: k_t.
         extra_bins: output padding, 0..3: bins out = 4 * bins in - 1 + extra_bins.
-        causal: as in :class:`TimeContext`. Over time a transposed convolution of stride one is a convolution; with
-            k_t - 1 frames of context in front, cropping k_t - 1 frames at both ends leaves T frames.
+        causal: as in :class:`TimeContext`. Over time a transposed convolution of stride one is a convolution;
+            with k_t - 1 frames of context in front, cropping k_t - 1 frames at both ends leaves T frames.
     """
 
     def __init__(
@@ -128,8 +129,8 @@ class TransposedGateConv(nn.Module):
 class TFCM(nn.Module):
     """Time-frequency convolution module (MTFAA-Net): residual depthwise-separable layers of growing dilation.
 
-    Layer i: 1x1, norm, PReLU; depthwise 3x3 with 2^i frames of dilation, norm, PReLU; 1x1; plus its input. ``layers``
-    layers see 2 * (2^layers - 1) frames besides the current one.
+    Layer i: 1x1, norm, PReLU; depthwise 3x3 with 2^i frames of dilation, norm, PReLU; 1x1; plus its input.
+    ``layers`` layers see 2 * (2^layers - 1) frames besides the current one.
     """
 
     def __init__(self, channels: int, layers: int, causal: bool) -> None:

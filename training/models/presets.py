@@ -1,7 +1,8 @@
 """Named sizes of the two networks.
 
-`paper` and `small` follow the design's tables (the paper's own channel counts were not available). `tiny` is smaller
-than the table's tiny nets: it exists so that a demo or a test trains every stage within minutes on two CPU cores.
+`paper` and `small` follow the design's tables (the paper's own channel counts were not available). `tiny` is
+smaller than the table's tiny nets: it exists so that a demo or a test trains every stage within minutes on
+two CPU cores.
 """
 
 from types import MappingProxyType

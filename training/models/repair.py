@@ -1,7 +1,7 @@
 """Stage 1, the repairing net: COM-Net (TEA-PSE) as used by RaD-Net, one class for teacher and student.
 
-Three gated downsampling layers, groups of gated TCMs, three upsampling layers with skips; complex mapping of the
-compressed spectrum. The student is causal; the teacher is the same net with symmetric time padding.
+Three gated downsampling layers, groups of gated TCMs, three upsampling layers with skips; complex mapping of
+the compressed spectrum. The student is causal; the teacher is the same net with symmetric time padding.
 """
 
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ class RepairOutput(NamedTuple):
     Attributes:
         wave: (B, N) repaired wave.
         spectrum: (B, 2, 481, T) its linear spectrum, as mapped (the denoiser's input).
-        features: activations for distillation, empty unless asked for: fd1, fd2, fd3, fu3, fu2 are (B, C, F_l, T),
-            gtcm1, gtcm2, ... are (B, D, T).
+        features: activations for distillation, empty unless asked for: fd1, fd2, fd3, fu3, fu2 are (B, C,
+            F_l, T), gtcm1, gtcm2, ... are (B, D, T).
     """
 
     wave: Tensor
@@ -71,10 +71,11 @@ def level_bins() -> list[int]:
 class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
-    The mapped spectrum is the head's output plus the compressed input times one learned gain per bin (`chosen`; not
-    in the paper). Gains start at 1 and the head near 0, so that an untrained net returns its input, and training
-    starts from the degraded signal instead of from noise. It remains a complex mapping: the head is unbounded, and
-    the norms make its scale independent of the input level, so it can lift a whisper as well as cut.
+    The mapped spectrum is the head's output plus the compressed input times one learned gain per bin
+    (`chosen`; not in the paper). Gains start at 1 and the head near 0, so that an untrained net returns its
+    input, and training starts from the degraded signal instead of from noise. It remains a complex mapping:
+    the head is unbounded, and the norms make its scale independent of the input level, so it can lift a
+    whisper as well as cut.
     """
 
     HEAD_START_SCALE = 0.02
@@ -110,7 +111,7 @@ class RepairNet(nn.Module):
                 parameter.mul_(self.HEAD_START_SCALE)
 
     def map_spectrum(self, spectrum: Tensor, with_features: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """Map a degraded linear spectrum (B, 2, 481, T) to a repaired one, with features as in RepairOutput."""
+        """Map a degraded linear spectrum (B, 2, 481, T) to a repaired one; features as in RepairOutput."""
         features: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor) -> None:
@@ -166,7 +167,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """FU layer: 1x1 over input and skip, TFCM at the low resolution (cheap), transposed GateConv, cLN, PReLU."""
+    """FU layer: 1x1 over input and skip, TFCM (cheap at low resolution), transposed GateConv, cLN, PReLU."""
 
     def __init__(
         self,

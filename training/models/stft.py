@@ -1,8 +1,9 @@
 """The front end: 20 ms sqrt-Hann frames every 10 ms at 48 kHz, and power compression of spectra.
 
-Spectra are real tensors (B, 2, F, T): the real part, then the imaginary part. F = 481 bins of 50 Hz, T = 100 frames a
-second. At 50 % overlap the squared window sums to one, so analysis followed by synthesis is the identity. An output
-sample depends on at most 959 samples after it: the algorithmic latency is 960 samples (20 ms).
+Spectra are real tensors (B, 2, F, T): the real part, then the imaginary part. F = 481 bins of 50 Hz, T = 100
+frames a second. At 50 % overlap the squared window sums to one, so analysis followed by synthesis is the
+identity. An output sample depends on at most 959 samples after it: the algorithmic latency is 960 samples (20
+ms).
 """
 
 import torch
@@ -38,8 +39,8 @@ def analyse(wave: Tensor) -> Tensor:
     """Transform a wave into its spectrum.
 
     Args:
-        wave: (B, N) samples, full scale 1.0, any N >= 1. It is padded on the right to whole hops, then by 480 zeros
-            on both sides.
+        wave: (B, N) samples, full scale 1.0, any N >= 1. It is padded on the right to whole hops, then by 480
+            zeros on both sides.
 
     Returns:
         (B, 2, 481, T) linear spectrum with T = ceil(N / 480) + 1.
@@ -70,9 +71,10 @@ def synthesise(spectrum: Tensor, samples: int) -> Tensor:
     spectrum = at_least_float32(spectrum).transpose(2, 3)
     frames = torch.fft.irfft(torch.complex(spectrum[:, 0], spectrum[:, 1]), n=WINDOW_SAMPLES)
     frames = frames * _window(frames)
-    # With 50 % overlap every hop of the output is the first half of one frame plus the second half of the one before.
+    # At 50 % overlap each hop of the output is one frame's first half plus the preceding frame's second half.
     hops = frames[:, 1:, :HOP_SAMPLES] + frames[:, :-1, HOP_SAMPLES:]
-    return hops.reshape(hops.shape[0], -1)[:, :samples]
+    wave: Tensor = hops.reshape(hops.shape[0], -1)[:, :samples]
+    return wave
 
 
 def squared_magnitude(x: Tensor) -> Tensor:
@@ -92,7 +94,8 @@ def compress(spectrum: Tensor, power: float | Tensor) -> Tensor:
     Returns:
         (B, 2, F, T) compressed spectrum; linear in X where |X| < 1e-5.
     """
-    return spectrum * squared_magnitude(spectrum).clamp_min(MIN_POWER) ** ((power - 1.0) / 2.0)
+    magnitude_power: Tensor = squared_magnitude(spectrum).clamp_min(MIN_POWER) ** ((power - 1.0) / 2.0)
+    return spectrum * magnitude_power
 
 
 def decompress(spectrum: Tensor, power: float | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Temporal convolution modules on (B, D, T): the gated kind between FD and FU, the plain kind in the denoiser."""
+"""Temporal convolution modules on (B, D, T): gated in the repairing net, plain in the denoiser."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ DILATIONS_FRAMES = (1, 2, 5, 9)
 
 
 class GTCM(nn.Module):
-    """Gated temporal convolution module (TEA-PSE): squeeze, dilated gated convolution, expand, plus the input.
+    """Gated temporal convolution module (TEA-PSE): squeeze, dilated gated convolution, expand, residual.
 
     Args:
         features: D.

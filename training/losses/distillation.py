@@ -1,0 +1,143 @@
+"""Knowledge distillation from the non-causal teacher to the causal student of stage 1.
+
+The paper's exact distance is not public; three candidates are here. All take activations by name, as
+:class:`training.models.repair.RepairOutput` holds them: fd*, fu* are (B, C, F, T), gtcm* are (B, D, T). The
+teacher's are detached. Each distance is exactly zero where student and teacher agree.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.losses.spectral import spectral_loss
+from training.models.stft import at_least_float32
+
+Features = Mapping[str, Tensor]
+
+GRAM_BLOCK_FRAMES = 64
+
+
+def layer_weight(name: str) -> float:
+    """Return the weight of a layer: a quarter for the two shallowest, fd1 and fd2, one for all others."""
+    return 0.25 if name in ("fd1", "fd2") else 1.0
+
+
+def feature_match(student: Features, teacher: Features) -> Tensor:
+    """KD-A: mean absolute difference of activations, relative to the teacher's mean absolute value.
+
+    sum_l w_l mean|A_S - A_T| / (mean|A_T| + 1e-5) / sum_l w_l. Needs no projection: both nets have the same
+    shapes.
+
+    Args:
+        student: activations by layer name.
+        teacher: activations of the same names and shapes.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
+    return _over_layers(student, teacher, _relative_difference)
+
+
+def similarity_match(student: Features, teacher: Features) -> Tensor:
+    """KD-B: mean squared difference of cosine-similarity maps, which tolerate rotated features.
+
+    For fd*, fu* the F x F map of the bins of each frame; for gtcm* the T x T map of the frames in blocks of
+    64. Arguments, result and errors as :func:`feature_match`.
+    """
+    return _over_layers(student, teacher, _similarity_difference)
+
+
+def attention_match(student: Features, teacher: Features) -> Tensor:
+    """KD-C: distance of energy maps, plus divergence of their distributions over time.
+
+    The map of a layer is the channel mean of A^2; (B, F, T) or (B, T). Distance: squared L2 between maps
+    scaled to unit norm. Divergence: KL(teacher || student) of the energy's share of each frame. Arguments,
+    result and errors as :func:`feature_match`.
+    """
+    return _over_layers(student, teacher, _energy_difference)
+
+
+def output_match(student_wave: Tensor, teacher_wave: Tensor) -> Tensor:
+    """Return the spectral loss (a scalar) of the student's wave (B, N) against the teacher's, detached."""
+    return spectral_loss(student_wave, teacher_wave.detach()).total
+
+
+def distillation_weight(
+    step: int, total_steps: int, full_weight: float = 0.5, decay_share: float = 0.2
+) -> float:
+    """Return the weight of a distillation term at a step: constant, then linearly to zero.
+
+    Args:
+        step: optimiser steps done, 0 .. total_steps.
+        total_steps: steps of the whole stage.
+        full_weight: weight before the decay.
+        decay_share: share of all steps, at the end, over which it decays; 0 switches the decay off.
+
+    Returns:
+        A weight in [0, full_weight]; 0 from ``total_steps`` on if there is a decay.
+    """
+    if decay_share <= 0.0:
+        return full_weight
+    left = 1.0 - step / total_steps
+    return full_weight * min(1.0, max(0.0, left / decay_share))
+
+
+def _over_layers(
+    student: Features, teacher: Features, distance: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Return the weighted mean over layers of ``distance(student activation, teacher activation)``."""
+    if not student or student.keys() != teacher.keys():
+        raise ValueError(f"layers differ or are missing: student {list(student)}, teacher {list(teacher)}")
+    terms, weights = [], 0.0
+    for name, ours in student.items():
+        theirs = teacher[name].detach()
+        if ours.shape != theirs.shape:
+            raise ValueError(f"{name}: student is {tuple(ours.shape)}, teacher {tuple(theirs.shape)}")
+        with torch.autocast(ours.device.type, enabled=False):
+            terms.append(layer_weight(name) * distance(at_least_float32(ours), at_least_float32(theirs)))
+        weights += layer_weight(name)
+    return torch.stack(terms).sum() / weights
+
+
+def _relative_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).abs().mean() / (teacher.abs().mean() + 1e-5)
+
+
+def _similarity_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    if student.dim() == 4:
+        return (
+            (_similarity(student.permute(0, 3, 2, 1)) - _similarity(teacher.permute(0, 3, 2, 1)))
+            .square()
+            .mean()
+        )
+    blocks = zip(
+        student.transpose(1, 2).split(GRAM_BLOCK_FRAMES, dim=1),
+        teacher.transpose(1, 2).split(GRAM_BLOCK_FRAMES, dim=1),
+        strict=True,
+    )
+    squares = [(_similarity(ours) - _similarity(theirs)).square().flatten() for ours, theirs in blocks]
+    return torch.cat(squares).mean()
+
+
+def _similarity(rows: Tensor) -> Tensor:
+    """Return the cosine similarities (..., R, R) of rows (..., R, C)."""
+    unit = F.normalize(rows, dim=-1)
+    return unit @ unit.transpose(-1, -2)
+
+
+def _energy_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    ours, theirs = student.square().mean(1), teacher.square().mean(1)
+    unit_ours, unit_theirs = F.normalize(ours.flatten(1)), F.normalize(theirs.flatten(1))
+    distance = (unit_ours - unit_theirs).square().sum(1).mean()
+    return distance + F.kl_div(_log_share(ours), _log_share(theirs), reduction="batchmean", log_target=True)
+
+
+def _log_share(energy: Tensor, eps: float = 1e-8) -> Tensor:
+    """Return the logarithm of each frame's share of the energy, (B, T) from (B, F, T) or (B, T)."""
+    by_frame = (energy.mean(1) if energy.dim() == 3 else energy) + eps
+    return (by_frame / by_frame.sum(-1, keepdim=True)).log()
