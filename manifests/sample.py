@@ -95,8 +95,6 @@ class SourceUse(_Recorded):
 
     sha256: str
     kind: str
-    name: str
-    """File name without its folder: for people; identity is the hash."""
     group: str
     """Speaker, noise recording or room."""
     licence: str

@@ -1,0 +1,189 @@
+"""Planning: which speech, which degradations, with which values. A pure function of (catalogue, recipe, seed, index).
+
+Every draw has its own keyed generator, named by what it is for, so adding a stage to a recipe leaves the draws of
+all others as they were, and no draw depends on how many samples came before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from datagen.degradations import BoundChoice, BoundRecipe, BoundStep, provenance
+from datagen.degradations.base import Scene
+from datagen.keyed import generator
+from manifests.errors import UserError
+from manifests.ranges import uniform
+from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Recipe, Split
+from manifests.sample import Clip, SampleSpec, StageSpec
+from manifests.source import Catalogue, Kind, Source
+
+MIN_UTTERANCE_S = 0.3
+"""A remainder shorter than this is left silent instead of being filled with the first syllable of an utterance."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What may be drawn from in one split."""
+
+    split: Split
+    speech: tuple[Source, ...]
+    noise: tuple[Source, ...]
+    rir: tuple[Source, ...]
+
+    @cached_property
+    def _cumulative_s(self) -> np.ndarray:
+        return np.cumsum([source.seconds for source in self.speech])
+
+    @cached_property
+    def _by_speaker(self) -> dict[str | None, tuple[Source, ...]]:
+        grouped: dict[str | None, list[Source]] = {}
+        for source in self.speech:
+            grouped.setdefault(source.speaker, []).append(source)
+        return {speaker: tuple(sources) for speaker, sources in grouped.items()}
+
+    def an_utterance(self, rng: np.random.Generator) -> Source:
+        """Draw an utterance with a probability proportional to its length."""
+        at = rng.uniform(0.0, self._cumulative_s[-1])
+        return self.speech[min(int(np.searchsorted(self._cumulative_s, at)), len(self.speech) - 1)]
+
+    def of_speaker(self, speaker: str | None) -> tuple[Source, ...]:
+        """Everything said by one talker."""
+        return self._by_speaker[speaker]
+
+    def sources(self, kind: Kind) -> tuple[Source, ...]:
+        """Sources of one kind."""
+        return {"speech": self.speech, "noise": self.noise, "rir": self.rir}[kind]
+
+
+def material(catalogue: Catalogue, recipe: Recipe, split: Split) -> Material:
+    """Select what the recipe admits of a catalogue for one split.
+
+    Raises:
+        UserError: when no speech is left.
+    """
+    speech = tuple(source for source in catalogue.of("speech", split) if admits(recipe, source))
+    if not speech:
+        raise UserError(
+            f"recipe {recipe.name}: the catalogue has no usable speech in split '{split}' with at least "
+            f"{recipe.speech.min_bandwidth_hz:g} Hz of bandwidth; add talkers, lower speech.min_bandwidth_hz, "
+            f"or set splits.{split}=0"
+        )
+    return Material(split, speech, catalogue.of("noise", split), catalogue.of("rir", split))
+
+
+def admits(recipe: Recipe, source: Source) -> bool:
+    """Whether a speech source is good enough to be a target under this recipe."""
+    return (source.bandwidth_hz or 0.0) >= recipe.speech.min_bandwidth_hz and (
+        source.clipped_share or 0.0
+    ) <= recipe.speech.max_clipped_share
+
+
+def samples_of_splits(recipe: Recipe, total: int) -> dict[Split, int]:
+    """Distribute `total` samples over the splits by their shares, at least one for each share above 0."""
+    shares = recipe.splits.model_dump()
+    wanted = [split for split in SPLITS if shares[split] > 0.0]
+    if total < len(wanted):
+        raise UserError(f"{total} samples are too few for the splits {', '.join(wanted)}; ask for more")
+    counts = {split: max(1, round(total * shares[split])) for split in wanted}
+    largest = max(wanted, key=lambda split: shares[split])
+    counts[largest] += total - sum(counts.values())
+    return {split: counts[split] for split in wanted}
+
+
+def sample_key(split: str, index: int) -> str:
+    """Key of a sample in its shard: `train-00000012`."""
+    return f"{split}-{index:08d}"
+
+
+def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int = 0) -> SampleSpec:
+    """Draw one sample completely.
+
+    Args:
+        pool: what may be drawn from.
+        bound: the recipe with its stages.
+        seed: seed of the corpus.
+        index: number of the sample within the split.
+        attempt: 0, or how many earlier draws of this sample could not be rendered.
+
+    Raises:
+        UserError: when a stage finds no sources to draw from.
+    """
+    recipe = bound.recipe
+    key = (seed, pool.split, index, attempt)
+    speech = _draw_speech(pool, recipe, key)
+    drawn_from = {clip.sha256 for clip in speech}
+    scene = Scene(
+        frames=recipe.frames,
+        bandwidth_hz=min(s.bandwidth_hz or 0.0 for s in pool.speech if s.sha256 in drawn_from),
+        sources=pool.sources,
+    )
+    stages = [spec for step in bound.steps if (spec := _draw_stage(step, scene, key)) is not None]
+    return SampleSpec(
+        key=sample_key(pool.split, index),
+        split=pool.split,
+        index=index,
+        attempt=attempt,
+        seed=seed,
+        frames=recipe.frames,
+        bits=recipe.output.bits,
+        speech=speech,
+        target=recipe.target,
+        stems=recipe.output.stems,
+        stages=tuple(stages),
+    )
+
+
+_Key = tuple[int, str, int, int]
+
+
+def _draw_stage(step: BoundStep, scene: Scene, key: _Key) -> StageSpec | None:
+    if generator(*key, step.label, "fires").random() >= step.p:
+        return None
+    choice = _choose(step.choices, generator(*key, step.label, "choice"))
+    if choice.stage is None:
+        return None
+    drawn = choice.stage.draw(generator(*key, choice.label, "values"), scene)
+    package, code_digest = provenance(type(choice.stage))
+    return StageSpec(
+        label=choice.label,
+        stage=choice.stage.name,
+        values=drawn.values,
+        clips=drawn.clips,
+        package=package,
+        code_digest=code_digest,
+    )
+
+
+def _choose(choices: Sequence[BoundChoice], rng: np.random.Generator) -> BoundChoice:
+    weights = np.array([choice.weight for choice in choices])
+    return choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
+
+
+def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:
+    """Fill the sample with utterances of one talker, gaps between them, each at the target's level."""
+    rng = generator(*key, "speech")
+    first = pool.an_utterance(rng)
+    queue = [first]
+    clips: list[Clip] = []
+    at = 0
+    while recipe.frames - at >= MIN_UTTERANCE_S * SAMPLE_RATE_HZ or not clips:
+        if not queue:
+            others = pool.of_speaker(first.speaker)
+            queue = [others[i] for i in rng.permutation(len(others))]
+        source = queue.pop(0)
+        clip = _stretch(source, recipe, at, first_of_sample=not clips, rng=rng)
+        clips.append(clip)
+        length = round(clip.frames * SAMPLE_RATE_HZ / source.rate_hz)
+        at += max(length, 1) + round(uniform(rng, recipe.speech.gap_s) * SAMPLE_RATE_HZ)
+    return tuple(clips)
+
+
+def _stretch(source: Source, recipe: Recipe, at: int, first_of_sample: bool, rng: np.random.Generator) -> Clip:
+    room = -(-(recipe.frames - at) * source.rate_hz // SAMPLE_RATE_HZ)
+    frames = min(source.frames, room)
+    latest = source.frames - frames
+    start = int(rng.integers(0, latest + 1)) if first_of_sample else 0
+    gain_db = recipe.target.active_level_dbfs - (source.active_level_dbfs or recipe.target.active_level_dbfs)
+    return Clip(sha256=source.sha256, start=start, frames=frames, at=at, gain_db=round(gain_db, 3))
