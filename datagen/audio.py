@@ -1,0 +1,297 @@
+"""Audio in and out: sample-exact stretches of any file, resampling, and the FLAC bytes that shards hold.
+
+Plain WAV and FLAC are sought in. Everything else is decoded from its beginning: libsndfile lands on wrong
+samples when it seeks in MP3 and near the end of Vorbis, and a stretch must be the same whatever was read before it.
+The most recently decoded files are kept, so a noise that is used again costs nothing.
+"""
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+RATE_HZ = 48_000
+"""Rate of every sample and shard."""
+
+BLOCK_FRAMES = 1 << 18
+"""Frames decoded at a time: bounds memory whatever the length of a file."""
+KEPT_BYTES = 64 << 20
+"""Decoded audio kept in each process."""
+FLAC_LEVEL = 0.5
+"""libFLAC level 4: 0.5 % larger than the smallest level, in half its time."""
+
+_EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
+_EXACT_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+_AV_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".wma"}
+# FFmpeg follows playlists and concat scripts to other files and hosts unless told which containers to accept.
+_AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,wav,w64,flac,aiff,caf,au,amr,asf"
+
+Frames = NDArray[np.float32]
+"""Audio of shape (frames, channels)."""
+_Key = tuple[str, int, int]
+
+
+class AudioError(Exception):
+    """A file cannot be used; the message is a reason of a few words."""
+
+
+def read_stretch(
+    path: str, start: int, frames: int, channel: int | None = None
+) -> tuple[NDArray[np.float32], int]:
+    """Read a stretch of a file, at the file's own rate.
+
+    Args:
+        path: local path or fsspec URI.
+        start: first frame.
+        frames: how many; exactly so many are returned.
+        channel: which channel; None for the mean of all.
+
+    Returns:
+        The audio, shape (frames,), read-only, and its rate in Hz.
+
+    Raises:
+        AudioError: when the file cannot be decoded, ends too early, lacks the channel, or holds NaN or infinity.
+    """
+    stretch, rate_hz = _read_frames(path, start, frames)
+    if len(stretch) < frames:
+        raise AudioError(f"ends {frames - len(stretch)} frames too early")
+    if channel is not None and not 0 <= channel < stretch.shape[1]:
+        raise AudioError(f"has no channel {channel}")
+    mono = mixed_down(stretch) if channel is None else np.ascontiguousarray(stretch[:, channel])
+    if not np.isfinite(mono).all():
+        raise AudioError("contains NaN or infinity")
+    mono.flags.writeable = False
+    return mono, rate_hz
+
+
+def read_all(path: str) -> tuple[Frames, int]:
+    """Read a whole file: (frames, channels) and its rate in Hz. Values are not checked.
+
+    Raises:
+        AudioError: when the file cannot be decoded.
+    """
+    parts = list(decoded_blocks(path))
+    return np.concatenate([part for part, _ in parts]), parts[0][1]
+
+
+def mixed_down(audio: Frames) -> NDArray[np.float32]:
+    """Return the mean of the channels: (frames, channels) -> (frames,)."""
+    if audio.shape[1] == 1:
+        return audio[:, 0]
+    return audio.mean(axis=1, dtype=np.float32)
+
+
+def decoded_blocks(path: str) -> Iterator[tuple[Frames, int]]:
+    """Decode a file from its beginning, block by block: (frames, channels) and the rate in Hz.
+
+    Yields at least one block, which is empty when the file is.
+
+    Raises:
+        AudioError: when the file cannot be decoded.
+    """
+    handle = _opened(path)
+    if handle is None:
+        yield from _av_blocks(path)
+        return
+    with handle:
+        try:
+            while True:
+                block = handle.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+                yield block, handle.samplerate
+                if len(block) < BLOCK_FRAMES:
+                    return
+        except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+            raise AudioError("the decoder stopped at an error") from error
+
+
+def declared_frames(path: str) -> int | None:
+    """How many frames the header promises; None where the format only estimates it (MP3) or does not say."""
+    handle = _opened(path)
+    if handle is None:
+        with _av_opened(path) as container:
+            stream = container.streams.audio[0]
+            return _declared_by_container(stream) if "mov" in container.format.name else None
+    with handle:
+        return handle.frames if handle.format in _EXACT_FORMATS | {"OGG"} else None
+
+
+def resampled(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Resample mono audio with soxr HQ: linear phase, no delay, round(len * to / from) samples."""
+    if from_hz == to_hz or not len(audio):
+        return audio
+    length = round(len(audio) * to_hz / from_hz)
+    result: NDArray[np.float32] = soxr.resample(audio, from_hz, to_hz, quality="HQ")
+    if len(result) >= length:
+        return result[:length]
+    return np.pad(result, (0, length - len(result)))
+
+
+def quantised(audio: NDArray[np.float32], bits: Literal[16, 24]) -> NDArray[np.int32]:
+    """Return integer PCM: x * 2^(bits-1) rounded half to even, clipped to what the format can hold."""
+    full_scale = 1 << (bits - 1)
+    scaled = audio.astype(np.float64) * full_scale if bits == 24 else audio * np.float32(full_scale)
+    return np.clip(np.rint(scaled), -full_scale, full_scale - 1).astype(np.int32)
+
+
+def flac_bytes(audio: NDArray[np.float32], bits: Literal[16, 24] = 16) -> bytes:
+    """Encode mono audio at 48 kHz as FLAC; the same samples give the same bytes."""
+    pcm = quantised(audio, bits)
+    stream = io.BytesIO()
+    data = pcm.astype(np.int16) if bits == 16 else pcm << 8
+    soundfile.write(stream, data, RATE_HZ, format="FLAC", subtype=f"PCM_{bits}", compression_level=FLAC_LEVEL)
+    return stream.getvalue()
+
+
+def decode_flac(content: bytes) -> NDArray[np.float32]:
+    """Decode what `flac_bytes` made: shape (N,), the integer PCM divided by its full scale, without loss.
+
+    Raises:
+        AudioError: when the bytes are not mono FLAC.
+    """
+    try:
+        audio: NDArray[np.float32] = soundfile.read(io.BytesIO(content), dtype="float32")[0]
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError("not a FLAC file") from error
+    if audio.ndim != 1:
+        raise AudioError("not mono")
+    return audio
+
+
+_kept: OrderedDict[_Key, tuple[Frames, int]] = OrderedDict()
+
+
+def _read_frames(path: str, start: int, frames: int) -> tuple[Frames, int]:
+    key = _key(path)
+    if key in _kept:
+        _kept.move_to_end(key)
+        audio, rate_hz = _kept[key]
+        return audio[start : start + frames], rate_hz
+    handle = _opened(path)
+    if handle is not None:
+        with handle:
+            if handle.format in _EXACT_FORMATS and handle.subtype in _EXACT_SUBTYPES:
+                return _sought(handle, start, frames), handle.samplerate
+    return _decoded_stretch(path, key, start, frames)
+
+
+def _sought(handle: soundfile.SoundFile, start: int, frames: int) -> Frames:
+    try:
+        handle.seek(min(start, handle.frames))
+        audio: Frames = handle.read(frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise AudioError("the decoder stopped at an error") from error
+    return audio
+
+
+def _decoded_stretch(path: str, key: _Key, start: int, frames: int) -> tuple[Frames, int]:
+    """Decode from the beginning; keep the whole file if it is small enough, else just what was asked for."""
+    parts: list[Frames] = []
+    rate_hz, first, end, size = 0, 0, 0, 0
+    for block, block_rate_hz in decoded_blocks(path):
+        rate_hz = block_rate_hz
+        parts.append(block)
+        end += len(block)
+        size += block.nbytes
+        if size > KEPT_BYTES:
+            while parts and first + len(parts[0]) <= start:
+                first += len(parts.pop(0))
+            if end >= start + frames:
+                break
+    audio = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    audio.flags.writeable = False
+    if size <= KEPT_BYTES:
+        _keep(key, audio, rate_hz)
+    return audio[max(0, start - first) :][:frames], rate_hz
+
+
+def _keep(key: _Key, audio: Frames, rate_hz: int) -> None:
+    _kept[key] = (audio, rate_hz)
+    while sum(held.nbytes for held, _ in _kept.values()) > KEPT_BYTES:
+        _kept.popitem(last=False)
+
+
+def _key(path: str) -> _Key:
+    try:
+        if "://" in path:
+            import fsspec
+
+            filesystem, inner = fsspec.core.url_to_fs(path)
+            return path, int(filesystem.size(inner) or 0), 0
+        status = os.stat(path)  # noqa: PTH116 - a hot path
+    except OSError as error:
+        raise AudioError("cannot be opened") from error
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _binary(path: str) -> Any:
+    """What a decoder opens: the path itself, or a seekable stream behind a URI."""
+    if "://" not in path:
+        return path
+    import fsspec
+
+    try:
+        return fsspec.open(path, "rb").open()
+    except (OSError, ValueError, ImportError) as error:
+        raise AudioError("cannot be opened") from error
+
+
+def _opened(path: str) -> soundfile.SoundFile | None:
+    """Open with libsndfile; None for what PyAV has to read."""
+    if PurePosixPath(path).suffix.lower() in _AV_SUFFIXES:
+        return None
+    try:
+        return soundfile.SoundFile(_binary(path))
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
+        return None
+
+
+def _av_opened(path: str) -> Any:
+    import av
+
+    try:
+        container = av.open(_binary(path), options={"format_whitelist": _AV_CONTAINERS})
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise AudioError("not an audio file that can be read") from error
+    if not container.streams.audio:
+        container.close()
+        raise AudioError("holds no audio")
+    return container
+
+
+def _declared_by_container(stream: Any) -> int | None:
+    if not stream.duration or not stream.time_base:
+        return None
+    return int(round(stream.duration * stream.time_base * stream.rate))
+
+
+def _av_blocks(path: str) -> Iterator[tuple[Frames, int]]:
+    """Decode with PyAV. MP4 says how long its audio is: what the last frame holds beyond it is padding."""
+    import av
+
+    with _av_opened(path) as container:
+        stream = container.streams.audio[0]
+        left = _declared_by_container(stream) if "mov" in container.format.name else None
+        convert: Any = None
+        rate_hz = stream.rate
+        try:
+            for frame in container.decode(stream):
+                if convert is None:
+                    rate_hz = frame.sample_rate
+                    convert = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate_hz)
+                    # HE-AAC: the header may give half the rate that comes out of the decoder.
+                    left = None if left is None else round(left * rate_hz / stream.rate)
+                for planar in convert.resample(frame):
+                    block = np.ascontiguousarray(planar.to_ndarray().T[:left])
+                    left = None if left is None else left - len(block)
+                    yield block, rate_hz
+        except (av.error.FFmpegError, ValueError) as error:
+            raise AudioError("the decoder stopped at an error") from error
+        if convert is None:
+            yield np.zeros((0, stream.channels), np.float32), rate_hz
