@@ -1,21 +1,5 @@
-"""Keyed randomness: the stream behind a draw is a function of what the draw is for, never of what came before."""
+"""Keyed randomness, which `datagen` and `training` share: it lives in `manifests.keyed`."""
 
-import hashlib
+from manifests.keyed import generator
 
-import numpy as np
-
-from manifests.canonical import canonical_json
-
-_KEY_BYTES = 16
-
-
-def generator(*key: str | int) -> np.random.Generator:
-    """Return a generator that depends on `key` alone.
-
-    Philox is counter-based: a stream for each key, no shared state, the same on every platform.
-
-    Args:
-        key: what the randomness is for, for example `(seed, "train", 12, "noise")`.
-    """
-    hashed = hashlib.blake2b(canonical_json(list(key)), digest_size=_KEY_BYTES).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(hashed, "big")))
+__all__ = ["generator"]

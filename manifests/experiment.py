@@ -1,0 +1,191 @@
+"""What a user declares about a training run: the content of `manifests/experiments/*.yaml`.
+
+The four stages are those of RaD-Net 2: a non-causal teacher, a causal student distilled from it, a denoiser
+behind the frozen student, and both together. Defaults are full-scale numbers; where the paper does not state
+one, it is our choice.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from manifests.canonical import digest
+from manifests.documents import Document, check, load_document, with_overrides
+from manifests.errors import UserError
+
+FOLDER = "experiments"
+
+StageName = Literal["teacher", "student", "denoiser", "joint"]
+STAGES: tuple[StageName, ...] = ("teacher", "student", "denoiser", "joint")
+"""In the order in which they are trained."""
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageSettings(_Declared):
+    """How long one stage is trained, on what batches, and how fast it learns."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    """Samples of one step on one rank."""
+    segment_s: float = Field(default=4.0, ge=0.1, le=120.0)
+    """Length of the stretch cut from each sample, in seconds; longer than the samples means all of them."""
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    validate_every: int = Field(default=1000, ge=1)
+    """Steps between validations; the last step is always validated."""
+    halve_after: int = Field(default=3, ge=0)
+    """Validations without a better loss before the learning rate is halved; 0 never halves it."""
+
+
+class Stages(_Declared):
+    """Settings of each stage."""
+
+    teacher: StageSettings
+    student: StageSettings
+    denoiser: StageSettings
+    joint: StageSettings
+
+    def of(self, stage: StageName) -> StageSettings:
+        """Return the settings of one stage."""
+        settings: StageSettings = getattr(self, stage)
+        return settings
+
+
+class LossWeights(_Declared):
+    """Weights of the losses against the clean target."""
+
+    magnitude: float = Field(default=1.0, ge=0.0)
+    complex: float = Field(default=1.0, ge=0.0)
+    asymmetric: float = Field(default=1.0, ge=0.0)
+    """Extra penalty on what the estimate has too little of (over-suppression)."""
+    si_snr: float = Field(default=0.02, ge=0.0)
+    """Of the SI-SNR in dB, in the denoiser's stage only: it is blind to level, which the first net must learn."""
+    repaired: float = Field(default=0.3, ge=0.0)
+    """In the joint stage: of the spectral loss on the repairing net's output, beside 1 on the final one."""
+
+
+class Distillation(_Declared):
+    """What the student learns from the teacher."""
+
+    features: float = Field(default=0.5, ge=0.0)
+    """Weight of the match of inner features."""
+    output: float = Field(default=0.5, ge=0.0)
+    """Weight of the match of outputs."""
+    fade_share: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Both weights fall to 0 linearly over this last share of the steps."""
+    initialise_from_teacher: bool = False
+    """Start the student from the teacher's weights, whose shapes are the same."""
+
+
+class Optimisation(_Declared):
+    """What all stages share in how weights are moved."""
+
+    clip_norm: float = Field(default=5.0, gt=0.0)
+    """Largest gradient norm; larger gradients are scaled down to it."""
+    ema_decay: float = Field(default=0.999, ge=0.0, lt=1.0)
+    """Of the moving average of the weights, which is what is validated and kept; 0 keeps the last weights."""
+    max_nan_steps: int = Field(default=10, ge=1)
+    """So many steps in a row without a finite loss and gradient stop the run."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' inner products; spectra, norms and losses are always float32."""
+
+
+class Validation(_Declared):
+    """The fixed stretches of the val split that every validation uses."""
+
+    samples: int = Field(default=64, ge=0)
+    """How many; 0 trains without validation."""
+    segment_s: float = Field(default=4.0, ge=0.1, le=120.0)
+    shown: int = Field(default=4, ge=0)
+    """The first so many are handed to the tracker as audio."""
+
+
+class Loader(_Declared):
+    """How batches are read ahead and kept; changes nothing in what is learnt."""
+
+    threads: int = Field(default=2, ge=0, le=64)
+    """0 reads in the training thread."""
+    prefetch_batches: int = Field(default=4, ge=1, le=1024)
+    window_shards: int = Field(default=8, ge=1)
+    """Samples are shuffled among so many neighbouring shards of an epoch's shard order."""
+    max_damaged_in_row: int = Field(default=16, ge=1)
+    """So many unreadable samples in a row stop the run."""
+
+
+class Records(_Declared):
+    """How often progress is written down."""
+
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints; the last step always leaves one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints kept, beside the best one."""
+    metrics_every: int = Field(default=50, ge=1)
+    """Steps whose metrics are sent to the tracker together."""
+
+
+class Experiment(_Declared):
+    """A complete experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
+    preset: str
+    """Size of the networks, a name of `training.models.presets`."""
+    seed: int = 0
+    stages: Stages
+    loss: LossWeights = LossWeights()
+    distillation: Distillation = Distillation()
+    optimisation: Optimisation = Optimisation()
+    validation: Validation = Validation()
+    loader: Loader = Loader()
+    records: Records = Records()
+
+    def written(self) -> dict[str, Any]:
+        """Return the experiment as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def stage_written(self, stage: StageName) -> dict[str, Any]:
+        """Return what decides the weights of one stage, given its data and its parents.
+
+        Names, other stages' settings and everything about reading ahead and keeping records are left out, so
+        that changing them leaves finished stages and checkpoints valid. The shuffling window stays in: it
+        decides the order of samples.
+        """
+        content = self.model_dump(
+            mode="json", include={"preset", "seed", "loss", "optimisation", "validation", "distillation"}
+        )
+        content["validation"].pop("shown")
+        if stage != "student":
+            content.pop("distillation")
+        settings = self.stages.of(stage).model_dump(mode="json")
+        return {**content, "stage": stage, "settings": settings, "window_shards": self.loader.window_shards}
+
+    def stage_digest(self, stage: StageName) -> str:
+        """Identity of one stage's settings."""
+        return digest(self.stage_written(stage))
+
+
+def load_experiment(reference: str, settings: Iterable[str] = ()) -> Experiment:
+    """Read an experiment by shipped name or path and apply `--set a.b=c` options.
+
+    Raises:
+        UserError: when there is no such experiment, or a field is wrong; it names the field and its line.
+    """
+    document: Document = with_overrides(load_document(reference, FOLDER), settings)
+    return check(Experiment, document.content, document)
+
+
+def chosen_stages(choice: str) -> tuple[StageName, ...]:
+    """Return the stages that `--stage CHOICE` means, `all` being each in order.
+
+    Raises:
+        UserError: when there is no such stage.
+    """
+    if choice == "all":
+        return STAGES
+    for stage in STAGES:
+        if choice == stage:
+            return (stage,)
+    raise UserError(f"--stage {choice}: no such stage; there are {', '.join(STAGES)} and all")

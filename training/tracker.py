@@ -1,0 +1,161 @@
+"""What a run tells the outside: the `Tracker` interface, and the plain one that writes files.
+
+Calls come in this order, from one thread of one process: `stage_started`, any number of `metrics` and
+`validation_samples`, `model_finished` if the stage got that far, `stage_ended` always (unless the process is
+killed). A stage that is resumed starts again with `resumed_at_step` above 0, and repeats what it had reported
+after that step: a tracker that goes on with an earlier run should drop or overwrite those. `stage_dir` is the
+place for what a tracker must remember for that (for example a run id).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from manifests.canonical import rounded
+from manifests.corpus import CorpusManifest
+from manifests.experiment import StageName
+from training.bundle import BundleInfo
+from training.files import write_atomically
+
+SAMPLE_RATE_HZ = 48_000
+
+Audio = NDArray[np.float32]
+Status = Literal["finished", "failed", "stopped"]
+"""`failed`: by an error; `stopped`: by the user (Ctrl-C)."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model that a stage starts from or learns from."""
+
+    role: StageName
+    """What it is to the stage: its `teacher`, its `student`, its `denoiser`."""
+    id: str
+    """Id of its bundle."""
+    bundle_dir: Path
+
+
+@dataclass(frozen=True)
+class StageStart:
+    """What is known when a stage starts."""
+
+    experiment: str
+    """Name of the experiment."""
+    stage: StageName
+    stage_dir: Path
+    """`RUN_DIR/STAGE`, which exists."""
+    params: Mapping[str, str | int | float | bool]
+    """The experiment, flat: `stages.teacher.steps`."""
+    stage_digest: str
+    corpus_dir: Path
+    corpus: CorpusManifest
+    parents: tuple[Parent, ...]
+    device: str
+    parameters: int
+    """Number of trained weights."""
+    resumed_at_step: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number at one step; `train/loss`, `val/loss`, `time/data_s` and so on."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class ValidationSample:
+    """A fixed held-out sample as audio, mono at 48 kHz; the same key in each validation."""
+
+    key: str
+    degraded: Audio
+    target: Audio
+    estimate: Audio
+
+
+class Tracker(Protocol):
+    """Receives what a run reports."""
+
+    def stage_started(self, start: StageStart) -> None:
+        """A stage begins, or goes on where it was interrupted."""
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        """Metrics of several steps, in order of steps."""
+
+    def validation_samples(self, step: int, samples: Sequence[ValidationSample]) -> None:
+        """Audio of the fixed validation samples, after `step` steps."""
+
+    def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
+        """The stage's model lies in `bundle_dir`."""
+
+    def stage_ended(self, status: Status, message: str = "") -> None:
+        """The stage is over; `message` says why where it did not finish."""
+
+
+class FileTracker:
+    """Writes each stage's reports to its folder: `events.jsonl`, `metrics.jsonl` and `samples/*.wav`."""
+
+    EVENTS_FILE = "events.jsonl"
+    METRICS_FILE = "metrics.jsonl"
+    SAMPLES_FOLDER = "samples"
+
+    def __init__(self) -> None:
+        self._stage_dir = Path()
+
+    def stage_started(self, start: StageStart) -> None:
+        """Open the stage's files; metrics beyond the step that is resumed from are dropped."""
+        self._stage_dir = start.stage_dir
+        self._keep_metrics_up_to(start.resumed_at_step)
+        content = asdict(start) | {"corpus": start.corpus.id}
+        self._event("stage_started", content)
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        """Append one line per metric."""
+        lines = [
+            json.dumps({"step": m.step, "name": m.name, "value": rounded(m.value, 8)}) + "\n" for m in batch
+        ]
+        with (self._stage_dir / self.METRICS_FILE).open("a", encoding="utf-8") as stream:
+            stream.writelines(lines)
+
+    def validation_samples(self, step: int, samples: Sequence[ValidationSample]) -> None:
+        """Write the waves; estimates of earlier validations stay beside the newest."""
+        folder = self._stage_dir / self.SAMPLES_FOLDER
+        folder.mkdir(exist_ok=True)
+        for sample in samples:
+            waves = {
+                "degraded": sample.degraded,
+                "target": sample.target,
+                f"estimate-{step:07d}": sample.estimate,
+            }
+            for name, wave in waves.items():
+                path = folder / f"{sample.key}.{name}.wav"
+                soundfile.write(path, np.clip(wave, -1.0, 1.0), SAMPLE_RATE_HZ, subtype="PCM_16")
+
+    def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
+        """Note the model's id."""
+        self._event("model_finished", {"id": info.id, "bundle_dir": bundle_dir, "metrics": info.metrics})
+
+    def stage_ended(self, status: Status, message: str = "") -> None:
+        """Note how it ended."""
+        self._event("stage_ended", {"status": status, "message": message})
+
+    def _event(self, name: str, content: Mapping[str, Any]) -> None:
+        line = json.dumps({"event": name, **content}, default=str)
+        with (self._stage_dir / self.EVENTS_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def _keep_metrics_up_to(self, step: int) -> None:
+        path = self._stage_dir / self.METRICS_FILE
+        if path.is_file():
+            # A killed process may have left half a line at the end; such a line is past the checkpoint too.
+            lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+            kept = [line + "\n" for line in lines if json.loads(line)["step"] <= step]
+            write_atomically(path, "".join(kept).encode())
