@@ -1,7 +1,7 @@
 """Audio in and out: sample-exact stretches of any file, resampling, and the FLAC bytes that shards hold.
 
 Plain WAV and FLAC are sought in. Everything else is decoded from its beginning: libsndfile lands on wrong
-samples when it seeks in MP3 and near the end of Vorbis, and a stretch must be the same whatever was read before it.
+samples when it seeks in MP3 and near the end of Vorbis, and a stretch must not depend on earlier reads.
 The most recently decoded files are kept, so a noise that is used again costs nothing.
 """
 
@@ -57,7 +57,7 @@ def read_stretch(
         The audio, shape (frames,), read-only, and its rate in Hz.
 
     Raises:
-        AudioError: when the file cannot be decoded, ends too early, lacks the channel, or holds NaN or infinity.
+        AudioError: when the file cannot be decoded, ends too early, lacks the channel, or is not finite.
     """
     stretch, rate_hz = _read_frames(path, start, frames)
     if len(stretch) < frames:
@@ -85,7 +85,8 @@ def mixed_down(audio: Frames) -> NDArray[np.float32]:
     """Return the mean of the channels: (frames, channels) -> (frames,)."""
     if audio.shape[1] == 1:
         return audio[:, 0]
-    return audio.mean(axis=1, dtype=np.float32)
+    mono: NDArray[np.float32] = audio.mean(axis=1, dtype=np.float32)
+    return mono
 
 
 def decoded_blocks(path: str) -> Iterator[tuple[Frames, int]]:
