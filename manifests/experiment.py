@@ -62,7 +62,7 @@ class LossWeights(_Declared):
     asymmetric: float = Field(default=1.0, ge=0.0)
     """Extra penalty on what the estimate has too little of (over-suppression)."""
     si_snr: float = Field(default=0.02, ge=0.0)
-    """Of the SI-SNR in dB, in the denoiser's stage only: it is blind to level, which the first net must learn."""
+    """Of the SI-SNR in dB, in the denoiser's stage only: it is blind to level."""
     repaired: float = Field(default=0.3, ge=0.0)
     """In the joint stage: of the spectral loss on the repairing net's output, beside 1 on the final one."""
 
@@ -70,8 +70,10 @@ class LossWeights(_Declared):
 class Distillation(_Declared):
     """What the student learns from the teacher."""
 
+    match: Literal["features", "similarity", "attention"] = "features"
+    """How inner activations are compared: KD-A, KD-B or KD-C of `training.losses.distillation`."""
     features: float = Field(default=0.5, ge=0.0)
-    """Weight of the match of inner features."""
+    """Weight of the match of inner activations."""
     output: float = Field(default=0.5, ge=0.0)
     """Weight of the match of outputs."""
     fade_share: float = Field(default=0.2, ge=0.0, le=1.0)

@@ -1,7 +1,7 @@
 """Models, losses, the sample stream and the loop, on torch.
 
 Starts on a machine that has torch, numpy, scipy, soundfile, soxr, pydantic and pyyaml, and nothing else; a
-run reports to the small `Tracker` interface, so this package knows neither of tracking servers nor of clusters.
+run reports to the small `Tracker` interface, so this package knows of no tracking server and no cluster.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""A trained model as a folder: `weights.pt` (tensors, no pickled code) and `model.json`, which says what it is.
+"""A trained model as a folder: `weights.pt` (tensors, no pickled code) and `model.json`, which describes it.
 
-`model.json` is written last and is the only sign of a finished model. A denoiser's and a joint bundle hold the
-whole chain, repairing net included, so that each bundle enhances audio by itself.
+`model.json` is written last and is the only sign of a finished model. A denoiser's and a joint bundle hold
+the whole chain, repairing net included, so that each bundle enhances audio by itself.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class BundleInfo(BaseModel):
     experiment: dict[str, Any]
     """The experiment as it was used."""
     parents: dict[StageName, str]
-    """Ids of the models it was made from: a student's teacher, a denoiser's student, a joint model's denoiser."""
+    """Ids of the models it was made from: a student's teacher, a denoiser's student and so on."""
     steps: int
     metrics: dict[str, float | None]
     """Validation results of the kept weights."""

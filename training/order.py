@@ -1,0 +1,109 @@
+"""Which sample comes next: pure arithmetic on (shard sizes, seed, epoch, position), no files, no memory.
+
+All ranks together walk one endless sequence of slots, numbered from 0; each epoch is `samples` of them
+and holds every sample once. In an epoch the shards stand in a drawn order; they are taken in windows of a
+few, and samples are shuffled within a window, so that readers touch few shards at a time. Any slot can be
+computed without those before it, which is what makes resuming exact: one number is the whole state,
+whatever the number of ranks.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.keyed import generator
+
+
+class Slot(NamedTuple):
+    """One place in the endless sequence."""
+
+    epoch: int
+    position: int
+    """Within the epoch, 0 to samples - 1."""
+
+
+class Pick(NamedTuple):
+    """A sample by where it lies."""
+
+    shard: int
+    """Number in the list of shards."""
+    sample: int
+    """Number within the shard."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The order in which the samples of some shards are seen.
+
+    Args:
+        sizes: samples in each shard, in the corpus's order.
+        seed: what is drawn depends on it alone.
+        window_shards: samples are shuffled among so many shards.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+
+    sizes: tuple[int, ...]
+    seed: int
+    window_shards: int = 8
+
+    def __post_init__(self) -> None:
+        if sum(self.sizes) == 0 or min(self.sizes) < 0 or self.window_shards < 1:
+            raise ValueError(f"cannot order shards of sizes {self.sizes} in windows of {self.window_shards}")
+
+    @cached_property
+    def samples(self) -> int:
+        """Samples in an epoch."""
+        return sum(self.sizes)
+
+    def slot(self, number: int) -> Slot:
+        """Return the epoch and the position of a slot of the endless sequence."""
+        return Slot(*divmod(number, self.samples))
+
+    def pick(self, slot: Slot) -> Pick:
+        """Return the sample at a slot."""
+        if not 0 <= slot.position < self.samples:
+            raise IndexError(f"position {slot.position} is not in an epoch of {self.samples} samples")
+        shards, ends = _shards_of_epoch(self, slot.epoch)
+        first = int(np.searchsorted(ends, slot.position, side="right"))
+        first -= first % self.window_shards
+        before = int(ends[first - 1]) if first else 0
+        shuffled = before + int(_window(self, slot.epoch, first)[slot.position - before])
+        at = int(np.searchsorted(ends, shuffled, side="right"))
+        return Pick(int(shards[at]), shuffled - (int(ends[at - 1]) if at else 0))
+
+    def crop_start(self, slot: Slot, frames: int, wanted: int) -> int:
+        """Return where the stretch of `wanted` of `frames` samples begins that is used at a slot."""
+        spare = max(0, frames - wanted)
+        return int(generator(self.seed, "crop", slot.epoch, slot.position).integers(spare + 1))
+
+
+def step_slots(first: int, batch_size: int, rank: int = 0, ranks: int = 1) -> range:
+    """Return the slots of one rank's batch in the step that begins at slot `first`.
+
+    Ranks are striped: together they take the next `batch_size * ranks` slots, whatever their number, and
+    every rank takes equally many.
+    """
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank {rank} is not one of {ranks}")
+    return range(first + rank, first + batch_size * ranks, ranks)
+
+
+@lru_cache(maxsize=4)
+def _shards_of_epoch(order: Order, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the epoch's order of shards, and where each would end without shuffling."""
+    shards = generator(order.seed, "shards", epoch).permutation(len(order.sizes))
+    return shards, np.cumsum(np.asarray(order.sizes)[shards])
+
+
+@lru_cache(maxsize=8)
+def _window(order: Order, epoch: int, first: int) -> NDArray[np.int64]:
+    """Return the shuffled sample numbers of the window that begins with the epoch's shard `first`."""
+    _, ends = _shards_of_epoch(order, epoch)
+    last = min(first + order.window_shards, len(ends)) - 1
+    samples = int(ends[last]) - (int(ends[first - 1]) if first else 0)
+    return generator(order.seed, "window", epoch, first).permutation(samples)

@@ -1,0 +1,308 @@
+"""Batches of degraded and target waves out of a corpus: read by byte offset, ahead, in a fixed order.
+
+A batch is a pure function of the slot at which it begins (`training.order`), so threads may read ahead as
+they like: results are taken in order, and the state is the next slot alone.
+
+A sample that cannot be read is replaced by the next readable one of the epoch's order, cut at the place that
+was drawn for its slot. So every rank still gets full batches, and all ranks agree without talking.
+"""
+
+import io
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manifests.corpus import Corpus, Member, SampleEntry, ShardRecord
+from manifests.errors import JobError, UserError
+from manifests.recipe import Split
+from training.order import Order, Pick, Slot, step_slots
+
+SAMPLE_RATE_HZ = 48_000
+DEGRADED = "degraded.flac"
+TARGET = "target.flac"
+
+log = logging.getLogger(__name__)
+
+
+class DamagedError(Exception):
+    """A sample's bytes are not what its shard's record says, or not audio."""
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """Where a stream stands: enough to go on, with any number of ranks."""
+
+    epoch: int
+    position: int
+    seed: int
+    corpus_id: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of waves."""
+
+    degraded: Tensor
+    """(B, N) float32, full scale 1.0, 48 kHz."""
+    target: Tensor
+    """(B, N), aligned with `degraded`."""
+    keys: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """Why samples were replaced, one sentence for each."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads samples of one split by their place in it."""
+
+    corpus: Corpus
+    split: Split
+    shards: tuple[ShardRecord, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shards", self.corpus.of(self.split))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples in each shard."""
+        return tuple(len(shard.samples) for shard in self.shards)
+
+    def where(self, pick: Pick) -> str:
+        """Name a sample for a message."""
+        shard = self.shards[pick.shard]
+        return f"{self.corpus.root / shard.tar_name}, sample {shard.samples[pick.sample].key}"
+
+    def key(self, pick: Pick) -> str:
+        """Return a sample's key."""
+        return self.shards[pick.shard].samples[pick.sample].key
+
+    def frames(self, pick: Pick) -> int:
+        """Return a sample's length at 48 kHz."""
+        return self.shards[pick.shard].frames_per_sample
+
+    def read(self, pick: Pick, start: int, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Read a stretch of a sample's degraded and target waves, each (frames,).
+
+        Raises:
+            DamagedError: when it is not there, not whole, or not 48 kHz mono audio of the recorded length.
+        """
+        shard = self.shards[pick.shard]
+        entry = shard.samples[pick.sample]
+        path = self.corpus.root / shard.tar_name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                parts = [_member(descriptor, entry, name) for name in (DEGRADED, TARGET)]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DamagedError(f"cannot be read ({error.strerror})") from error
+        degraded, target = (_decode(part, shard.frames_per_sample, start, frames) for part in parts)
+        return degraded, target
+
+
+def _member(descriptor: int, entry: SampleEntry, name: str) -> bytes:
+    member: Member | None = entry.members.get(name)
+    if member is None:
+        raise DamagedError(f"has no {name}")
+    content = os.pread(descriptor, member.bytes, member.offset)
+    if len(content) != member.bytes:
+        raise DamagedError(f"{name} holds {len(content)} bytes of {member.bytes}")
+    return content
+
+
+def _decode(content: bytes, expected_frames: int, start: int, frames: int) -> NDArray[np.float32]:
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as stream:
+            if (stream.samplerate, stream.channels, stream.frames) != (SAMPLE_RATE_HZ, 1, expected_frames):
+                raise DamagedError(
+                    f"is {stream.samplerate} Hz, {stream.channels} channels, {stream.frames} frames, not "
+                    f"{SAMPLE_RATE_HZ} Hz mono of {expected_frames} frames"
+                )
+            stream.seek(start)
+            wave: NDArray[np.float32] = stream.read(frames, dtype="float32")
+    except RuntimeError as error:  # libsndfile's errors
+        raise DamagedError(f"is not readable FLAC ({error})") from error
+    if len(wave) != frames:
+        raise DamagedError(f"ends after {start + len(wave)} of {expected_frames} frames")
+    return wave
+
+
+class SampleStream:
+    """An endless iterator of batches whose state can be taken and restored between any two of them.
+
+    Use as a context manager, so that reading ahead ends with it.
+
+    Args:
+        reader: where samples come from.
+        seed: decides the order and the cuts.
+        batch_size: samples a batch on this rank.
+        segment_s: length of the cuts in seconds; samples that are shorter are used whole.
+        threads: reading ahead; 0 reads when asked.
+        prefetch_batches: batches read ahead at most.
+        window_shards: see `Order`.
+        max_damaged_in_row: so many unreadable samples in a row are an error.
+        rank: of this process.
+        ranks: number of processes that share the sequence.
+
+    Raises:
+        UserError: when the split is empty.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        seed: int,
+        batch_size: int,
+        segment_s: float,
+        threads: int = 0,
+        prefetch_batches: int = 4,
+        window_shards: int = 8,
+        max_damaged_in_row: int = 16,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if sum(reader.sizes) == 0:
+            raise UserError(f"{reader.corpus.root}: has no samples in its {reader.split} split")
+        self._reader = reader
+        self._order = Order(reader.sizes, seed, window_shards)
+        self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
+        shortest = min(shard.frames_per_sample for shard in reader.shards)
+        self._frames = min(round(segment_s * SAMPLE_RATE_HZ), shortest)
+        self._max_damaged = max_damaged_in_row
+        self._next = 0
+        self._pool = ThreadPoolExecutor(threads, "samples") if threads else None
+        self._prefetch = prefetch_batches
+        self._ahead: deque[Future[Batch]] = deque()
+
+    def __enter__(self) -> "SampleStream":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            JobError: when too many samples in a row cannot be read.
+        """
+        step = self._batch_size * self._ranks
+        if self._pool is None:
+            batch = self.batch_at(self._next)
+        else:
+            while len(self._ahead) < self._prefetch:
+                at = self._next + step * len(self._ahead)
+                self._ahead.append(self._pool.submit(self.batch_at, at))
+            batch = self._ahead.popleft().result()
+        self._next += step
+        for sentence in batch.damaged:
+            log.warning("%s", sentence)
+        return batch
+
+    def batch_at(self, first: int) -> Batch:
+        """Return this rank's batch of the step that begins at slot `first`; depends on nothing else."""
+        damaged: list[str] = []
+        pairs, keys = [], []
+        for number in step_slots(first, self._batch_size, self._rank, self._ranks):
+            pair, key = self._sample(self._order.slot(number), damaged)
+            pairs.append(pair)
+            keys.append(key)
+        stacked = torch.from_numpy(np.stack([np.stack(pair) for pair in pairs], axis=1))
+        return Batch(stacked[0], stacked[1], tuple(keys), tuple(damaged))
+
+    def _sample(
+        self, slot: Slot, damaged: list[str]
+    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], str]:
+        """Read the sample at a slot, or the next readable one; add to `damaged` what could not be read."""
+        where = ""
+        for tried in range(self._max_damaged):
+            pick = self._order.pick(Slot(slot.epoch, (slot.position + tried) % self._order.samples))
+            start = self._order.crop_start(slot, self._reader.frames(pick), self._frames)
+            try:
+                return self._reader.read(pick, start, self._frames), self._reader.key(pick)
+            except DamagedError as error:
+                where = self._reader.where(pick)
+                damaged.append(f"{where}: {error}; the next readable sample takes its place")
+        raise JobError(
+            f"{where}: the last of {self._max_damaged} samples in a row that cannot be read; "
+            f"run 'ssiforge verify {self._reader.corpus.root}'"
+        )
+
+    @property
+    def state(self) -> StreamState:
+        """Where the stream stands: before the batch that comes next, whatever was read ahead."""
+        slot = self._order.slot(self._next)
+        return StreamState(slot.epoch, slot.position, self._order.seed, self._reader.corpus.manifest.id)
+
+    def restore(self, state: StreamState) -> None:
+        """Go on at a state, taken with whatever number of ranks.
+
+        Raises:
+            UserError: when the state belongs to another corpus or seed.
+        """
+        here = self._reader.corpus
+        if state.corpus_id != here.manifest.id:
+            raise UserError(
+                f"{here.root}: is corpus {here.manifest.id}, but the run to resume was reading corpus "
+                f"{state.corpus_id}; give it that corpus, or start a new run"
+            )
+        if state.seed != self._order.seed:
+            raise UserError(
+                f"the run to resume draws its order with seed {state.seed}, not {self._order.seed}"
+            )
+        self._forget_ahead()
+        self._next = state.epoch * self._order.samples + state.position
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._forget_ahead()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _forget_ahead(self) -> None:
+        for future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+
+
+def fixed_batches(reader: Reader, samples: int, segment_s: float, batch_size: int) -> list[Batch]:
+    """Return the same held-out stretches each time: evenly spread over the split, cut from the middle.
+
+    Unreadable samples are left out with a warning.
+
+    Args:
+        reader: of the split to use.
+        samples: how many; all of the split if it has fewer.
+        segment_s: length in seconds; samples that are shorter are used whole.
+        batch_size: samples a batch; the last may be smaller.
+    """
+    picks = [Pick(shard, index) for shard, size in enumerate(reader.sizes) for index in range(size)]
+    count = min(samples, len(picks))
+    chosen = [picks[number * len(picks) // count] for number in range(count)]
+    shortest = min((shard.frames_per_sample for shard in reader.shards), default=0)
+    frames = min(round(segment_s * SAMPLE_RATE_HZ), shortest)
+    pairs, keys = [], []
+    for pick in chosen:
+        try:
+            pairs.append(np.stack(reader.read(pick, (reader.frames(pick) - frames) // 2, frames)))
+            keys.append(reader.key(pick))
+        except DamagedError as error:
+            log.warning("%s: %s; left out of the validation", reader.where(pick), error)
+    batches = []
+    for at in range(0, len(pairs), batch_size):
+        degraded, target = torch.from_numpy(np.stack(pairs[at : at + batch_size], axis=1))
+        batches.append(Batch(degraded, target, tuple(keys[at : at + batch_size])))
+    return batches
