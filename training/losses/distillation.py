@@ -109,19 +109,16 @@ def _relative_difference(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _similarity_difference(student: Tensor, teacher: Tensor) -> Tensor:
-    if student.dim() == 4:
-        return (
-            (_similarity(student.permute(0, 3, 2, 1)) - _similarity(teacher.permute(0, 3, 2, 1)))
-            .square()
-            .mean()
-        )
-    blocks = zip(
-        student.transpose(1, 2).split(GRAM_BLOCK_FRAMES, dim=1),
-        teacher.transpose(1, 2).split(GRAM_BLOCK_FRAMES, dim=1),
-        strict=True,
-    )
-    squares = [(_similarity(ours) - _similarity(theirs)).square().flatten() for ours, theirs in blocks]
+    pairs = zip(_row_sets(student), _row_sets(teacher), strict=True)
+    squares = [(_similarity(ours) - _similarity(theirs)).square().flatten() for ours, theirs in pairs]
     return torch.cat(squares).mean()
+
+
+def _row_sets(x: Tensor) -> tuple[Tensor, ...]:
+    """Return sets of rows to compare, each (..., rows, C): bins of every frame, or blocks of 64 frames."""
+    if x.dim() == 4:
+        return (x.permute(0, 3, 2, 1),)
+    return torch.split(x.transpose(1, 2), GRAM_BLOCK_FRAMES, dim=1)
 
 
 def _similarity(rows: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def _compressed_stft(wave: Tensor, window: int, hop: int) -> tuple[Tensor, Tenso
 
 
 def si_snr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
-    """Scale-invariant signal-to-noise ratio, means removed (Le Roux et al. 2019, "SDR - half-baked or well done?").
+    """Scale-invariant signal-to-noise ratio of signals without their means (Le Roux et al., ICASSP 2019).
 
     It is blind to level: never the only loss of the repairing net.
 

@@ -1,0 +1,397 @@
+"""The front end, the two networks and their chain: reconstruction, causality, exchange, gradients, sizes."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.models.attention import ComplexAxialAttention, attend_recent
+from training.models.chain import Chain
+from training.models.complex_layers import ComplexConv, ComplexTransposedConv, bounded_mask, complex_product
+from training.models.denoiser import Denoiser, DenoiserConfig, freeze_batch_norm
+from training.models.layers import CumulativeNorm
+from training.models.presets import DENOISERS, build_denoiser, build_repair
+from training.models.repair import RepairConfig, RepairNet
+from training.models.stft import analyse, compress, decompress, frame_count, synthesise
+
+PRESETS = ["tiny", "small", "paper"]
+# Millions of parameters of both nets: the table of the design.
+SIZES = [("paper", 5.57, 2.51), ("small", 3.12, 2.32)]
+LATENCY_SAMPLES = 960
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def awake(net: nn.Module) -> nn.Module:
+    """Move a fresh net away from its near-identity start, so that every path shows in the output."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, RepairNet):
+                module.head.weight.div_(RepairNet.HEAD_START_SCALE)
+            if isinstance(module, Denoiser):
+                module.mask.weight_real.mul_(20.0)
+                module.mask.weight_imag.mul_(20.0)
+    return net.eval()
+
+
+def tiny_denoiser(**changes: bool | int) -> Denoiser:
+    return Denoiser(DenoiserConfig(**{**vars(DENOISERS["tiny"]), **changes}))
+
+
+# --- front end
+
+
+@pytest.mark.parametrize("samples", [1, 479, 480, 481, 960, 5003, 48_000])
+def test_synthesis_undoes_analysis(samples: int) -> None:
+    wave = torch.rand(2, samples) * 2 - 1
+    spectrum = analyse(wave)
+    assert spectrum.shape == (2, 2, 481, frame_count(samples))
+    assert (synthesise(spectrum, samples) - wave).abs().max() < 1e-5
+
+
+def test_analysis_is_the_dft_of_windowed_frames() -> None:
+    wave = torch.randn(1, 2400, dtype=torch.float64)
+    frame = wave[0, 480:1440] * torch.hann_window(960, dtype=torch.float64).sqrt()
+    expected = torch.fft.rfft(frame)
+    spectrum = analyse(wave)[0, :, :, 2]
+    torch.testing.assert_close(torch.complex(spectrum[0], spectrum[1]), expected)
+
+
+@pytest.mark.parametrize("wave", [torch.zeros(480), torch.zeros(1, 0)])
+def test_only_batches_of_waves_are_analysed(wave: Tensor) -> None:
+    with pytest.raises(ValueError, match="wave"):
+        analyse(wave)
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5, 1.0])
+def test_decompression_undoes_compression_and_phase_is_kept(power: float) -> None:
+    spectrum = torch.randn(1, 2, 481, 5) * torch.logspace(-3, 2, 5)
+    small = compress(spectrum, power)
+    torch.testing.assert_close(decompress(small, power), spectrum, rtol=1e-4, atol=1e-7)
+    before, after = (torch.atan2(x[:, 1], x[:, 0]) for x in (spectrum, small))
+    torch.testing.assert_close(after, before)
+    torch.testing.assert_close(small.norm(dim=1), spectrum.norm(dim=1) ** power)
+
+
+def test_compression_of_silence_has_a_finite_gradient() -> None:
+    silence = torch.zeros(1, 2, 481, 3, requires_grad=True)
+    decompress(compress(silence, 0.5), 0.5).sum().backward()
+    assert silence.grad is not None
+    assert silence.grad.isfinite().all()
+
+
+# --- cumulative norm
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 20), (2, 3, 5, 20)])
+def test_cumulative_norm_equals_a_loop_over_prefixes(shape: tuple[int, ...]) -> None:
+    norm = CumulativeNorm(3)
+    nn.init.normal_(norm.gain)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(shape) * 3 + 1
+    per_channel = (-1,) + (1,) * (len(shape) - 3)
+    for item, result in zip(x, norm(x), strict=True):
+        for t in range(shape[-1]):
+            past = item[..., : t + 1].double()
+            unit = (item[..., t] - past.mean()) / (past.var(unbiased=False) + norm.eps).sqrt()
+            expected = unit * norm.gain.view(per_channel) + norm.bias.view(per_channel)
+            torch.testing.assert_close(result[..., t], expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_cumulative_norm_stays_exact_over_minutes() -> None:
+    # Loud, offset frames are where running float32 sums lose their digits.
+    x = 30.0 + torch.randn(1, 4, 8, 30_000)
+    y = CumulativeNorm(4)(x)[..., -100:]
+    past = x.double()
+    expected = (past[..., -1] - past.mean()) / (past.var(unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(y[..., -1], expected.float(), rtol=0, atol=2e-3)
+
+
+def test_cumulative_norm_keeps_float32_statistics_of_half_precision_input() -> None:
+    x = (100.0 + torch.randn(1, 4, 8, 500)).bfloat16()
+    y = CumulativeNorm(4)(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), CumulativeNorm(4)(x.float()), rtol=1e-2, atol=1e-2)
+
+
+# --- complex layers
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_complex_convolution_is_the_complex_one(groups: int) -> None:
+    conv = ComplexConv(4, 6, (3, 2), stride_bins=2, groups=groups, bias=False).double()
+    x = torch.randn(2, 4, 9, 7, dtype=torch.complex128)
+    weight = torch.complex(conv.weight_real, conv.weight_imag)
+    expected = nn.functional.conv2d(
+        nn.functional.pad(x, (1, 0)), weight, stride=(2, 1), padding=(1, 0), groups=groups
+    )
+    assert_groups_agree(conv(by_group(x, groups)), expected, groups)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_complex_transposed_convolution_is_the_complex_one(groups: int) -> None:
+    conv = ComplexTransposedConv(4, 6, (5, 2), extra_bins=1, groups=groups).double()
+    x = torch.randn(2, 4, 9, 7, dtype=torch.complex128)
+    weight = torch.complex(conv.weight_real, conv.weight_imag)
+    expected = nn.functional.conv_transpose2d(
+        x, weight, stride=(2, 1), padding=(2, 0), output_padding=(1, 0), groups=groups
+    )
+    assert_groups_agree(conv(by_group(x, groups)), expected[..., :7], groups)
+
+
+def by_group(x: Tensor, groups: int) -> Tensor:
+    return torch.cat([torch.cat((part.real, part.imag), dim=1) for part in x.chunk(groups, dim=1)], dim=1)
+
+
+def assert_groups_agree(ours: Tensor, expected: Tensor, groups: int) -> None:
+    torch.testing.assert_close(ours, by_group(expected, groups))
+
+
+def test_masks_are_below_one_and_products_are_complex() -> None:
+    a, b = torch.randn(2, 3, 4, 5, dtype=torch.complex64), torch.randn(2, 3, 4, 5, dtype=torch.complex64) * 10
+    mask = bounded_mask(by_group(b, 1))
+    assert mask.unflatten(1, (2, 3)).norm(dim=1).max() <= 1.0 + 1e-6
+    torch.testing.assert_close(complex_product(by_group(a, 1), by_group(b, 1)), by_group(a * b, 1))
+
+
+# --- attention
+
+
+@pytest.mark.parametrize("frames", [1, 7, 10, 43])
+def test_windowed_attention_equals_full_attention_with_a_mask(frames: int) -> None:
+    q, k, v = torch.randn(3, 2, frames, 4).unbind(0)
+    age = torch.arange(frames).unsqueeze(1) - torch.arange(frames)
+    expected = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=(age >= 0) & (age < 10))
+    torch.testing.assert_close(attend_recent(q, k, v, window=10), expected)
+
+
+def test_frequency_attention_equals_its_complex_formula() -> None:
+    net = ComplexAxialAttention(4, bins=12).eval()
+    x = torch.randn(1, 8, 12, 3)
+    (out,) = net(x)
+    q = (net.query(x) + net.query_position)[0]
+    k = (net.key(x) + net.key_position)[0]
+    q, k, v = (torch.complex(y[..., :2], y[..., 2:]) for y in (q, k, net.value(x)[0]))
+    weights = torch.einsum("ftd,gtd->tfg", q, k.conj()).real.div(2.0).softmax(-1)
+    attended = torch.einsum("tfg,gtd->dft", weights.to(v.dtype), v)
+    expected = x + net.out(torch.cat((attended.real, attended.imag)).unsqueeze(0))
+    torch.testing.assert_close(out, expected[0])
+
+
+def test_pooled_keys_must_divide_the_bins() -> None:
+    with pytest.raises(ValueError, match="divide"):
+        ComplexAxialAttention(4, bins=480, key_pool_bins=7)
+
+
+# --- causality: the challenge's check
+
+
+@torch.no_grad()
+def lookahead(run: nn.Module, samples: int, midpoint: int) -> int:
+    """Return how many samples before the midpoint outputs differ of two inputs that differ from there on."""
+    a = 0.1 * torch.randn(1, samples)
+    b = torch.cat((a[:, :midpoint], 0.1 * torch.randn(1, samples - midpoint)), dim=1)
+    out_a, out_b = run(a), run(b)
+    changed = (wave_of(out_a) - wave_of(out_b)).abs()[0] > 0
+    assert changed[midpoint:].any()
+    return midpoint - int(changed.nonzero()[0])
+
+
+def wave_of(output: tuple[Tensor, ...]) -> Tensor:
+    named = output._asdict()  # type: ignore[attr-defined]
+    wave: Tensor = named.get("denoised", named.get("wave"))
+    return wave
+
+
+OFFSETS = [24_000, 24_001, 23_777, 24_479]
+
+
+@pytest.mark.parametrize("midpoint", OFFSETS)
+@pytest.mark.parametrize("preset", ["tiny", "paper"])
+def test_student_looks_at_most_20_ms_ahead(preset: str, midpoint: int) -> None:
+    student = awake(build_repair(preset, causal=True))
+    assert lookahead(student, 48_000, midpoint) <= LATENCY_SAMPLES
+
+
+@pytest.mark.parametrize("midpoint", OFFSETS)
+@pytest.mark.parametrize("over_time", [False, True])
+def test_both_stages_together_look_at_most_20_ms_ahead(over_time: bool, midpoint: int) -> None:
+    denoiser = tiny_denoiser(asa_over_time=over_time)
+    chain = awake(Chain(build_repair("tiny", causal=True), denoiser))
+    assert lookahead(chain, 48_000, midpoint) <= LATENCY_SAMPLES
+
+
+def test_paper_denoiser_without_pooled_keys_is_causal() -> None:
+    chain = awake(Chain(build_repair("tiny", causal=True), build_denoiser("paper")))
+    assert lookahead(chain, 24_000, 12_001) <= LATENCY_SAMPLES
+
+
+def test_teacher_looks_further_ahead() -> None:
+    assert lookahead(awake(build_repair("tiny", causal=False)), 48_000, 24_000) > 4 * LATENCY_SAMPLES
+
+
+def test_the_past_reaches_the_output_through_time_attention() -> None:
+    # Only the time attention links frame 5 to frame 40 here: a leak in either direction or a dead branch shows.
+    net = ComplexAxialAttention(4, bins=8, over_time=True).eval()
+    x = torch.randn(1, 8, 8, 60)
+    changed = x.clone()
+    changed[..., 5] += 1.0
+    reach = (net(x) - net(changed)).abs().amax((0, 1, 2))
+    assert (reach[:5] == 0).all()
+    assert reach[40] > 0
+
+
+# --- teacher and student
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_teacher_and_student_exchange_weights(preset: str) -> None:
+    teacher, student = build_repair(preset, causal=False), build_repair(preset, causal=True)
+    student.load_state_dict(teacher.state_dict(), strict=True)
+    teacher.load_state_dict(student.state_dict(), strict=True)
+
+
+def test_features_of_teacher_and_student_match_in_name_and_shape() -> None:
+    wave = 0.1 * torch.randn(1, 4800)
+    teacher, student = (
+        build_repair("tiny", causal)(wave, with_features=True).features for causal in (False, True)
+    )
+    assert list(student) == ["fd1", "fd2", "fd3", "gtcm1", "gtcm2", "fu3", "fu2"]
+    assert {k: v.shape for k, v in student.items()} == {k: v.shape for k, v in teacher.items()}
+    assert [student[f"fd{i}"].shape[2] for i in (1, 2, 3)] == [120, 30, 7]
+    assert build_repair("tiny", causal=True)(wave).features == {}
+
+
+def test_even_time_kernels_are_refused() -> None:
+    with pytest.raises(ValueError, match="odd"):
+        RepairConfig(time_kernel=2)
+
+
+# --- start, gradients, sizes
+
+
+def test_an_untrained_chain_nearly_returns_its_input() -> None:
+    wave = 0.1 * torch.randn(2, 9600)
+    chain = Chain(build_repair("tiny", causal=True), build_denoiser("tiny")).eval()
+    repaired, denoised = chain(wave)
+    assert (repaired - wave).norm() < 0.1 * wave.norm()
+    assert (denoised - wave).norm() < 0.2 * wave.norm()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_parameter_of_a_repairing_net_learns(preset: str, causal: bool) -> None:
+    net = build_repair(preset, causal)
+    net(0.1 * torch.randn(2, 9600)).wave.square().mean().backward()
+    assert_all_learn(net)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("over_time", [False, True])
+def test_every_parameter_of_a_denoiser_learns(preset: str, over_time: bool) -> None:
+    config = DENOISERS[preset]
+    net = Denoiser(DenoiserConfig(**{**vars(config), "asa_over_time": over_time}))
+    net(analyse(0.1 * torch.randn(2, 4800))).square().mean().backward()
+    assert_all_learn(net)
+
+
+def assert_all_learn(net: nn.Module) -> None:
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient"
+        assert parameter.grad.isfinite().all(), f"{name}: gradient is not finite"
+        assert parameter.grad.abs().max() > 0, f"{name}: gradient is zero"
+
+
+def test_gradients_are_finite_where_the_input_is_digital_silence() -> None:
+    wave = 0.1 * torch.randn(2, 9600)
+    wave[0, :4800] = 0.0
+    wave[1] = 0.0
+    chain = Chain(build_repair("tiny", causal=True), build_denoiser("tiny"))
+    chain(wave).denoised.square().mean().backward()
+    for name, parameter in chain.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize(("preset", "repair_millions", "denoiser_millions"), SIZES)
+def test_sizes_agree_with_the_design(preset: str, repair_millions: float, denoiser_millions: float) -> None:
+    sizes = [
+        sum(p.numel() for p in net.parameters())
+        for net in (build_repair(preset, True), build_denoiser(preset))
+    ]
+    assert sizes == pytest.approx([repair_millions * 1e6, denoiser_millions * 1e6], rel=0.01)
+
+
+def test_attention_is_a_small_share_of_the_denoiser_and_can_be_left_out() -> None:
+    with_asa, without = (
+        sum(p.numel() for p in Denoiser(DenoiserConfig(use_asa=use)).parameters()) for use in (True, False)
+    )
+    # Apart from the positions of queries and keys, few parameters per block.
+    assert 2 * 2 * 480 * 8 < with_asa - without < 2 * 2 * 480 * 8 + 1000
+
+
+def test_unknown_presets_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="huge.*tiny, small, paper"):
+        build_repair("huge", causal=True)
+
+
+# --- behaviour in use
+
+
+@torch.no_grad()
+def test_an_item_in_a_batch_equals_the_item_alone() -> None:
+    chain = awake(Chain(build_repair("tiny", causal=True), build_denoiser("tiny")))
+    waves = torch.randn(3, 7000) * torch.tensor([[0.001], [0.1], [0.5]])
+    together = chain(waves).denoised
+    alone = torch.cat([chain(wave.unsqueeze(0)).denoised for wave in waves])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [1, 481, 4799])
+def test_output_is_as_long_as_the_input(samples: int) -> None:
+    chain = Chain(build_repair("tiny", causal=True), build_denoiser("tiny")).eval()
+    repaired, denoised = chain(torch.randn(1, samples))
+    assert repaired.shape == denoised.shape == (1, samples)
+
+
+@torch.no_grad()
+def test_a_minute_of_audio_stays_finite_and_steady() -> None:
+    net = awake(build_repair("tiny", causal=True))
+    second = 0.1 * torch.randn(1, 48_000)
+    wave = net(second.repeat(1, 60)).wave
+    assert wave.isfinite().all()
+    late, later = wave[:, 40 * 48_000 : 41 * 48_000], wave[:, 59 * 48_000 :]
+    assert (late - later).norm() < 0.02 * late.norm()
+
+
+@torch.no_grad()
+def test_stage_1_can_raise_a_whisper_and_stage_2_never_raises() -> None:
+    # The head does not depend on the input level, so the same net gives a quiet input far more gain.
+    net = awake(build_repair("tiny", causal=True))
+    speech = torch.randn(1, 9600)
+    gains = [net(level * speech).wave.norm() / (level * speech).norm() for level in (1e-1, 1e-4)]
+    assert gains[1] > 10 * gains[0]
+    spectrum = analyse(0.1 * speech)
+    assert (awake(build_denoiser("tiny"))(spectrum).norm(dim=1) <= spectrum.norm(dim=1) + 1e-6).all()
+
+
+@torch.no_grad()
+def test_both_stages_run_under_autocast() -> None:
+    chain = Chain(build_repair("tiny", causal=True), build_denoiser("tiny")).eval()
+    wave = 0.1 * torch.randn(1, 9600)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = chain(wave).denoised
+    assert rough.dtype == torch.float32
+    assert (rough - chain(wave).denoised).norm() < 0.05 * wave.norm()
+
+
+def test_frozen_batch_norms_do_not_move() -> None:
+    net = build_denoiser("tiny").train()
+    freeze_batch_norm(net)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net(analyse(0.1 * torch.randn(1, 4800)))
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
