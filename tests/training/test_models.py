@@ -234,7 +234,7 @@ def test_teacher_looks_further_ahead() -> None:
 
 
 def test_the_past_reaches_the_output_through_time_attention() -> None:
-    # Only the time attention links frame 5 to frame 40 here: a leak in either direction or a dead branch shows.
+    # Only the time attention links frame 5 to frame 40 here: a leak to earlier frames or a dead branch shows.
     net = ComplexAxialAttention(4, bins=8, over_time=True).eval()
     x = torch.randn(1, 8, 8, 60)
     changed = x.clone()

@@ -14,6 +14,27 @@ from training.models.complex_layers import ComplexConv, normalised
 TIME_WINDOW_FRAMES = 100
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Attend with scores q k / sqrt(E).
+
+    Args:
+        q: (..., Q, E) queries.
+        k: (..., K, E) keys.
+        v: (..., K, E) values.
+        visible: (..., Q, K) booleans, which key each query may see; all if missing.
+
+    Returns:
+        (..., Q, E).
+    """
+    width = q.shape[-1]
+    # The fused GPU kernels want widths that are multiples of eight; zeros change no score.
+    spare = -width % 8
+    if spare:
+        q, k, v = (F.pad(x, (0, spare)) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=width**-0.5)
+    return out[..., :width]
+
+
 def attend_recent(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRAMES) -> Tensor:
     """Attend from each frame to itself and the ``window - 1`` frames before it, never to a later one.
 
@@ -46,7 +67,7 @@ def attend_recent(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRA
     recent = (j > i) & (j <= i + block)
     visible = recent.repeat(blocks(q).shape[1], 1, 1)
     visible[0, :, :block] = False  # nothing precedes the first block
-    out = F.scaled_dot_product_attention(blocks(q), with_preceding(k), with_preceding(v), attn_mask=visible)
+    out = attend(blocks(q), with_preceding(k), with_preceding(v), visible)
     return out.flatten(1, 2)[:, :frames]
 
 
@@ -92,27 +113,25 @@ class ComplexAxialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 2C, F, T) to the same shape."""
-        batch, _, bins, frames = x.shape
 
-        def by_frame(
-            y: Tensor,
-        ) -> Tensor:  # (B * T, 1, bins, 2d); on a strided view the fused kernel is not used
-            return y.transpose(1, 2).flatten(0, 1).unsqueeze(1).contiguous()
+        # (B, T, bins, 2d), copied: on a strided view the fused kernel would not be used.
+        def by_frame(y: Tensor) -> Tensor:
+            return y.transpose(1, 2).contiguous()
 
-        attended = F.scaled_dot_product_attention(
+        attended = attend(
             by_frame(self.query(x) + self.query_position),
             by_frame(self._pooled(self.key(x) + self.key_position)),
             by_frame(self._pooled(self.value(x))),
         )
-        attended = attended.view(batch, frames, bins, -1).transpose(1, 2)  # (B, F, T, 2d)
+        attended = attended.transpose(1, 2)  # (B, F, T, 2d)
 
         if self.time_query is not None and self.time_key is not None:
 
             def by_bin(y: Tensor) -> Tensor:
-                return y.reshape(batch * bins, frames, -1)
+                return y.flatten(0, 1).contiguous()
 
             recent = attend_recent(by_bin(self.time_query(x)), by_bin(self.time_key(x)), by_bin(attended))
-            attended = recent.view(batch, bins, frames, -1)
+            attended = recent.reshape(attended.shape)
 
         out: Tensor = x + self.out(attended.permute(0, 3, 1, 2).contiguous())
         return out
