@@ -58,7 +58,9 @@ def residual_lag(audio: NDArray[np.float32], reference: NDArray[np.float32]) -> 
     correlation = fft.irfft(product, size)[: len(theirs) - len(mine) + 1]
     magnitude = np.abs(correlation)
     peak = int(np.argmax(magnitude))
-    energy = float(np.dot(mine, mine)) * float(np.dot(theirs[peak : peak + window], theirs[peak : peak + window]))
+    energy = float(np.dot(mine, mine)) * float(
+        np.dot(theirs[peak : peak + window], theirs[peak : peak + window])
+    )
     likeness = float(magnitude[peak]) / energy**0.5 if energy > 0.0 else 0.0
     fraction = 0.0
     if 0 < peak < len(magnitude) - 1:

@@ -180,7 +180,9 @@ def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:
     return tuple(clips)
 
 
-def _stretch(source: Source, recipe: Recipe, at: int, first_of_sample: bool, rng: np.random.Generator) -> Clip:
+def _stretch(
+    source: Source, recipe: Recipe, at: int, first_of_sample: bool, rng: np.random.Generator
+) -> Clip:
     room = -(-(recipe.frames - at) * source.rate_hz // SAMPLE_RATE_HZ)
     frames = min(source.frames, room)
     latest = source.frames - frames

@@ -19,7 +19,17 @@ from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, 
 from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, rms_dbfs, scaled, with_active_level
 from manifests.canonical import rounded
 from manifests.recipe import SAMPLE_RATE_HZ, Stem
-from manifests.sample import AXES, Axis, Clip, SampleRecord, SampleSpec, SourceUse, StageRecord, StageSpec, Values
+from manifests.sample import (
+    AXES,
+    Axis,
+    Clip,
+    SampleRecord,
+    SampleSpec,
+    SourceUse,
+    StageRecord,
+    StageSpec,
+    Values,
+)
 from manifests.source import Source
 
 EDGE_FADE_SAMPLES = 240
@@ -99,7 +109,7 @@ def render(spec: SampleSpec, sources: Mapping[str, Source], clock: StageClock | 
     return Rendered(degraded, target, stems, record)
 
 
-# --- the clean talker -------------------------------------------------------------------------------------------
+# --- the clean talker -----------------------------------------------------------------------------
 
 
 def _talker(spec: SampleSpec, sources: Mapping[str, Source]) -> Audio:
@@ -131,7 +141,7 @@ def _clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
     return scaled(resampled(audio, rate_hz, SAMPLE_RATE_HZ), clip.gain_db)
 
 
-# --- the chain of stages ----------------------------------------------------------------------------------------
+# --- the chain of stages --------------------------------------------------------------------------
 
 
 @dataclass
@@ -179,7 +189,12 @@ def _apply(degradation: type[Degradation], stage: StageSpec, audio: Audio, input
 
 
 def _advance(
-    chain: _Chain, degradation: type[Degradation], stage: StageSpec, applied: Applied, inputs: Inputs, spec: SampleSpec
+    chain: _Chain,
+    degradation: type[Degradation],
+    stage: StageSpec,
+    applied: Applied,
+    inputs: Inputs,
+    spec: SampleSpec,
 ) -> None:
     before = chain.audio
     after = without_delay(np.asarray(applied.audio, np.float32), applied.delay_samples, spec.frames)
@@ -216,7 +231,7 @@ def _check_changed(before: Audio, after: Audio, stage: StageSpec) -> None:
         raise SampleFailed(stage.label, "fired and changed nothing")
 
 
-# --- what came out ----------------------------------------------------------------------------------------------
+# --- what came out --------------------------------------------------------------------------------
 
 
 def _stem(name: Stem, dry: Audio, chain: _Chain, guard_db: float) -> Audio:

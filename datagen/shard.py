@@ -66,7 +66,9 @@ def corpus_plan_digest(recipe_digest: str, catalogue_digest: str, seed: int) -> 
     return digest([FORMAT, recipe_digest, catalogue_digest, seed, code_version()])
 
 
-def shard_tasks(samples: Mapping[Split, int], samples_per_shard: int, corpus_plan: str) -> Iterator[ShardTask]:
+def shard_tasks(
+    samples: Mapping[Split, int], samples_per_shard: int, corpus_plan: str
+) -> Iterator[ShardTask]:
     """Cut the samples of each split into shards."""
     for split, count in samples.items():
         for number, first in enumerate(range(0, count, samples_per_shard)):

@@ -2,7 +2,7 @@
 
 ```
 corpus/
-  corpus.json  recipe.yaml  sources.parquet  samples.parquet  quarantine.jsonl
+  corpus.json  plan.json  recipe.yaml  sources.parquet  samples.parquet  quarantine.jsonl
   train/shard-000000.tar  train/shard-000000.json   (val/, test/ alike)
 ```
 """
@@ -24,6 +24,8 @@ RECIPE_FILE = "recipe.yaml"
 SOURCES_FILE = "sources.parquet"
 SAMPLES_FILE = "samples.parquet"
 QUARANTINE_FILE = "quarantine.jsonl"
+PLAN_FILE = "plan.json"
+"""What the corpus is going to be: written first, so that a begun corpus is recognised."""
 
 
 class _Recorded(BaseModel):

@@ -44,7 +44,9 @@ def dotted(location: Location) -> str:
 def shipped_names(folder: str) -> list[str]:
     """Names of the documents that ship in `manifests/<folder>`."""
     root = resources.files("manifests").joinpath(folder)
-    return sorted(entry.name.removesuffix(".yaml") for entry in root.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in root.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def load_document(reference: str, folder: str) -> Document:
@@ -131,7 +133,9 @@ def _assign(content: Any, parts: list[str], value: Any, setting: str) -> None:
         last = depth == len(parts) - 1
         if isinstance(content, list):
             if not part.isdigit() or int(part) >= len(content):
-                raise UserError(f"--set {setting}: '{part}' is not the number of an item (0 to {len(content) - 1})")
+                raise UserError(
+                    f"--set {setting}: '{part}' is not the number of an item (0 to {len(content) - 1})"
+                )
             if last:
                 content[int(part)] = value
             content = content[int(part)]

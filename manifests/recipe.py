@@ -122,7 +122,10 @@ class StageEntry(_Declared):
     def written(self) -> dict[str, Any]:
         """Return the entry in the flat form in which users write it."""
         if self.one_of:
-            return {"p": self.p, "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of]}
+            return {
+                "p": self.p,
+                "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of],
+            }
         return {"stage": self.stage, "p": self.p, **self.settings}
 
 

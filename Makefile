@@ -1,0 +1,39 @@
+# Everything a fresh machine needs: Python 3.11+, pip, git and make. Each target sets itself up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint bench lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run the whole chain on a small built-in corpus (under 10 minutes on 2 cores)
+	$(BIN)/ssiforge demo
+
+test: lint ## Run the linters and all tests (under 8 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy --strict and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## Measure speed against the targets
+	$(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/stream.py
+
+lock: $(STAMP) ## Write the versions of this environment into constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove what the targets made, but not corpora and runs
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

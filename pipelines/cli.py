@@ -1,0 +1,149 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manifests.errors import JobError, UserError
+
+EXIT_FAILED_JOB = 1
+EXIT_USER_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+LOCAL_RAY = "local"
+"""What a `--ray` without an address means."""
+
+app = typer.Typer(
+    name="ssiforge",
+    help="Make training data for speech signal improvement, and train RaD-Net 2 on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. target.kind=early."),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    if debug:
+        os.environ["SSIFORGE_DEBUG"] = "1"
+
+
+def say(line: str) -> None:
+    """Tell a person something, on stderr, so that stdout stays the command's result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@app.command()
+def generate(
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe (ssi48k, urgent2024, demo) or a YAML file.")
+    ],
+    sources: Annotated[Path, typer.Option(help="Catalogue written by 'ssiforge scan'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus; a begun one is continued.")],
+    hours: Annotated[float | None, typer.Option(help="Length of the corpus in hours.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of samples, instead of --hours.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes on this machine; 0 renders in this one.")
+    ] = 2,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Render as Ray tasks instead of local processes.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="With --ray: a running cluster ('auto' or HOST:PORT).")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for simulated rooms.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Generate a corpus of degraded and target speech. Run again to finish an interrupted one."""
+    from pipelines.executors import Executor, InProcess, LocalProcesses, RayTasks
+    from pipelines.generate import generate as run
+
+    executor: Executor = LocalProcesses(workers) if workers else InProcess()
+    if ray is not None:
+        executor = RayTasks(None if ray == LOCAL_RAY else ray, cpus=max(1, workers))
+    done = run(recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say)
+    manifest = done.manifest
+    redrawn = sum(manifest.failures.values())
+    counts = ", ".join(f"{split} {count}" for split, count in manifest.samples.items())
+    print(f"{out}: corpus {manifest.id}, {manifest.hours:.2f} h, {counts} samples")
+    print(
+        f"  {done.rendered_shards} shards rendered, {done.kept_shards} kept, in {done.seconds:.1f} s; "
+        f"{redrawn} draws replaced (see quarantine.jsonl)"
+    )
+
+
+@app.command()
+def verify(
+    corpus: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    rerender: Annotated[int, typer.Option(min=0, help="Samples to render again and compare.")] = 0,
+    sources: Annotated[
+        Path | None, typer.Option(help="A new catalogue, if the source files were moved since.")
+    ] = None,
+) -> None:
+    """Hash every shard again, look for leaks and strays, and render samples again."""
+    from pipelines.verify import verify as run
+
+    found = run(corpus, rerender, sources, say)
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        raise JobError(f"{corpus}: {len(found.problems)} problems found")
+    again = (
+        f", {found.identical} of {found.rerendered} re-rendered to the same bytes" if found.rerendered else ""
+    )
+    print(f"{corpus}: sound; {found.shards} shards, {found.samples} samples{again}")
+
+
+def _normalised(arguments: list[str]) -> list[str]:
+    """Let `--ray` stand without an address, and `--debug` anywhere."""
+    normal = []
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        if argument == "--ray" and following not in ("auto", LOCAL_RAY) and ":" not in following:
+            normal.append(f"--ray={LOCAL_RAY}")
+        elif argument == "--debug":
+            normal.insert(0, argument)
+        else:
+            normal.append(argument)
+    return normal
+
+
+def main() -> None:
+    """Run the command line; turn every failure into one sentence and an exit code."""
+    try:
+        app(_normalised(sys.argv[1:]), standalone_mode=False)
+    except (UserError, JobError) as error:
+        _fail(str(error), error, EXIT_USER_MISTAKE if isinstance(error, UserError) else EXIT_FAILED_JOB)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _fail("interrupted; run the same command again to go on", error, EXIT_INTERRUPTED)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own complaint about the command line
+            _fail(str(error.format_message()), error, EXIT_USER_MISTAKE)
+        _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", error, EXIT_FAILED_JOB)
+
+
+def _fail(message: str, error: BaseException, code: int) -> None:
+    if os.environ.get("SSIFORGE_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"ssiforge: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""`ssiforge generate`: a recipe and a catalogue become a corpus.
+
+The driver decides what is missing before any worker starts, hands out shards, and writes `corpus.json` last.
+Whatever interrupts it, running the same command again goes on from the committed shards.
+"""
+
+import fcntl
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from datagen.degradations import BoundRecipe, bind
+from datagen.degradations.base import Scene
+from datagen.environment import code_version, environment
+from datagen.keyed import generator
+from datagen.plan import material, samples_of_splits
+from datagen.shard import (
+    ShardTask,
+    corpus_plan_digest,
+    finished,
+    shard_tasks,
+    sweep_temporaries,
+    write_atomically,
+)
+from manifests.canonical import canonical_json, file_sha256
+from manifests.corpus import (
+    CORPUS_FILE,
+    PLAN_FILE,
+    QUARANTINE_FILE,
+    RECIPE_FILE,
+    SAMPLES_FILE,
+    SOURCES_FILE,
+    CorpusManifest,
+    ShardRecord,
+    corpus_id,
+)
+from manifests.documents import check, load_document, with_overrides
+from manifests.errors import JobError, UserError
+from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
+from manifests.sample import SampleRecord
+from manifests.source import Catalogue, read_catalogue, write_catalogue
+from pipelines.executors import Executor
+from pipelines.progress import JobProgress
+from pipelines.room_bank import with_simulated_rooms
+from pipelines.table import read_records, write_samples_table
+from pipelines.worker import RenderJob
+
+FEWEST_DRAWS_TO_JUDGE = 50
+"""The share of failed draws is compared with the recipe's limit from this many draws on."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a run of `generate` did."""
+
+    manifest: CorpusManifest
+    rendered_shards: int
+    kept_shards: int
+    seconds: float
+
+
+def generate(
+    recipe_reference: str,
+    sources: Path,
+    out: Path,
+    executor: Executor,
+    samples: int | None = None,
+    hours: float | None = None,
+    seed: int = 0,
+    overrides: tuple[str, ...] = (),
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Generated:
+    """Generate a corpus, or finish one that was begun with the same arguments.
+
+    Args:
+        recipe_reference: a shipped recipe's name, or the path of a YAML file.
+        sources: the catalogue written by `ssiforge scan`.
+        out: folder of the corpus; made when missing.
+        executor: where shards are rendered.
+        samples: number of samples; give either this or `hours`.
+        hours: length of the corpus.
+        seed: seed of every draw.
+        overrides: `field=value` settings that replace fields of the recipe.
+        cache: folder for simulated rooms; the user's cache folder by default.
+        say: receives lines for people.
+
+    Raises:
+        UserError: for a mistake in the arguments, the recipe or the catalogue.
+        JobError: when rendering fails beyond the recipe's limits.
+    """
+    began = time.monotonic()
+    document = with_overrides(load_document(recipe_reference, "recipes"), overrides)
+    bound = bind(check(Recipe, document.content, document), document)
+    counts = samples_of_splits(bound.recipe, _total_samples(bound.recipe, samples, hours))
+    given = read_catalogue(sources)
+    if not given.usable:
+        raise UserError(f"{sources}: holds no usable source")
+    check_files(given, sources)
+    catalogue = with_simulated_rooms(given, bound, cache, say)
+    check_material(bound, catalogue, counts)
+    with corpus_folder(out):
+        plan = begin(out, bound, catalogue, counts, seed)
+        tasks = list(shard_tasks(counts, bound.recipe.output.samples_per_shard, plan))
+        missing = [task for task in tasks if finished(task, out) is None]
+        kept = len(tasks) - len(missing)
+        if kept:
+            say(f"{kept} of {len(tasks)} shards are there already")
+        if missing:
+            _render(RenderJob(out.resolve(), seed), missing, executor, bound.recipe)
+        records = [record for task in tasks if (record := finished(task, out)) is not None]
+        if len(records) != len(tasks):
+            raise JobError(f"{out}: {len(tasks) - len(records)} shards are missing after rendering")
+        manifest = _finish(out, bound, catalogue, seed, records, time.monotonic() - began, bool(missing))
+    return Generated(manifest, len(missing), kept, time.monotonic() - began)
+
+
+def _total_samples(recipe: Recipe, samples: int | None, hours: float | None) -> int:
+    if (samples is None) == (hours is None):
+        raise UserError("give either --hours or --samples")
+    if samples is not None:
+        if samples < 1:
+            raise UserError("--samples must be at least 1")
+        return samples
+    assert hours is not None
+    if not (math.isfinite(hours) and hours > 0.0):
+        raise UserError("--hours must be above 0")
+    return math.ceil(round(hours * 3600.0 / recipe.seconds, 6))
+
+
+# --- before anything is rendered ------------------------------------------------------------------
+
+MOST_FILES_LOOKED_FOR = 2_000
+
+
+def check_files(catalogue: Catalogue, path: Path) -> None:
+    """Look whether the catalogue's files still exist: all of them, or an even spread of a large catalogue."""
+    step = max(1, len(catalogue.usable) // MOST_FILES_LOOKED_FOR)
+    gone = [s.path for s in catalogue.usable[::step] if "://" not in s.path and not Path(s.path).exists()]
+    if gone:
+        raise UserError(
+            f"{path}: {gone[0]} is gone ({len(gone)} files in all); scan again, where the files are now"
+        )
+
+
+def check_material(bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int]) -> None:
+    """Let every stage that may fire draw once in every split, so that what is missing is said before rendering."""
+    for split in counts:
+        pool = material(catalogue, bound.recipe, split)
+        scene = Scene(bound.recipe.frames, max(s.bandwidth_hz or 0.0 for s in pool.speech), pool.sources)
+        for step in bound.steps:
+            for choice in step.choices:
+                if choice.stage is not None and step.p > 0.0 and choice.weight > 0.0:
+                    try:
+                        choice.stage.draw(generator("check", choice.label), scene)
+                    except UserError as error:
+                        raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
+
+
+@contextmanager
+def corpus_folder(out: Path) -> Iterator[None]:
+    """Hold a corpus folder for one job: made, writable, locked, and free of stale temporaries."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{out}: another job is writing this corpus") from error
+        sweep_temporaries(out)
+        try:
+            yield
+        finally:
+            (out / ".lock").unlink(missing_ok=True)
+
+
+def begin(out: Path, bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int], seed: int) -> str:
+    """Write down what the corpus is going to be, or check that the folder holds that very corpus.
+
+    Returns:
+        The digest of the corpus's plan.
+
+    Raises:
+        UserError: when the folder holds something else; names what differs.
+    """
+    plan = {
+        "recipe": bound.recipe.name,
+        "recipe_digest": bound.digest,
+        "catalogue_digest": catalogue.digest,
+        "seed": seed,
+        "samples": dict(counts),
+        "code_version": code_version(),
+    }
+    path = out / PLAN_FILE
+    if path.is_file():
+        try:
+            held = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: damaged; the folder cannot be continued") from error
+        differs = [
+            f"{field.removesuffix('_digest')} (there {_short(held.get(field))}, now {_short(value)})"
+            for field, value in plan.items()
+            if held.get(field) != value and field != "recipe"
+        ]
+        if differs:
+            raise UserError(f"{out}: holds another corpus; it differs in {', '.join(differs)}")
+    else:
+        strangers = sorted(entry.name for entry in out.iterdir() if entry.name != ".lock")
+        if strangers:
+            raise UserError(f"{out}: is not empty and holds no corpus (found '{strangers[0]}')")
+        write_catalogue(Catalogue(catalogue.usable), out / SOURCES_FILE)
+        text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110)
+        write_atomically(out / RECIPE_FILE, text.encode())
+        write_atomically(path, canonical_json(plan) + b"\n")
+    return corpus_plan_digest(bound.digest, catalogue.digest, seed)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:8] if len(text) == 32 else text
+
+
+# --- rendering ------------------------------------------------------------------------------------
+
+
+def _render(job: RenderJob, tasks: list[ShardTask], executor: Executor, recipe: Recipe) -> None:
+    hours_each = recipe.seconds / 3600.0
+    drawn = failed = 0
+    total = sum(task.count for task in tasks)
+    with JobProgress("generate", total, "samples") as progress:
+        for record in executor.run(job, tasks):
+            drawn += len(record.samples) + len(record.failures)
+            failed += len(record.failures)
+            progress.advance(
+                len(record.samples), f"{len(record.samples) * hours_each:.2f} h more, {failed} redrawn"
+            )
+            if drawn >= FEWEST_DRAWS_TO_JUDGE and failed > recipe.limits.max_failed_share * drawn:
+                worst, count = Counter(f"{f.stage}: {f.reason}" for f in record.failures).most_common(1)[0]
+                raise JobError(
+                    f"{failed} of {drawn} draws failed, more than limits.max_failed_share="
+                    f"{recipe.limits.max_failed_share:g}; most often in the last shard: {worst} ({count} times)"
+                )
+
+
+# --- after everything is rendered -----------------------------------------------------------------
+
+
+def _finish(
+    out: Path,
+    bound: BoundRecipe,
+    catalogue: Catalogue,
+    seed: int,
+    records: list[ShardRecord],
+    seconds: float,
+    rendered: bool,
+) -> CorpusManifest:
+    path = out / CORPUS_FILE
+    shards = {record.tar_name: record.sha256 for record in records}
+    identity = corpus_id(bound.digest, catalogue.digest, seed, shards)
+    if not rendered and path.is_file():
+        held = CorpusManifest.model_validate_json(path.read_bytes())
+        if held.id == identity:
+            return held
+    samples = list(read_records(out, records))
+    write_samples_table(out / SAMPLES_FILE, samples, records)
+    _write_quarantine(out / QUARANTINE_FILE, catalogue, records)
+    counted = Counter(record.split for record in records for _ in record.samples)
+    total = sum(counted.values())
+    drawn = Counter[str]()
+    for record in records:
+        drawn.update(record.drawn)
+    manifest = CorpusManifest(
+        id=identity,
+        recipe=bound.recipe.name,
+        recipe_digest=bound.digest,
+        catalogue_digest=catalogue.digest,
+        seed=seed,
+        code_version=code_version(),
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        frames_per_sample=bound.recipe.frames,
+        samples=dict(counted),
+        hours=round(total * bound.recipe.seconds / 3600.0, 6),
+        shards=shards,
+        splits=_groups_of_splits(samples),
+        licences=dict(sorted(Counter(licence for s in samples for licence in s.licences).items())),
+        stages={
+            label: {"asked": round(share, 6), "drawn": round(drawn[label] / total, 6)}
+            for label, share in bound.shares().items()
+        },
+        failures=dict(sorted(Counter(f"{f.stage}: {f.reason}" for r in records for f in r.failures).items())),
+        environment=environment(),
+        timings={"wall_s": round(seconds, 3)},
+    )
+    write_atomically(path, manifest.model_dump_json(indent=2).encode() + b"\n")
+    return manifest
+
+
+def _groups_of_splits(samples: list[SampleRecord]) -> dict[Split, dict[str, int]]:
+    words = {"speech": "speakers", "noise": "noise_recordings", "rir": "rooms"}
+    groups: dict[Split, dict[str, set[str]]] = {}
+    for sample in samples:
+        of_split = groups.setdefault(sample.split, {word: set() for word in words.values()})
+        for source in sample.sources:
+            of_split[words[source.kind]].add(source.group)
+    return {split: {word: len(names) for word, names in kinds.items()} for split, kinds in groups.items()}
+
+
+def _write_quarantine(path: Path, catalogue: Catalogue, records: list[ShardRecord]) -> None:
+    lines = [
+        {"what": "source", "kind": s.kind, "path": s.path, "sha256": s.sha256, "reason": s.refused}
+        for s in catalogue
+        if s.refused is not None
+    ]
+    lines += [
+        {"what": "draw", "shard": record.tar_name, **failure.model_dump(mode="json")}
+        for record in records
+        for failure in record.failures
+    ]
+    write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
+
+
+def fingerprint(root: Path) -> dict[str, str]:
+    """SHA-256 of every shard and record of a corpus, by relative path: equal fingerprints, equal corpora."""
+    files = sorted(p for p in root.rglob("shard-*") if p.suffix in (".tar", ".json"))
+    return {str(path.relative_to(root)): file_sha256(path) for path in files}
