@@ -8,7 +8,7 @@ place for what a tracker must remember for that (for example a run id).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -59,6 +59,8 @@ class StageStart:
     device: str
     parameters: int
     """Number of trained weights."""
+    steps: int
+    """Of the whole stage."""
     resumed_at_step: int = 0
 
 
@@ -98,6 +100,82 @@ class Tracker(Protocol):
 
     def stage_ended(self, status: Status, message: str = "") -> None:
         """The stage is over; `message` says why where it did not finish."""
+
+
+class Several:
+    """Passes every report on to several trackers, in order."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = tuple(trackers)
+
+    def stage_started(self, start: StageStart) -> None:
+        """Pass on."""
+        for tracker in self._trackers:
+            tracker.stage_started(start)
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        """Pass on."""
+        for tracker in self._trackers:
+            tracker.metrics(batch)
+
+    def validation_samples(self, step: int, samples: Sequence[ValidationSample]) -> None:
+        """Pass on."""
+        for tracker in self._trackers:
+            tracker.validation_samples(step, samples)
+
+    def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
+        """Pass on."""
+        for tracker in self._trackers:
+            tracker.model_finished(bundle_dir, info)
+
+    def stage_ended(self, status: Status, message: str = "") -> None:
+        """Pass on."""
+        for tracker in self._trackers:
+            tracker.stage_ended(status, message)
+
+
+class LineTracker:
+    """Says in plain lines how a run goes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._stage, self._steps = "", 0
+
+    def stage_started(self, start: StageStart) -> None:
+        """Say what is trained."""
+        self._stage, self._steps = start.stage, start.steps
+        begin = f"from step {start.resumed_at_step}" if start.resumed_at_step else "from the start"
+        self._say(
+            f"{start.stage}: {start.parameters} weights, {start.steps} steps {begin}, on {start.device}"
+        )
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        """Say the losses, and how much of the time went into waiting for data."""
+        values = {metric.name: metric.value for metric in batch}
+        if "val/loss" in values:
+            self._say(f"{self._at(batch)} validation loss {values['val/loss']:.5f}")
+        if "train/loss" in values:
+            seconds = {name: value for name, value in values.items() if name.startswith("time/")}
+            waiting = seconds["time/data_s"] / max(sum(seconds.values()), 1e-9)
+            self._say(
+                f"{self._at(batch)} loss {values['train/loss']:.5f}, {sum(seconds.values()):.3f} s a step, "
+                f"{waiting:.1%} of it waiting for data"
+            )
+
+    def validation_samples(self, step: int, samples: Sequence[ValidationSample]) -> None:
+        """Say nothing."""
+
+    def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
+        """Say where the model lies."""
+        self._say(f"{self._stage}: model {info.id} of step {info.steps} is in {bundle_dir}")
+
+    def stage_ended(self, status: Status, message: str = "") -> None:
+        """Say how it ended, if badly."""
+        if status != "finished":
+            self._say(f"{self._stage}: {status}, {message}")
+
+    def _at(self, batch: Sequence[Metric]) -> str:
+        return f"{self._stage} {batch[0].step}/{self._steps}:"
 
 
 class FileTracker:

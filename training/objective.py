@@ -1,0 +1,20 @@
+"""The weighted spectral loss: what every stage is trained on, and what every validation is judged by."""
+
+from torch import Tensor
+
+from manifests.experiment import LossWeights
+from training.losses.spectral import spectral_loss
+
+LOSS = "loss"
+"""Name of the total among the named losses of a step."""
+
+
+def spectral_objective(estimate: Tensor, target: Tensor, weights: LossWeights) -> dict[str, Tensor]:
+    """Return the spectral terms of waves (B, N) by name, and under `loss` their weighted sum."""
+    parts = spectral_loss(estimate, target)
+    total = (
+        weights.magnitude * parts.magnitude
+        + weights.complex * parts.complex
+        + weights.asymmetric * parts.asymmetric
+    )
+    return {LOSS: total, **parts._asdict()}

@@ -1,0 +1,237 @@
+"""A run: stages in order, each from its parent's finished model to its own.
+
+```
+RUN_DIR/
+  experiment.json   as it was last used
+  teacher/          checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
+  student/  denoiser/  joint/     alike
+```
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manifests.corpus import Corpus, open_corpus
+from manifests.errors import JobError, UserError
+from manifests.experiment import STAGES, Experiment, StageName
+from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
+from training.checkpoint import Checkpoints, Identity
+from training.files import write_atomically
+from training.loop import Fit, fit
+from training.stages import PARENT, build_task, derived_seed
+from training.stream import Reader, SampleStream, fixed_batches
+from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
+
+MODEL_FOLDER = "model"
+CHECKPOINT_FOLDER = "checkpoints"
+EXPERIMENT_FILE = "experiment.json"
+
+
+def model_dir(run_dir: Path, stage: StageName) -> Path:
+    """Return where a stage's bundle lies."""
+    return run_dir / stage / MODEL_FOLDER
+
+
+def train(
+    experiment: Experiment,
+    corpus_dir: Path,
+    run_dir: Path,
+    stages: Sequence[StageName] = STAGES,
+    resume: bool = False,
+    device: str = "auto",
+    trackers: Sequence[Tracker] = (),
+) -> dict[StageName, BundleInfo]:
+    """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
+
+    Args:
+        experiment: what to train and how.
+        corpus_dir: the finished corpus to train on.
+        run_dir: made if missing; holds everything that the run writes.
+        stages: those to train, in order; each needs its parent's finished model in `run_dir`.
+        resume: whether `run_dir` may hold earlier work.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
+        trackers: told of everything besides the files in `run_dir`.
+
+    Returns:
+        What was trained or found finished, by stage.
+
+    Raises:
+        UserError: when the corpus, the run folder or the device is not fit for this run.
+        JobError: when training itself cannot go on.
+    """
+    corpus = open_corpus(corpus_dir)
+    place = chosen_device(device)
+    if not resume:
+        _refuse_earlier_work(run_dir, stages)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(run_dir / EXPERIMENT_FILE, json.dumps(experiment.written(), indent=2).encode())
+    except OSError as error:
+        raise UserError(f"{run_dir}: cannot be written to ({error.strerror})") from error
+    tracker = Several((FileTracker(), *trackers))
+    return {stage: _train_stage(stage, experiment, corpus, run_dir, place, tracker) for stage in stages}
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return the device that `name` means.
+
+    Raises:
+        UserError: when there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: no such device on this machine") from error
+    return device
+
+
+def _refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:
+    for stage in stages:
+        if is_bundle(model_dir(run_dir, stage)) or any((run_dir / stage / CHECKPOINT_FOLDER).glob("*.pt")):
+            raise UserError(
+                f"{run_dir / stage}: holds work on stage {stage}; give --resume to go on, or another --out"
+            )
+
+
+def _train_stage(
+    stage: StageName,
+    experiment: Experiment,
+    corpus: Corpus,
+    run_dir: Path,
+    device: torch.device,
+    tracker: Tracker,
+) -> BundleInfo:
+    stage_dir = run_dir / stage
+    parents = _parents(stage, corpus, run_dir)
+    origin = Origin(
+        stage,
+        experiment.preset,
+        corpus.manifest.id,
+        experiment.stage_digest(stage),
+        experiment.written(),
+        {parent.role: parent.id for parent in parents},
+    )
+    if is_bundle(stage_dir / MODEL_FOLDER):
+        return _finished(stage_dir / MODEL_FOLDER, origin)
+    parent = load_bundle(parents[0].bundle_dir, device) if parents else None
+    task = build_task(stage, experiment, parent, device)
+    identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents))
+    checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
+    held_out = _held_out(experiment, corpus, experiment.stages.of(stage).batch_size)
+    with _stream(stage, experiment, corpus) as stream:
+        run = Fit(task, stream, experiment, experiment.stages.of(stage), device)
+        if (state := checkpoints.newest()) is not None:
+            run.resume(state)
+        stage_dir.mkdir(exist_ok=True)
+        tracker.stage_started(
+            StageStart(
+                experiment=experiment.name,
+                stage=stage,
+                stage_dir=stage_dir,
+                params=flat(experiment.written()),
+                stage_digest=origin.stage_digest,
+                corpus_dir=corpus.root,
+                corpus=corpus.manifest,
+                parents=parents,
+                device=str(device),
+                parameters=sum(weight.numel() for weight in run.weights),
+                steps=run.settings.steps,
+                resumed_at_step=run.progress.step,
+            )
+        )
+        try:
+            kept = fit(run, held_out, checkpoints, tracker)
+            task.trained.load_state_dict(kept["weights"])
+            info = save_bundle(stage_dir / MODEL_FOLDER, task.network, origin, kept["step"], kept["metrics"])
+            tracker.model_finished(stage_dir / MODEL_FOLDER, info)
+        except KeyboardInterrupt:
+            tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
+            raise
+        except BaseException as error:
+            tracker.stage_ended("failed", str(error))
+            raise
+        tracker.stage_ended("finished")
+    return info
+
+
+def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, ...]:
+    """Find the finished model that a stage builds on.
+
+    Raises:
+        UserError: when it is not there, or was trained on another corpus.
+    """
+    role = PARENT[stage]
+    if role is None:
+        return ()
+    directory = model_dir(run_dir, role)
+    if not is_bundle(directory):
+        raise UserError(
+            f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}"
+        )
+    info = read_info(directory)
+    if info.corpus_id != corpus.manifest.id:
+        raise UserError(
+            f"{directory}: was trained on corpus {info.corpus_id}, and {corpus.root} is {corpus.manifest.id}; "
+            f"use that corpus, or another --out"
+        )
+    return (Parent(role, info.id, directory),)
+
+
+def _finished(directory: Path, origin: Origin) -> BundleInfo:
+    """Return a finished stage's description, if it is what this run would train.
+
+    Raises:
+        UserError: when it was trained with other settings, data or parents.
+    """
+    info = read_info(directory)
+    ours = (origin.stage_digest, origin.corpus_id, dict(origin.parents))
+    if (info.stage_digest, info.corpus_id, info.parents) != ours:
+        raise UserError(
+            f"{directory}: was trained with other settings, another corpus or another parent model than this run "
+            f"asks for; resume with those, or choose another --out"
+        )
+    return info
+
+
+def _stream(stage: StageName, experiment: Experiment, corpus: Corpus) -> SampleStream:
+    settings, loader = experiment.stages.of(stage), experiment.loader
+    return SampleStream(
+        Reader(corpus, "train"),
+        derived_seed(experiment.seed, stage, "order"),
+        settings.batch_size,
+        settings.segment_s,
+        threads=loader.threads,
+        prefetch_batches=loader.prefetch_batches,
+        window_shards=loader.window_shards,
+        max_damaged_in_row=loader.max_damaged_in_row,
+    )
+
+
+def _held_out(experiment: Experiment, corpus: Corpus, batch_size: int) -> list[Any]:
+    validation = experiment.validation
+    reader = Reader(corpus, "val")
+    if validation.samples == 0:
+        return []
+    if sum(reader.sizes) == 0:
+        raise UserError(
+            f"{corpus.root}: has no samples in its val split; set validation.samples=0 to train without validation"
+        )
+    batches = fixed_batches(reader, validation.samples, validation.segment_s, batch_size)
+    if not batches:
+        raise JobError(f"{corpus.root}: none of the chosen val samples can be read; run 'ssiforge verify'")
+    return batches
+
+
+def flat(content: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted names."""
+    params: dict[str, Any] = {}
+    for name, value in content.items():
+        params |= flat(value, f"{at}{name}.") if isinstance(value, dict) else {f"{at}{name}": value}
+    return params
