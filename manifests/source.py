@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from manifests.canonical import digest
 from manifests.errors import UserError
@@ -115,8 +115,9 @@ def write_catalogue(catalogue: Catalogue, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
-    schema = pa.schema([(f.name, types[str(f.type).split(" ")[0]]) for f in fields(Source)])
+    types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    # `float | None` stands for a nullable column, which Parquet columns are anyway.
+    schema = pa.schema([(f.name, types[(*get_args(f.type), f.type)[0]]) for f in fields(Source)])
     table = pa.Table.from_pylist([asdict(source) for source in catalogue], schema=schema)
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary)

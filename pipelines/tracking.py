@@ -1,0 +1,104 @@
+"""Where MLflow keeps its records: one absolute place, opened quietly, made once by the process that drives the job.
+
+Without `MLFLOW_TRACKING_URI` it is `mlflow.db` and `mlartifacts/` in the current folder. A relative place would be
+another one for each process that starts elsewhere, so a relative SQLite URI is made absolute too.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STORE_FILE = "mlflow.db"
+ARTIFACTS_FOLDER = "mlartifacts"
+TAG = "ssiforge."
+"""What the names of our own tags begin with."""
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store."""
+
+    uri: str
+    """Tracking URI, absolute."""
+    database: Path | None
+    """The SQLite file; None for a server."""
+
+    @property
+    def artifacts(self) -> Path | None:
+        """Folder of the artifacts, beside the database; None where a server decides."""
+        return self.database.parent / ARTIFACTS_FOLDER if self.database else None
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was ever recorded (a server is assumed to be there)."""
+        return self.database is None or self.database.is_file()
+
+    def artifact_location(self, experiment: str) -> str | None:
+        """Where the artifacts of one MLflow experiment lie, as a URI."""
+        # Names may hold dots; a folder called `..` would be another one.
+        folder = experiment.lstrip(".") or "experiment"
+        return (self.artifacts / folder).as_uri() if self.artifacts else None
+
+
+def store_location(folder: Path | None = None) -> Store:
+    """Say where MLflow keeps its records for a process in `folder` (default: the current one)."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    base = (folder or Path.cwd()).absolute()
+    if not uri:
+        database = base / STORE_FILE
+    elif uri.startswith(_SQLITE):
+        database = base / uri.removeprefix(_SQLITE)
+    else:
+        return Store(uri, None)
+    return Store(f"{_SQLITE}{database}", database)
+
+
+def open_store(store: Store | None = None) -> Any:
+    """Open the store, and make its tables where they are missing; return an `MlflowClient`."""
+    store = store or store_location()
+    # Set before mlflow is imported: it would print links with pictures and report usage to its makers.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # `models:/` and `runs:/` addresses are resolved with the process-wide setting.
+    mlflow.set_tracking_uri(store.uri)
+    mlflow.set_registry_uri(store.uri)
+    return mlflow.MlflowClient(store.uri, store.uri)
+
+
+def open_existing_store() -> Any | None:
+    """Open the store for reading; None where nothing was ever recorded. Creates nothing."""
+    store = store_location()
+    return open_store(store) if store.exists else None
+
+
+def experiment_id(client: Any, name: str) -> str:
+    """Return the id of an MLflow experiment, made if it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(name, artifact_location=store_location().artifact_location(name)))
+
+
+def all_experiment_ids(client: Any) -> list[str]:
+    """Return the ids of every experiment."""
+    return [str(e.experiment_id) for e in pages(client.search_experiments)]
+
+
+def pages(search: Any, *args: Any, **kwargs: Any) -> list[Any]:
+    """Call a paged MLflow search until nothing is left."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(*args, page_token=token, **kwargs)
+        found.extend(page)
+        token = getattr(page, "token", None)
+        if not token:
+            return found

@@ -1,0 +1,151 @@
+"""`ssiforge train`: an experiment and a corpus become models, each an MLflow run with what it was made from."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from manifests.corpus import CorpusManifest, read_manifest
+from manifests.errors import UserError
+from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
+from pipelines.mlflow_tracker import MlflowTracker
+from pipelines.progress import JobProgress
+from pipelines.tracking import open_store
+from training.bundle import BundleInfo, is_bundle, read_info
+from training.run import CHECKPOINT_FOLDER, EXPERIMENT_FILE, flat, model_dir
+from training.run import train as train_stages
+from training.tracker import LineTracker, Metric, StageStart, Status, Tracker, ValidationSample
+
+RUNS_FOLDER = "runs"
+MAX_DIFFERENCES_SHOWN = 6
+
+
+def train(
+    experiment_reference: str,
+    corpus: Path,
+    stage: str = "all",
+    resume: bool = False,
+    out: Path | None = None,
+    device: str = "auto",
+    overrides: Iterable[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[StageName, BundleInfo]:
+    """Train the stages of an experiment on a corpus.
+
+    Args:
+        experiment_reference: a shipped name or a YAML file.
+        corpus: folder of a finished corpus.
+        stage: one stage, or `all`.
+        resume: skip finished stages and go on with an interrupted one.
+        out: folder of the run; `./runs/NAME` if not given.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        overrides: `a.b=c` settings of the experiment.
+        say: told how it goes, in plain lines.
+
+    Returns:
+        The models, by stage.
+
+    Raises:
+        UserError: when something that was asked for does not exist, or the run folder holds another run.
+        JobError: when training cannot go on.
+    """
+    experiment = load_experiment(experiment_reference, overrides)
+    stages = chosen_stages(stage)
+    manifest = read_manifest(corpus)
+    run_dir = run_folder(experiment, out)
+    refuse_another_run(run_dir, experiment, manifest, stages)
+    tracker = MlflowTracker(open_store())
+    if resume:
+        tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
+    shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
+    return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown))
+
+
+def run_folder(experiment: Experiment, out: Path | None) -> Path:
+    """Return where a run lies: `out`, or `./runs/NAME`."""
+    if out is not None:
+        return out
+    if not experiment.name.strip("."):
+        raise UserError(f"experiment name '{experiment.name}' cannot be a folder; give --out")
+    return Path(RUNS_FOLDER) / experiment.name
+
+
+def refuse_another_run(
+    run_dir: Path, experiment: Experiment, corpus: CorpusManifest, stages: Sequence[StageName]
+) -> None:
+    """Refuse a run folder whose work is on another corpus or with other settings, and say which.
+
+    Raises:
+        UserError: naming the settings that differ, with what they were and what they are.
+    """
+    begun = [name for name in stages if _has_work(run_dir, name)]
+    for name in (name for name in begun if is_bundle(model_dir(run_dir, name))):
+        trained_on = read_info(model_dir(run_dir, name)).corpus_id
+        if trained_on != corpus.id:
+            raise UserError(
+                f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {corpus.id}; "
+                "train on that one, or choose another --out"
+            )
+    recorded = _recorded_experiment(run_dir)
+    if recorded is None:
+        return
+    for name in begun:
+        before, now = flat(recorded.stage_written(name)), flat(experiment.stage_written(name))
+        differing = [
+            f"{field} was {before.get(field)} and is {now.get(field)}"
+            for field in sorted(before.keys() | now.keys())
+            if before.get(field) != now.get(field)
+        ]
+        if differing:
+            more = len(differing) - MAX_DIFFERENCES_SHOWN
+            listed = "; ".join(differing[:MAX_DIFFERENCES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            raise UserError(
+                f"{run_dir}: holds work on stage {name} with other settings ({listed}); choose another --out"
+            )
+
+
+def _has_work(run_dir: Path, stage: StageName) -> bool:
+    return is_bundle(model_dir(run_dir, stage)) or any((run_dir / stage / CHECKPOINT_FOLDER).glob("*.pt"))
+
+
+def _recorded_experiment(run_dir: Path) -> Experiment | None:
+    try:
+        return Experiment.model_validate_json((run_dir / EXPERIMENT_FILE).read_bytes())
+    except (OSError, ValueError):
+        # None there, or of an older format: checkpoints and models know by themselves whose they are.
+        return None
+
+
+class BarTracker:
+    """Shows each stage as a bar on a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: JobProgress | None = None
+        self._step = 0
+
+    def stage_started(self, start: StageStart) -> None:
+        """Open the bar where the stage stands."""
+        self._bar = JobProgress(start.stage, start.steps, "steps")
+        self._bar.__enter__()
+        self._step = start.resumed_at_step
+        self._bar.advance(self._step)
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        """Advance to the newest step, with the newest losses beside the bar."""
+        if self._bar is None or not batch:
+            return
+        losses = [f"{m.name} {m.value:.4f}" for m in batch if m.name in ("train/loss", "val/loss")]
+        step = max(metric.step for metric in batch)
+        self._bar.advance(step - self._step, ", ".join(losses))
+        self._step = step
+
+    def validation_samples(self, step: int, samples: Sequence[ValidationSample]) -> None:
+        """Nothing to show."""
+
+    def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
+        """Nothing to show: the caller names the models."""
+
+    def stage_ended(self, status: Status, message: str = "") -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None

@@ -1,0 +1,183 @@
+"""What MLflow holds after training: inputs, parents, models that load without pickle, and nothing twice."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manifests.corpus import Corpus
+from pipelines.tracking import open_existing_store, open_store, store_location
+from training.tracker import Metric, Parent, StageStart, ValidationSample
+
+
+def start_of(
+    stage: str, corpus: Corpus, run_dir: Path, parents: tuple[Parent, ...] = (), step: int = 0
+) -> Any:
+    stage_dir = run_dir / stage
+    stage_dir.mkdir(parents=True, exist_ok=True)
+    return StageStart(
+        experiment="tiny",
+        stage=stage,
+        stage_dir=stage_dir,
+        params={"name": "tiny", "seed": 3, "description": "x" * 9000, **{f"p{n}": n for n in range(150)}},
+        stage_digest="d" * 32,
+        corpus_dir=corpus.root,
+        corpus=corpus.manifest,
+        parents=parents,
+        device="cpu",
+        parameters=12,
+        steps=2500,
+        resumed_at_step=step,
+    )
+
+
+@pytest.fixture
+def trained(store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]) -> Any:
+    """A teacher and its student, reported to a real store."""
+    from pipelines.mlflow_tracker import MlflowTracker
+
+    tracker = MlflowTracker(store)
+    run_dir = tmp_path / "runs" / "tiny"
+    bundles: dict[str, Any] = {}
+    for stage, parents in (("teacher", ()), ("student", ("teacher",))):
+        stage_parents = tuple(Parent(role, bundles[role].id, run_dir / role / "model") for role in parents)
+        start = start_of(stage, corpus, run_dir, stage_parents)
+        tracker.stage_started(start)
+        tracker.metrics([Metric("train/loss", 1.0 / step, step) for step in range(1, 2500)])
+        wave = np.sin(np.arange(24_000) / 20).astype(np.float32) / 4
+        tracker.validation_samples(3, [ValidationSample("val-000001", wave / 2, wave, wave / 3)])
+        bundle_dir = start.stage_dir / "model"
+        bundles[stage] = make_bundle(
+            bundle_dir, stage, corpus.manifest.id, {role: bundles[role].id for role in parents}
+        )
+        tracker.model_finished(bundle_dir, bundles[stage])
+        tracker.stage_ended("finished")
+    return store, run_dir, bundles
+
+
+def link(run_dir: Path, stage: str) -> dict[str, str]:
+    content: dict[str, str] = json.loads((run_dir / stage / "mlflow.json").read_text())
+    return content
+
+
+def test_student_leads_to_its_teacher_and_both_to_their_corpus(trained: Any, corpus: Corpus) -> None:
+    import mlflow
+
+    client, run_dir, bundles = trained
+    student_run = client.get_run(link(run_dir, "student")["run_id"])
+    (parent,) = student_run.inputs.model_inputs
+    teacher = client.get_logged_model(parent.model_id)
+    assert teacher.tags["ssiforge.bundle_id"] == bundles["teacher"].id
+    teacher_run = client.get_run(teacher.source_run_id)
+    assert [output.model_id for output in teacher_run.outputs.model_outputs] == [teacher.model_id]
+    assert teacher_run.inputs.model_inputs == []
+    for run in (student_run, teacher_run):
+        (used,) = run.inputs.dataset_inputs
+        assert used.dataset.digest == corpus.manifest.id
+        assert mlflow.data.get_source(used.dataset).load().manifest == corpus.manifest
+        assert run.info.status == "FINISHED"
+        assert run.data.params["p149"] == "149" and len(run.data.params["description"]) <= 6000
+    assert len(client.get_metric_history(student_run.info.run_id, "train/loss")) == 2499
+    found = client.search_runs([student_run.info.experiment_id], f"dataset.digest = '{corpus.manifest.id}'")
+    assert {run.info.run_id for run in found} == {student_run.info.run_id, teacher_run.info.run_id}
+
+
+def test_registered_model_reloads_with_another_batch_and_length_and_holds_no_pickle(trained: Any) -> None:
+    import mlflow
+    import torch
+
+    from training.bundle import load_bundle
+
+    _, run_dir, _ = trained
+    model = mlflow.pyfunc.load_model("models:/ssiforge-tiny-student/1")
+    bundle = load_bundle(run_dir / "student" / "model")
+    for batch, length in ((1, 9_600), (3, 14_401)):
+        waves = np.random.default_rng(1).standard_normal((batch, length)).astype(np.float32) * 0.1
+        enhanced = model.predict(waves)
+        assert enhanced.shape == (batch, length)
+        np.testing.assert_array_equal(enhanced, bundle.enhance(torch.from_numpy(waves)).numpy())
+    package = store_location().artifacts
+    assert package is not None
+    suffixes = {path.suffix for path in package.rglob("*") if path.is_file()}
+    assert not suffixes & {".pkl", ".pickle", ".joblib", ".cloudpickle"}
+
+
+def test_audio_and_spectrogram_of_fixed_samples_are_artifacts(trained: Any) -> None:
+    client, run_dir, _ = trained
+    run_id = link(run_dir, "teacher")["run_id"]
+    names = {item.path.rsplit("/", 1)[-1] for item in client.list_artifacts(run_id, "samples/val-000001")}
+    assert names == {"degraded.flac", "target.flac", "estimate-0000003.flac", "spectrogram-0000003.png"}
+
+
+@pytest.mark.parametrize(("status", "recorded"), [("stopped", "KILLED"), ("failed", "FAILED")])
+def test_interrupted_stage_goes_on_in_the_same_mlflow_run_and_repeats_no_metric(
+    store: Any, corpus: Corpus, tmp_path: Path, status: Any, recorded: str
+) -> None:
+    from pipelines.mlflow_tracker import MlflowTracker
+
+    tracker = MlflowTracker(store)
+    tracker.stage_started(start_of("teacher", corpus, tmp_path / "run"))
+    tracker.metrics([Metric("train/loss", 1.0, step) for step in range(1, 11)])
+    tracker.stage_ended(status, "a reason")
+    run_id = link(tmp_path / "run", "teacher")["run_id"]
+    assert store.get_run(run_id).info.status == recorded
+
+    again = MlflowTracker(open_store())
+    again.stage_started(start_of("teacher", corpus, tmp_path / "run", step=5))
+    assert store.get_run(run_id).info.status == "RUNNING"
+    again.metrics([Metric("train/loss", 1.0, step) for step in range(6, 16)])
+    again.stage_ended("finished")
+    assert link(tmp_path / "run", "teacher")["run_id"] == run_id
+    steps = [point.step for point in store.get_metric_history(run_id, "train/loss")]
+    assert sorted(steps) == list(range(1, 16))
+    assert len(store.search_runs([store.get_run(run_id).info.experiment_id])) == 1
+
+
+def test_a_model_reported_twice_is_registered_once(
+    store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]
+) -> None:
+    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.registry import versions
+
+    for _ in range(2):  # as when the process dies between reporting the model and ending the stage
+        tracker = MlflowTracker(store)
+        start = start_of("teacher", corpus, tmp_path / "run")
+        tracker.stage_started(start)
+        tracker.model_finished(start.stage_dir / "model", make_bundle(start.stage_dir / "model"))
+    assert len(versions(store, "ssiforge-tiny-teacher")) == 1
+
+
+def test_a_model_whose_process_died_before_reporting_it_is_reported_on_resume(
+    store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]
+) -> None:
+    from pipelines.mlflow_tracker import MlflowTracker
+
+    start = start_of("teacher", corpus, tmp_path / "run")
+    MlflowTracker(store).stage_started(start)
+    info = make_bundle(start.stage_dir / "model")
+
+    MlflowTracker(store).report_finished_models([start.stage_dir / "model", tmp_path / "run/student/model"])
+    run = store.get_run(link(tmp_path / "run", "teacher")["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["ssiforge.bundle_id"] == info.id
+    assert store.get_model_version("ssiforge-tiny-teacher", "1").run_id == run.info.run_id
+
+
+def test_the_default_store_is_absolute_and_looking_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert open_existing_store() is None
+    assert os.listdir(tmp_path) == []
+    assert store_location().uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_location().artifacts == tmp_path / "mlartifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///team/runs.db")
+    assert store_location().uri == f"sqlite:///{tmp_path}/team/runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    assert (store_location().uri, store_location().artifacts) == ("https://mlflow.example.org", None)
+    assert store_location().artifact_location("..") is None
