@@ -23,7 +23,7 @@ class BundleModel(PythonModel):  # type: ignore[misc]  # mlflow has no types
         self._bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     # MLflow reads the hint too, and knows the bare class alone.
-    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:  # type: ignore[type-arg]
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:
         """Enhance waves of shape (batch, samples)."""
         import torch
 

@@ -1,6 +1,7 @@
 """Tiny corpora and models, made by hand in the layout of manifests/corpus.py."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -203,13 +204,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     )
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: making them takes seconds."""
+    from pipelines.tracking import Store, open_store
+
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    open_store(Store(f"sqlite:///{database}", database)).search_experiments()
+    return database
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Any:
     """A fresh MLflow store in a folder whose name holds a space."""
     from pipelines.tracking import open_store
 
     place = tmp_path / "records of runs"
     place.mkdir()
+    shutil.copy(empty_database, place / "mlflow.db")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(place)
     return open_store()

@@ -1,7 +1,6 @@
 """What MLflow holds after training: inputs, parents, models that load without pickle, and nothing twice."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def test_the_default_store_is_absolute_and_looking_makes_nothing(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     assert open_existing_store() is None
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     assert store_location().uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert store_location().artifacts == tmp_path / "mlartifacts"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///team/runs.db")
