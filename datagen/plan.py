@@ -83,10 +83,10 @@ def admits(recipe: Recipe, source: Source) -> bool:
 def samples_of_splits(recipe: Recipe, total: int) -> dict[Split, int]:
     """Distribute `total` samples over the splits by their shares, at least one for each share above 0."""
     shares = recipe.splits.model_dump()
-    wanted = [split for split in SPLITS if shares[split] > 0.0]
+    wanted: list[Split] = [split for split in SPLITS if shares[split] > 0.0]
     if total < len(wanted):
         raise UserError(f"{total} samples are too few for the splits {', '.join(wanted)}; ask for more")
-    counts = {split: max(1, round(total * shares[split])) for split in wanted}
+    counts: dict[Split, int] = {split: max(1, round(total * shares[split])) for split in wanted}
     largest = max(wanted, key=lambda split: shares[split])
     counts[largest] += total - sum(counts.values())
     return {split: counts[split] for split in wanted}

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from manifests.ranges import Probability, span
 
 SAMPLE_RATE_HZ = 48_000
-SPLITS = ("train", "val", "test")
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TargetKind = Literal["dry", "early", "reverberant"]
 Stem = Literal["dry", "reverberant", "noise"]
 

@@ -112,7 +112,7 @@ class SampleRecord(_Recorded):
     seed: int
     sample_rate_hz: int
     frames: int
-    bits: int
+    bits: Literal[16, 24]
     target: TargetSettings
     stems: tuple[Stem, ...]
     speech: tuple[Clip, ...]

@@ -58,10 +58,11 @@ def generate(
         int, typer.Option(min=0, help="Processes on this machine; 0 renders in this one.")
     ] = 2,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Render as Ray tasks instead of local processes.")
-    ] = False,
-    ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="With --ray: a running cluster ('auto' or HOST:PORT).")
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Render as Ray tasks: on a local Ray, or on a running cluster (auto, or HOST:PORT).",
+        ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for simulated rooms.")] = None,
     overrides: Overrides = None,

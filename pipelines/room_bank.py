@@ -9,7 +9,7 @@ from datagen.split import assign_splits
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
-from datagen.rooms import bank_sources, default_cache
+from datagen.rooms import bank_sources, cache_directory
 from manifests.source import Catalogue
 
 ROOM_STAGE = "room"
@@ -28,7 +28,7 @@ def with_simulated_rooms(
     )
     if bank is None or not used:
         return catalogue
-    folder = cache or default_cache()
+    folder = cache or cache_directory()
     say(f"rooms: {bank.count} simulated, cached in {folder}")
     pin_threads()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
