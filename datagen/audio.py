@@ -29,6 +29,7 @@ FLAC_LEVEL = 0.5
 
 _EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 _EXACT_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+_MP3_PADDING_FRAMES = 2 * 1152
 _AV_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".wma"}
 # FFmpeg follows playlists and concat scripts to other files and hosts unless told which containers to accept.
 _AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,wav,w64,flac,aiff,caf,au,amr,asf"
@@ -113,14 +114,15 @@ def decoded_blocks(path: str) -> Iterator[tuple[Frames, int]]:
 
 
 def declared_frames(path: str) -> int | None:
-    """How many frames the header promises; None where the format only estimates it (MP3) or does not say."""
+    """How many frames the header promises at least; None where the format does not say."""
     handle = _opened(path)
     if handle is None:
         with _av_opened(path) as container:
             stream = container.streams.audio[0]
             return _declared_by_container(stream) if "mov" in container.format.name else None
     with handle:
-        return handle.frames if handle.format in _EXACT_FORMATS | {"OGG"} else None
+        # MP3 headers count the encoder's padding too.
+        return max(0, handle.frames - (_MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0))
 
 
 def resampled(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
