@@ -13,7 +13,7 @@ _HOP = 64
 
 
 def air_absorption_db_m(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Attenuation in dB per metre at 20 degrees C, 50 % humidity and sea level (ISO 9613-1, equations 3 to 5, B.1-3)."""
+    """Attenuation in dB per metre at 20 degrees C, 50 % humidity and sea level (ISO 9613-1, equations 3 to 5)."""
     squared = np.square(frequency_hz)
     saturation = 10.0 ** (-6.8346 * (273.16 / TEMPERATURE_K) ** 1.261 + 4.6151)
     vapour = HUMIDITY_PERCENT * saturation  # molar concentration in percent

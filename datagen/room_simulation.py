@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from datagen.air import through_air
 from datagen.keyed import generator
-from datagen.rir import direct_path_index, drr_db, rt60_s
+from datagen.rir import drr_db, rt60_s
 from manifests.errors import UserError
 from manifests.ranges import log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
@@ -28,7 +28,8 @@ from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
 SPEED_OF_SOUND_M_S = 343.0
 LEAD_SAMPLES = 96
 """Every simulated response starts 2 ms before its direct path: `rir[LEAD_SAMPLES]` is the direct path."""
-HYBRID_FROM_S = 0.45
+HYBRID_FROM_S = 0.25
+"""Image sources would be affordable up to 0.45 s, but a bare box decays in two slopes with flutter; rays scatter."""
 HYBRID_ORDER = 3
 LARGEST_ORDER = 90
 """Above this order (a million images, 0.2 GB) short reverberation in a tiny room is ray-traced as well."""
@@ -90,13 +91,20 @@ def simulate(bank: RoomBank, number: int) -> SimulatedRoom:
     best: SimulatedRoom | None = None
     for _ in range(_SIMULATIONS):
         room = _rendered(plan, 1.0 - math.exp(-exponent), bank.seed, number)
+        if room is None:  # all direct path: harder walls
+            exponent *= 0.7
+            continue
         if best is None or _error(room) < _error(best):
             best = room
         if _error(room) < _CLOSE_ENOUGH:
             break
         # Eyring: RT60 is inversely proportional to the exponent. Air absorption makes it less so: hence the loop.
         exponent = float(np.clip(exponent * room.rt60_s / plan.rt60_s, 0.005, 2.5))
-    assert best is not None
+    if best is None:
+        raise UserError(
+            f"rooms: room {number} ({plan.rt60_s:.2f} s, talker {plan.distance_m:.2f} m away) has no measurable "
+            "reverberation; allow longer rt60_s or distance_m"
+        )
     return best
 
 
@@ -121,12 +129,14 @@ def draw_room(bank: RoomBank, number: int) -> RoomPlan:
             math.sin(elevation),
         )
         source = tuple(m + distance * t for m, t in zip(microphone, towards, strict=True))
-        inside = all(
-            _margin(side) <= x <= side - _margin(side) for x, side in zip(source, size, strict=True)
-        )
+        inside = all(_margin(side) <= x <= side - _margin(side) for x, side in zip(source, size, strict=True))
         if inside and _sabine_absorption(size, rt60) <= _MOST_ABSORBING:
             return RoomPlan(
-                size, (source[0], source[1], source[2]), (microphone[0], microphone[1], microphone[2]), distance, rt60
+                size,
+                (source[0], source[1], source[2]),
+                (microphone[0], microphone[1], microphone[2]),
+                distance,
+                rt60,
             )
     raise UserError(
         f"rooms: no room within length_m, width_m and height_m holds a talker {distance:.2f} m away and reverberates "
@@ -157,7 +167,8 @@ def _error(room: SimulatedRoom) -> float:
     return abs(math.log(room.rt60_s / room.plan.rt60_s))
 
 
-def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> SimulatedRoom:
+def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> SimulatedRoom | None:
+    """Render a room; None when its response does not decay measurably."""
     order = _full_order(plan.size_m, plan.rt60_s)
     hybrid = plan.rt60_s >= HYBRID_FROM_S or order > LARGEST_ORDER
     library = _pyroomacoustics(seed, number)
@@ -182,13 +193,16 @@ def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> Simu
         response = _with_tail(response, room, generator("diffuse tail", seed, number))
     response = through_air(response, SAMPLE_RATE_HZ, SPEED_OF_SOUND_M_S)
     rir = _trimmed(response, round(plan.distance_m / SPEED_OF_SOUND_M_S * SAMPLE_RATE_HZ))
+    realised_s, ratio_db = rt60_s(rir, SAMPLE_RATE_HZ), drr_db(rir, SAMPLE_RATE_HZ)
+    if realised_s is None or not math.isfinite(ratio_db):
+        return None
     return SimulatedRoom(
         rir=rir,
         plan=plan,
         absorption=absorption,
         method="hybrid" if hybrid else "image sources",
-        rt60_s=rt60_s(rir, SAMPLE_RATE_HZ) or plan.rt60_s,
-        drr_db=drr_db(rir, SAMPLE_RATE_HZ),
+        rt60_s=realised_s,
+        drr_db=ratio_db,
     )
 
 
@@ -211,9 +225,7 @@ def _displace_images(source: Any, plan: RoomPlan, seed: int, number: int) -> Non
     source.images = np.where(keep, source.images, moved).astype(source.images.dtype)
 
 
-def _with_tail(
-    early: NDArray[np.float64], room: Any, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _with_tail(early: NDArray[np.float64], room: Any, rng: np.random.Generator) -> NDArray[np.float64]:
     """Add what the rays brought: Gaussian noise with the energy of the ray tracer's histogram in each time bin."""
     energy = room.rt_histograms[0][0][0].sum(axis=0)
     filled = np.flatnonzero(energy)

@@ -47,9 +47,13 @@ def cache_directory() -> Path:
 
 def bank_digest(bank: RoomBank) -> str:
     """Identity of a bank's rooms: its settings but the count, the code that renders them, and the simulator."""
-    code = {module.__name__: file_sha256(Path(module.__file__ or "")) for module in (room_simulation, air, rir)}
+    code = {
+        module.__name__: file_sha256(Path(module.__file__ or "")) for module in (room_simulation, air, rir)
+    }
     libraries = {name: metadata.version(name) for name in ("pyroomacoustics", "numpy", "scipy")}
-    return digest({"settings": bank.model_dump(mode="json", exclude={"count"}), "code": code, "libraries": libraries})
+    return digest(
+        {"settings": bank.model_dump(mode="json", exclude={"count"}), "code": code, "libraries": libraries}
+    )
 
 
 def bank_sources(bank: RoomBank, cache: Path, map_: Map = map) -> tuple[Source, ...]:
