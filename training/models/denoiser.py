@@ -2,8 +2,8 @@
 
 A learnable compression, a complex feature encoder (CFE) at full resolution, a sub-band net on two stacked
 halves, a full-band net, and a complex feature decoder (CFD) that estimates the final mask (S-DCCRN's
-structure with temporal convolutions for its recurrences). Each mask is bounded by tanh: this stage removes,
-it cannot raise the level.
+structure with temporal convolutions for its recurrences). Masks are bounded by tanh: this stage removes,
+it cannot restore level (unless ``mask_bound`` is raised).
 """
 
 import math
@@ -32,7 +32,7 @@ ENCODER_KERNEL = (5, 2)
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """Sizes of the denoiser; the defaults are the `paper` preset (the light variant).
+    """Shape of the denoiser; the defaults are the `paper` preset (the light variant).
 
     Attributes:
         channels: complex channels C of CFE and CFD.
@@ -42,6 +42,8 @@ class DenoiserConfig:
         bottleneck: width between encoder and decoder of both nets.
         tcm_hidden: width inside each TCM.
         tcm_groups: groups of four TCM in each bottleneck.
+        mask_bound: largest magnitude of the final mask, >= 1. With 1 the stage can only lower magnitudes; with 2 it
+            starts at the identity away from tanh's flat end, which learns several times faster (`chosen`).
         use_asa: whether CFE and CFD contain axial self-attention (off for the ablation).
         asa_key_pool_bins: bins averaged into one key of that attention (1: none; a cheaper approximation).
         asa_over_time: whether that attention also looks back one second along time.
@@ -54,6 +56,7 @@ class DenoiserConfig:
     bottleneck: int = 256
     tcm_hidden: int = 64
     tcm_groups: int = 2
+    mask_bound: float = 1.0
     use_asa: bool = True
     asa_key_pool_bins: int = 1
     asa_over_time: bool = False
@@ -62,6 +65,8 @@ class DenoiserConfig:
         sizes = (self.channels, self.dense_depth, self.bottleneck, self.tcm_hidden, self.tcm_groups)
         if min(*sizes, *self.sub_channels, *self.full_channels) < 1:
             raise ValueError(f"sizes of a denoiser must be positive: {self}")
+        if self.mask_bound < 1.0:
+            raise ValueError(f"mask_bound must be at least 1: {self.mask_bound}")
         if any(channels % BANDS for channels in self.sub_channels):
             raise ValueError(
                 f"sub_channels are shared by {BANDS} bands and must be even: {self.sub_channels}"
@@ -71,11 +76,12 @@ class DenoiserConfig:
 class Denoiser(nn.Module):
     """S-DCCSN with complex ASA.
 
-    The final mask starts near the identity (`chosen`): its bias is 2 + 0i, so |mask| = tanh 2 = 0.96, and its
-    kernel is small. The inner masks start with a bias of 1. Training then starts from the repaired signal.
+    The final mask starts near the identity (`chosen`), so that training starts from the repaired signal: its kernel
+    is small and its bias gives it a magnitude of 1, or 0.96 where the bound is 1. The inner masks start with a bias
+    of 1.
     """
 
-    MASK_START_BIAS = 2.0
+    MASK_START_SHARE = 0.96
     MASK_START_SCALE = 0.1
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -103,7 +109,8 @@ class Denoiser(nn.Module):
         with torch.no_grad():
             self.mask.weight_real.mul_(self.MASK_START_SCALE)
             self.mask.weight_imag.mul_(self.MASK_START_SCALE)
-            _start_at(self.mask, self.MASK_START_BIAS)
+            start = min(1.0, self.MASK_START_SHARE * config.mask_bound)
+            _start_at(self.mask, math.atanh(start / config.mask_bound))
 
     def powers(self) -> Tensor:
         """Return the compression exponent of each bin, (480, 1), between 0.3 and 1."""
@@ -125,8 +132,8 @@ class Denoiser(nn.Module):
         )
         mask = at_least_float32(self.full(complex_cat((masked, encoded))))
         masked = complex_product(masked, bounded_mask(mask))
-        mask = at_least_float32(self.mask(self.decode(masked)))
-        denoised = decompress(complex_product(compressed, bounded_mask(mask)), powers)
+        mask = self.config.mask_bound * bounded_mask(at_least_float32(self.mask(self.decode(masked))))
+        denoised = decompress(complex_product(compressed, mask), powers)
         return F.pad(denoised, (0, 0, 1, 0))
 
 

@@ -41,7 +41,8 @@ DENOISERS = MappingProxyType(
             bottleneck=32,
             tcm_hidden=16,
             tcm_groups=1,
-            asa_key_pool_bins=8,
+            mask_bound=2.0,
+            asa_key_pool_bins=16,
         ),
         "small": DenoiserConfig(
             channels=6, sub_channels=(16, 24, 32, 48, 64), full_channels=(8, 12, 24, 32, 48, 64)
