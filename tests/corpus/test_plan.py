@@ -1,0 +1,97 @@
+"""Planning is a pure function, its draws keep the recipe's probabilities, and its keys are independent."""
+
+from math import sqrt
+from pathlib import Path
+
+import pytest
+
+from datagen.degradations import bind
+from datagen.keyed import generator
+from datagen.plan import material, plan, samples_of_splits
+from manifests.documents import check, load_document, parse_document
+from manifests.errors import UserError
+from manifests.recipe import Recipe
+from manifests.source import Catalogue, read_catalogue
+
+DRAWS = 1500
+SIGMAS = 4.5
+
+
+@pytest.fixture(scope="module")
+def catalogue(catalogue_path: Path) -> Catalogue:
+    return read_catalogue(catalogue_path)
+
+
+def recipe_of(text: str) -> Recipe:
+    document = parse_document(text, "test.yaml")
+    return check(Recipe, document.content, document)
+
+
+def test_realised_frequencies_match_the_recipe(catalogue: Catalogue) -> None:
+    document = load_document("ssi48k", "recipes")
+    content = {**document.content, "rooms": None, "speech": {"min_bandwidth_hz": 0}}
+    content["stages"] = [entry for entry in content["stages"] if entry.get("stage") != "room"]
+    bound = bind(check(Recipe, content, document), document)
+    pool = material(catalogue, bound.recipe, "train")
+    fired = {label: 0 for label in bound.shares()}
+    for index in range(DRAWS):
+        for stage in plan(pool, bound, 3, index).stages:
+            fired[stage.label] += 1
+    for label, share in bound.shares().items():
+        sigma = sqrt(share * (1.0 - share) / DRAWS)
+        assert abs(fired[label] / DRAWS - share) <= SIGMAS * sigma + 1e-12, label
+
+
+def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue) -> None:
+    short = "name: a\nstages:\n  - {stage: noise, p: 0.7}\n  - {stage: final_level}\n"
+    long = short.replace("stages:\n", "stages:\n  - {stage: level, p: 0.5}\n")
+    plans = []
+    for text in (short, long):
+        bound = bind(recipe_of(text))
+        plans.append([plan(material(catalogue, bound.recipe, "train"), bound, 1, i) for i in range(20)])
+    for first, second in zip(*plans, strict=True):
+        assert first.speech == second.speech
+        assert list(first.stages) == [stage for stage in second.stages if stage.stage != "level"]
+
+
+def test_a_plan_depends_on_seed_split_index_and_attempt_only(catalogue: Catalogue) -> None:
+    bound = bind(recipe_of("name: a\nstages: [{stage: final_level}]"))
+    pool = material(catalogue, bound.recipe, "train")
+    spec = plan(pool, bound, 1, 5)
+    for index in range(5):
+        plan(pool, bound, 1, index)
+    assert plan(pool, bound, 1, 5) == spec
+    val = material(catalogue, bound.recipe, "val")
+    others = [plan(pool, bound, 2, 5), plan(pool, bound, 1, 6), plan(pool, bound, 1, 5, 1), plan(val, bound, 1, 5)]
+    assert len({spec.digest, *(other.digest for other in others)}) == 5
+
+
+def test_keyed_generators_are_pinned() -> None:
+    # Golden values: another key derivation or bit generator would silently change every corpus.
+    assert generator(7, "train", 12, "noise").integers(0, 2**32, 3).tolist() == [2661577254, 3706310926, 1136886389]
+
+
+def test_a_sample_is_one_talker_filled_with_their_utterances(catalogue: Catalogue) -> None:
+    bound = bind(recipe_of("name: a\nseconds: 6\nstages: [{stage: final_level}]"))
+    pool = material(catalogue, bound.recipe, "train")
+    for index in range(30):
+        spec = plan(pool, bound, 1, index)
+        sources = [catalogue.by_sha256[clip.sha256] for clip in spec.speech]
+        assert len({source.speaker for source in sources}) == 1
+        ends = [clip.at + clip.frames * 48_000 / s.rate_hz for clip, s in zip(spec.speech, sources, strict=True)]
+        assert all(end <= later.at + 1 for end, later in zip(ends, spec.speech[1:], strict=False))
+        assert spec.frames - ends[-1] < 0.9 * 48_000
+
+
+def test_speech_below_the_wanted_bandwidth_is_not_drawn(catalogue: Catalogue) -> None:
+    recipe = recipe_of("name: a\nspeech: {min_bandwidth_hz: 20000}\nstages: [{stage: final_level}]")
+    with pytest.raises(UserError, match="no usable speech in split 'train' with at least 20000 Hz"):
+        material(catalogue, recipe, "train")
+
+
+def test_samples_are_shared_out_between_splits() -> None:
+    recipe = recipe_of("name: a\nsplits: {train: 0.8, val: 0.1, test: 0.1}\nstages: [{stage: final_level}]")
+    assert samples_of_splits(recipe, 100) == {"train": 80, "val": 10, "test": 10}
+    assert samples_of_splits(recipe, 3) == {"train": 1, "val": 1, "test": 1}
+    with pytest.raises(UserError, match="too few"):
+        samples_of_splits(recipe, 2)

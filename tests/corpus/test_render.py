@@ -1,0 +1,107 @@
+"""What the engine promises whatever the stages do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen.degradations import BoundRecipe, bind
+from datagen.plan import material, plan
+from datagen.render import Rendered, SampleFailed, render, spec_of
+from manifests.documents import check, parse_document
+from manifests.recipe import Recipe
+from manifests.sample import SampleRecord
+from manifests.source import Catalogue, read_catalogue
+
+pytestmark = pytest.mark.usefixtures("user_stages")
+
+
+def bound(stages: str, **fields: str) -> BoundRecipe:
+    extra = "".join(f"{key}: {value}\n" for key, value in fields.items())
+    document = parse_document(f"name: test\nseconds: 2\n{extra}stages:\n{stages}", "test.yaml")
+    return bind(check(Recipe, document.content, document), document)
+
+
+@pytest.fixture
+def catalogue(catalogue_path: Path) -> Catalogue:
+    return read_catalogue(catalogue_path)
+
+
+def rendered(recipe: BoundRecipe, catalogue: Catalogue, index: int = 0) -> Rendered:
+    spec = plan(material(catalogue, recipe.recipe, "train"), recipe, 1, index)
+    return render(spec, catalogue.by_sha256)
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason"),
+    [
+        ("does_nothing", "fired and changed nothing"),
+        ("writes_into_its_input", "read-only"),
+        ("delays_silently", "lags the talker by 500"),
+        ("yields_nan", "not finite"),
+    ],
+)
+def test_a_faulty_stage_fails_the_sample_with_its_reason(catalogue: Catalogue, stage: str, reason: str) -> None:
+    with pytest.raises(SampleFailed, match=reason):
+        rendered(bound(f"  - {{stage: {stage}}}"), catalogue)
+
+
+def test_a_declared_delay_is_removed(catalogue: Catalogue) -> None:
+    sample = rendered(bound("  - {stage: delays_and_says_so}"), catalogue)
+    assert np.array_equal(sample.degraded[:-500], np.rint(sample.target * 16384)[:-500] / 32768) or np.allclose(
+        sample.degraded, sample.target * 0.5, atol=1.0 / 32768
+    )
+    assert sample.record.stages[0].delay_samples == 500
+    assert sample.record.measured["residual_lag_samples"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_target_is_the_dry_talker_whatever_the_stages_do(catalogue: Catalogue) -> None:
+    clean = rendered(bound("  - {stage: halve}"), catalogue)
+    stages = "  - {stage: noise, snr_db: 0}\n  - {stage: clipping, kinds: [hard], share: 0.2}\n  - {stage: lowpass}\n"
+    dirty = rendered(bound(stages), catalogue)
+    assert np.array_equal(clean.target, dirty.target)
+    assert dirty.record.measured["target_active_level_dbfs"] == pytest.approx(-26.0, abs=0.05)
+
+
+def test_the_target_level_is_the_recipe_s(catalogue: Catalogue) -> None:
+    sample = rendered(bound("  - {stage: halve}", target="{active_level_dbfs: -32}"), catalogue)
+    assert sample.record.measured["target_active_level_dbfs"] == pytest.approx(-32.0, abs=0.05)
+
+
+def test_stems_add_up_to_the_degraded_signal(catalogue: Catalogue) -> None:
+    recipe = bound("  - {stage: noise, snr_db: 5}", output="{stems: [dry, noise]}")
+    sample = rendered(recipe, catalogue)
+    both = sample.stems["dry"] + sample.stems["noise"]
+    assert np.abs(both - sample.degraded).max() <= 2.0 / 32768
+
+
+def test_a_record_is_enough_to_render_the_sample_again(catalogue: Catalogue) -> None:
+    recipe = bound("  - {stage: noise}\n  - {stage: codec}\n  - {stage: packet_loss}\n  - {stage: final_level}")
+    sample = rendered(recipe, catalogue, 3)
+    record = SampleRecord.model_validate_json(sample.record.model_dump_json())
+    again = render(spec_of(record), catalogue.by_sha256)
+    assert np.array_equal(again.degraded, sample.degraded)
+    assert again.record == sample.record
+
+
+def test_the_user_s_package_is_named_in_the_record(catalogue: Catalogue) -> None:
+    stage = rendered(bound("  - {stage: halve}"), catalogue).record.stages[0]
+    assert stage.package == "faulty-stages 1.2.3"
+    assert len(stage.code_digest) == 32
+
+
+def test_every_drawn_number_is_in_the_record_with_its_source_and_licence(catalogue: Catalogue) -> None:
+    sample = rendered(bound("  - {stage: noise, snr_db: [3, 9]}"), catalogue)
+    stage = sample.record.stages[0]
+    assert 3 <= stage.values["snr_db"] <= 9
+    assert stage.measured["snr_db"] == pytest.approx(stage.values["snr_db"], abs=0.1)
+    used = {source.sha256 for source in sample.record.sources}
+    assert {clip.sha256 for clip in (*sample.record.speech, *stage.clips)} == used
+    assert all(source.licence for source in sample.record.sources)
+    assert sample.record.severity["noisiness"] > 0
+
+
+def test_a_sample_that_would_clip_is_turned_down_and_says_so(catalogue: Catalogue) -> None:
+    sample = rendered(bound("  - {stage: level, gain_db: 30}"), catalogue)
+    assert np.abs(sample.degraded).max() < 1.0
+    assert sample.record.measured["guard_gain_db"] < -1.0

@@ -1,0 +1,89 @@
+"""`verify` finds what is wrong with a corpus, and names the file."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from manifests.corpus import open_corpus
+from manifests.errors import UserError
+from pipelines.executors import InProcess
+from pipelines.generate import generate
+from pipelines.verify import verify
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, catalogue_path: Path) -> Path:
+    out = tmp_path_factory.mktemp("corpus") / "c"
+    generate(str(small_recipe), catalogue_path, out, InProcess(), samples=12, seed=1)
+    return out
+
+
+@pytest.fixture
+def corpus(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "c"))
+
+
+def test_a_sound_corpus_renders_again_to_the_same_bytes(corpus: Path) -> None:
+    found = verify(corpus, rerender=6)
+    assert found.problems == ()
+    assert (found.rerendered, found.identical) == (6, 6)
+
+
+def test_sources_that_moved_are_found_through_a_new_catalogue(
+    corpus: Path, tmp_path: Path, material_folder: Path
+) -> None:
+    from pipelines.scan import scan
+
+    moved = shutil.copytree(material_folder, tmp_path / "elsewhere")
+    sources = tmp_path / "moved.parquet"
+    scan({"speech": [str(moved / "speech")], "noise": [str(moved / "noise")]}, sources, workers=1)
+    assert verify(corpus, rerender=2, sources=sources).identical == 2
+
+
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_a_shard_is_named(corpus: Path, position: float) -> None:
+    tar = corpus / open_corpus(corpus).shards[0].tar_name
+    content = bytearray(tar.read_bytes())
+    content[int(position * len(content))] ^= 1
+    tar.write_bytes(content)
+    assert verify(corpus).problems == ("train/shard-000000.tar: its content changed since it was written",)
+
+
+def test_a_truncated_shard_and_a_changed_record_are_refused(corpus: Path) -> None:
+    shard = open_corpus(corpus).shards[0]
+    record = corpus / shard.record_name
+    record.write_text(record.read_text().replace(shard.sha256, "0" * 64))
+    with pytest.raises(UserError, match="shard-000000.json: does not belong"):
+        verify(corpus)
+    tar = corpus / open_corpus_tar(corpus)
+    tar.write_bytes(tar.read_bytes()[:-512])
+
+
+def open_corpus_tar(corpus: Path) -> str:
+    return sorted(str(p.relative_to(corpus)) for p in corpus.rglob("*.tar"))[0]
+
+
+def test_a_stray_file_is_named(corpus: Path) -> None:
+    (corpus / "train" / "shard-000099.tar").write_bytes(b"")
+    assert verify(corpus).problems == ("train/shard-000099.tar: does not belong to the corpus",)
+
+
+def test_a_manifest_that_was_edited_is_refused(corpus: Path) -> None:
+    manifest = corpus / "corpus.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 1', '"seed": 2'))
+    with pytest.raises(UserError, match="id does not match"):
+        verify(corpus)
+
+
+def test_a_speaker_in_two_splits_is_found(tmp_path: Path, small_recipe: Path, catalogue_path: Path) -> None:
+    from dataclasses import replace
+
+    from manifests.source import Catalogue, read_catalogue, write_catalogue
+
+    rows = [replace(s, speaker="same") if s.kind == "speech" else s for s in read_catalogue(catalogue_path)]
+    write_catalogue(Catalogue(rows), tmp_path / "leaky.parquet")
+    generate(str(small_recipe), tmp_path / "leaky.parquet", tmp_path / "c", InProcess(), samples=12)
+    assert any(
+        problem == "speech 'same' is in the splits train and val" for problem in verify(tmp_path / "c").problems
+    )
