@@ -252,4 +252,5 @@ def _trimmed(rir: NDArray[np.float64], direct: int) -> NDArray[np.float32]:
     rir = rir[: max(end, 2 * LEAD_SAMPLES)]
     fade = min(_END_FADE_SAMPLES, len(rir) - LEAD_SAMPLES - 1)
     rir[len(rir) - fade :] *= np.cos(np.linspace(0.0, math.pi / 2.0, fade)) ** 2
-    return (rir / np.abs(rir).max()).astype(np.float32)
+    trimmed: NDArray[np.float32] = (rir / np.abs(rir).max()).astype(np.float32)
+    return trimmed

@@ -1,4 +1,4 @@
-"""The simulated bank: the same rooms everywhere, whole or not at all, reverberating for as long as they were asked to."""
+"""The simulated bank: the same rooms everywhere, whole or not at all, reverberating as long as they were asked to."""
 
 import hashlib
 import os

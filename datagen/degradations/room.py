@@ -30,7 +30,7 @@ _BLOCK_SAMPLES = 480
 _FLOOR_SHARE = 0.1
 _ABOVE_FLOOR_DB = 6.0
 _DECAYED_DB = -40.0
-"""Past the knee, the noise of a measured response is faded by this much before it is cut off."""
+"""Past the knee, a measured response decays by this much more before it is cut off."""
 
 
 class Room(Degradation):
@@ -44,7 +44,7 @@ class Room(Degradation):
     simulated_share: Probability | None = None
     """How often a simulated room is drawn where there are measured ones as well; null draws from all alike."""
     drr_db: span(-20.0, 40.0) | None = None  # type: ignore[valid-type]
-    """Direct-to-reverberant ratio to give the response, by weighing what follows the direct path; null keeps its own."""
+    """Direct-to-reverberant ratio to give the response, by weighing what follows the direct path; null keeps it."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a response, one of its channels, and a DRR where the recipe asks for one."""
@@ -180,7 +180,10 @@ def _with_silent_end(response: NDArray[np.float32]) -> NDArray[np.float32]:
     length = min(len(response), knee + math.ceil(-_DECAYED_DB / 60.0 * decay_s * SAMPLE_RATE_HZ))
     result = response[:length].copy()
     seconds = np.arange(length - knee, dtype=np.float32) / SAMPLE_RATE_HZ
-    result[knee:] *= 10.0 ** (-3.0 * seconds / np.float32(decay_s))
+    # In units of the floor: the energy is (m - 1) d + 1, decay d and floor 1, and shall be m d.
+    margin = np.float32(10.0 ** (_ABOVE_FLOOR_DB / 10.0))
+    decay = 10.0 ** (-6.0 * seconds / np.float32(decay_s))
+    result[knee:] *= np.sqrt(margin * decay / ((margin - 1.0) * decay + 1.0))
     return _faded_out(result, min(_FADE_SAMPLES, length - LEAD_SAMPLES - 1))
 
 
