@@ -1,7 +1,7 @@
 """Named sizes of the two networks.
 
 `paper` and `small` follow the design's tables (the paper's own channel counts were not available). `tiny` is
-smaller than the table's tiny nets (0.12 M and 0.07 M parameters): it exists so that a demo or a test trains
+smaller than the table's tiny nets (0.12 M and 0.06 M parameters): it exists so that a demo or a test trains
 every stage within minutes on two CPU cores. For the same reason its attention averages keys over 16 bins and
 its final mask may reach 2.
 """
