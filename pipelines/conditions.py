@@ -1,0 +1,40 @@
+"""Which degradations a sample went through, as conditions by which results are broken down."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SNR_EDGES_DB = (0.0, 10.0, 20.0)
+RT60_EDGES_S = (0.3, 0.6)
+UNTOUCHED = "no degradation"
+
+
+def conditions_of(sample: Mapping[str, Any]) -> list[str]:
+    """Return the conditions of a sample, from its `KEY.json`.
+
+    Each stage that fired (numbered repetitions count as the same stage), its SNR and RT60 ranges, its
+    codecs, and whether parts of it were moved in time. A sample without stages has one condition: that
+    nothing was done.
+    """
+    stages = sample["stages"]
+    if not stages:
+        return [UNTOUCHED]
+    found = [f"stage {name}" for name in sorted({str(stage["stage"]) for stage in stages})]
+    measured = sample["measured"]
+    if (snr_db := measured.get("snr_db")) is not None:
+        found.append(f"SNR {_range(snr_db, SNR_EDGES_DB)} dB")
+    if (rt60_s := measured.get("rt60_s")) is not None:
+        found.append(f"RT60 {_range(rt60_s, RT60_EDGES_S)} s")
+    codecs = {str(stage["values"]["codec"]) for stage in stages if "codec" in stage["values"]}
+    found += [f"codec {name}" for name in sorted(codecs)]
+    if not sample["aligned"]:
+        found.append("moved in time")
+    return found
+
+
+def _range(value: float, edges: Sequence[float]) -> str:
+    if value < edges[0]:
+        return f"< {edges[0]:g}"
+    if value >= edges[-1]:
+        return f">= {edges[-1]:g}"
+    upper = next(edge for edge in edges if value < edge)
+    return f"{edges[edges.index(upper) - 1]:g} to {upper:g}"

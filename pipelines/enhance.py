@@ -1,0 +1,219 @@
+"""`ssiforge enhance`: files or folders through a model; any rate and number of channels in, 48 kHz out.
+
+Each channel is enhanced alone. Audio is decoded, resampled, enhanced and written block by block, so an
+hour needs no more memory than a minute. A file is written under a temporary name and renamed when it is
+whole.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from datagen.audio import AudioError, decoded_blocks
+from datagen.folders import audio_files
+from manifests.errors import JobError, UserError
+from manifests.recipe import SAMPLE_RATE_HZ
+from pipelines.blockwise import blockwise
+from pipelines.models import resolve_model
+from pipelines.progress import JobProgress
+from training.bundle import Bundle
+
+OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+SUBTYPE = "PCM_16"
+
+Frames = NDArray[np.float32]
+"""Shape (frames, channels)."""
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """What was written, and what could not be."""
+
+    written: tuple[Path, ...]
+    failed: tuple[tuple[Path, str], ...] = ()
+    """Input and reason."""
+
+
+def enhance(
+    source: Path,
+    output: Path,
+    model_reference: str,
+    device: str = "cpu",
+    file_format: str = "wav",
+    say: Callable[[str], None] = print,
+) -> Enhanced:
+    """Enhance a file, or every audio file of a folder into a folder with the same tree.
+
+    Args:
+        source: a file or a folder.
+        output: for a file, a `.wav` or `.flac` file or a folder; for a folder, a folder.
+        model_reference: any form of `pipelines.models`.
+        device: where the model runs.
+        file_format: `wav` or `flac`, for outputs whose name is not given.
+        say: told of files that cannot be read.
+
+    Raises:
+        UserError: when source or model does not exist, an output would be an input, or the one file is
+        not audio. JobError: after everything else is done, when some files of a folder could not be
+        enhanced.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    suffix = f".{file_format.lower().removeprefix('.')}"
+    if suffix not in OUTPUT_FORMATS:
+        raise UserError(f"--format {file_format}: must be wav or flac")
+    pairs = _folder_pairs(source, output, suffix) if source.is_dir() else [_file_pair(source, output, suffix)]
+    _refuse_overwriting(pairs)
+    bundle = resolve_model(model_reference).load(device)
+    if not source.is_dir():
+        try:
+            enhance_file(bundle, *pairs[0])
+        except AudioError as error:
+            raise UserError(f"{source}: {error}") from error
+        return Enhanced((pairs[0][1],))
+    done = _enhance_all(bundle, pairs, say)
+    if done.failed:
+        raise JobError(
+            f"{len(done.failed)} of {len(pairs)} files could not be enhanced; the others are in {output}"
+        )
+    return done
+
+
+def _enhance_all(bundle: Bundle, pairs: Sequence[tuple[Path, Path]], say: Callable[[str], None]) -> Enhanced:
+    written: list[Path] = []
+    failed: list[tuple[Path, str]] = []
+    with JobProgress("enhance", len(pairs), "files") as progress:
+        for source, target in pairs:
+            try:
+                enhance_file(bundle, source, target)
+                written.append(target)
+            except AudioError as error:
+                failed.append((source, str(error)))
+                say(f"{source}: {error}")
+            progress.advance(1)
+    return Enhanced(tuple(written), tuple(failed))
+
+
+def enhance_file(bundle: Bundle, source: Path, target: Path) -> None:
+    """Enhance one file; `target` appears when it is whole.
+
+    Raises:
+        AudioError: when `source` is not audio, is empty, stops in the middle, or holds NaN or infinity.
+        UserError: when `target` cannot be written.
+    """
+    blocks = _enhanced_blocks(bundle, source)
+    first = next(blocks)  # a file that is no audio leaves no folder behind
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with soundfile.SoundFile(
+            temporary,
+            "w",
+            SAMPLE_RATE_HZ,
+            first.shape[1],
+            subtype=SUBTYPE,
+            format=OUTPUT_FORMATS[target.suffix.lower()],
+        ) as stream:
+            stream.write(np.clip(first, -1.0, 1.0))
+            for block in blocks:
+                stream.write(np.clip(block, -1.0, 1.0))
+        temporary.replace(target)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"{target}: cannot be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _enhanced_blocks(bundle: Bundle, source: Path) -> Iterator[Frames]:
+    """Enhance a file block by block; at least one block, (frames, channels) at 48 kHz."""
+    channels = None
+    for block, last in _resampled_blocks(source):
+        if channels is None:
+            channels = [blockwise(bundle) for _ in range(block.shape[1])]
+        pieces = zip(channels, block.T, strict=True)
+        finished = np.stack([channel.push(piece, last) for channel, piece in pieces], axis=1)
+        if len(finished):
+            if not np.isfinite(finished).all():
+                raise AudioError("the model's output is not finite")
+            yield finished
+
+
+def _resampled_blocks(source: Path) -> Iterator[tuple[Frames, bool]]:
+    """Decode and resample to 48 kHz: (frames, channels) and whether it is the last, round(N * 48000 / rate) in all."""
+    import soxr
+
+    resampler: soxr.ResampleStream | None = None
+    taken = given = 0
+    rate_hz = SAMPLE_RATE_HZ
+    for block, rate_hz in decoded_blocks(str(source)):
+        if not np.isfinite(block).all():
+            raise AudioError("contains NaN or infinity")
+        if resampler is None:
+            resampler = soxr.ResampleStream(
+                rate_hz, SAMPLE_RATE_HZ, block.shape[1], dtype="float32", quality="HQ"
+            )
+            shape = block.shape[1]
+        if block.shape[1] != shape:
+            raise AudioError("changes its number of channels")
+        taken += len(block)
+        output = block if rate_hz == SAMPLE_RATE_HZ else resampler.resample_chunk(block)
+        given += len(output)
+        yield output, False
+    if resampler is None or not taken:
+        raise AudioError("holds no audio")
+    wanted = round(taken * SAMPLE_RATE_HZ / rate_hz)
+    rest = np.zeros((0, shape), np.float32)
+    if rate_hz != SAMPLE_RATE_HZ:
+        rest = resampler.resample_chunk(rest, last=True)[: max(0, wanted - given)]
+        rest = np.pad(rest, ((0, max(0, wanted - given - len(rest))), (0, 0)))
+    yield rest, True
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the audio files below a folder, sorted; links and hidden files are left out.
+
+    Raises:
+        UserError: when there is no such folder, or no audio in it.
+    """
+    found = [folder / file.relative for file in audio_files(str(folder))]
+    if not found:
+        raise UserError(f"{folder}: holds no audio files")
+    return found
+
+
+def _folder_pairs(source: Path, output: Path, suffix: str) -> list[tuple[Path, Path]]:
+    if output.is_file():
+        raise UserError(f"{output}: is a file; a folder is enhanced into a folder")
+    if output.resolve() == source.resolve():
+        raise UserError(f"{output}: is the input; give another folder")
+    inside = [path for path in files_below(source) if not path.resolve().is_relative_to(output.resolve())]
+    if not inside:
+        raise UserError(f"{source}: holds no audio files besides those in {output}")
+    stems = [path.with_suffix("") for path in inside]
+    pairs = []
+    for path, stem in zip(inside, stems, strict=True):
+        relative = path.relative_to(source)
+        # a.mp3 beside a.wav: both keep their suffix in the new name.
+        name = relative.with_suffix(suffix).name if stems.count(stem) == 1 else relative.name + suffix
+        pairs.append((path, output / relative.parent / name))
+    return pairs
+
+
+def _file_pair(source: Path, output: Path, suffix: str) -> tuple[Path, Path]:
+    if output.is_dir() or not output.suffix:
+        return source, output / f"{source.stem}{suffix}"
+    if output.suffix.lower() not in OUTPUT_FORMATS:
+        raise UserError(f"{output}: the output is written as .wav or .flac; give it one of these endings")
+    return source, output
+
+
+def _refuse_overwriting(pairs: Sequence[tuple[Path, Path]]) -> None:
+    inputs = {source.resolve() for source, _ in pairs}
+    for _, target in pairs:
+        if target.resolve() in inputs or any(target.exists() and target.samefile(s) for s, _ in pairs):
+            raise UserError(f"{target}: is an input; enhance into another file or folder")

@@ -1,0 +1,72 @@
+"""An evaluation in MLflow: one run for each model, linked to the model and to the corpus."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from manifests.corpus import Corpus
+from pipelines.evaluate import RESULT_FILE, ROWS_CSV_FILE, ROWS_FILE, Evaluation, titles
+from pipelines.mlflow_corpus import corpus_dataset
+from pipelines.models import ModelRef
+from pipelines.registry import BUNDLE_TAG
+from pipelines.scores import DEGRADED
+from pipelines.tracking import TAG, experiment_id, open_store
+
+JOB_TAG = f"{TAG}job"
+
+
+def log_evaluation(evaluation: Evaluation, models: Sequence[ModelRef], corpus: Corpus | None) -> list[str]:
+    """Log an evaluation; return the ids of its MLflow runs."""
+    client = open_store()
+    return [
+        _log(client, evaluation, name, model, corpus)
+        for name, model in zip(titles(models), models, strict=True)
+    ]
+
+
+def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus: Corpus | None) -> str:
+    from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
+
+    result = evaluation.result
+    where = result["split"] or "recordings"
+    tags = {
+        JOB_TAG: "evaluate",
+        BUNDLE_TAG: model.info.id,
+        f"{TAG}stage": model.info.stage,
+        f"{TAG}split": where,
+        f"{TAG}scores_digest": result["scores_digest"],
+        "mlflow.source.name": "ssiforge evaluate",
+        "mlflow.source.type": "LOCAL",
+    }
+    experiment = experiment_id(client, str(model.info.experiment.get("name", "ssiforge")))
+    run = client.create_run(experiment, tags=tags, run_name=f"evaluate-{model.info.stage}-{where}")
+    run_id = str(run.info.run_id)
+    dataset = None
+    if corpus is not None:
+        client.set_tag(run_id, f"{TAG}corpus_id", corpus.manifest.id)
+        dataset = corpus_dataset(corpus)
+        used = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])
+        client.log_inputs(run_id, datasets=[used])
+    if model.model_id is not None:
+        client.log_inputs(run_id, models=[LoggedModelInput(model.model_id)])
+    client.log_batch(run_id, metrics=_metrics(result, name, run.info.start_time, model, dataset))
+    for file in (RESULT_FILE, ROWS_FILE, ROWS_CSV_FILE):
+        client.log_artifact(run_id, str(evaluation.out / file), "evaluation")
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _metrics(result: dict[str, Any], name: str, time_ms: int, model: ModelRef, dataset: Any) -> list[Any]:
+    """Means of the model (tied to it and to the corpus, so that MLflow shows them at the model) and of the input."""
+    from mlflow.entities import Metric
+
+    tied = {"model_id": model.model_id} if model.model_id else {}
+    if dataset is not None:
+        tied |= {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    found = []
+    for system, prefix, more in ((name, "enhanced", tied), (DEGRADED, "degraded", {})):
+        for column, entry in result["summary"][system].items():
+            if isinstance(entry, dict) and entry["mean"] is not None:
+                found.append(Metric(f"{prefix}/{column}", entry["mean"], time_ms, 0, **more))
+                if entry["failures"]:
+                    found.append(Metric(f"{prefix}/{column}_failures", entry["failures"], time_ms, 0))
+    return found
