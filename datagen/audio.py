@@ -122,7 +122,7 @@ def declared_frames(path: str) -> int | None:
             return _declared_by_container(stream) if "mov" in container.format.name else None
     with handle:
         # MP3 headers count the encoder's padding too.
-        return max(0, handle.frames - (_MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0))
+        return max(0, int(handle.frames) - (_MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0))
 
 
 def resampled(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:

@@ -59,24 +59,30 @@ def examine(path: str, kind: Kind) -> Source:
         return replace(source, refused=f"cannot be examined ({type(error).__name__})")
 
 
+def identity_of_file(path: str) -> tuple[int, int]:
+    """Return size in bytes and time of last change in ns, (0, 0) where a store does not say: what a rescan compares."""
+    try:
+        if "://" not in path:
+            status = Path(path).stat()
+            return status.st_size, status.st_mtime_ns
+        import fsspec
+
+        filesystem, inner = fsspec.core.url_to_fs(path)
+        return int(filesystem.size(inner) or 0), int(filesystem.modified(inner).timestamp() * 1e9)
+    except (OSError, NotImplementedError, ValueError):
+        return 0, 0
+
+
 def _identified(source: Source) -> Source:
-    if "://" in source.path:
-        return _identified_remote(source)
-    path = Path(source.path)
-    status = path.stat()
-    return replace(source, bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=file_sha256(path))
+    if "://" not in source.path:
+        sha256 = file_sha256(Path(source.path))
+    else:
+        import fsspec
 
-
-def _identified_remote(source: Source) -> Source:
-    import fsspec
-
-    sha = hashlib.sha256()
-    size = 0
-    with fsspec.open(source.path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            sha.update(block)
-            size += len(block)
-    return replace(source, bytes=size, sha256=sha.hexdigest())
+        with fsspec.open(source.path, "rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    size, mtime_ns = identity_of_file(source.path)
+    return replace(source, bytes=size, mtime_ns=mtime_ns, sha256=sha256)
 
 
 @dataclass

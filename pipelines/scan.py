@@ -1,0 +1,226 @@
+"""Scan: folders of audio -> the catalogue of sources, measured, grouped, licensed and split."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from datagen.environment import pin_threads
+from datagen.examine import examine, identity_of_file
+from datagen.folders import audio_files
+from datagen.provenance import Found, provenance
+from datagen.split import assign_splits, without_duplicates
+from manifests.errors import UserError
+from manifests.source import KINDS, Catalogue, Kind, Source, read_catalogue, write_catalogue
+from pipelines.progress import JobProgress
+
+Task = tuple[str, Kind]
+Examine = Callable[[str, Kind], Source]
+
+WINDOW = 4
+"""Files in flight for each worker: what has to be examined one by one when a decoder takes its process down."""
+CRASHED = "the decoder crashed"
+_FROM_THIS_RUN = ("duplicate of ",)
+"""Beginnings of reasons that depend on the other files."""
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """What a scan did."""
+
+    out: Path
+    catalogue: Catalogue
+    examined: int
+    """Files that were read."""
+    reused: int
+    """Files that had not changed since the catalogue was last written, and were not read."""
+
+    @property
+    def refused(self) -> tuple[Source, ...]:
+        """Rows with a reason why they are not used."""
+        return tuple(source for source in self.catalogue if source.refused is not None)
+
+
+def scan(
+    roots: Mapping[Kind, Sequence[str]],
+    out: Path,
+    workers: int = 2,
+    licence: str | None = None,
+    speaker_from: str = "folder",
+    table: Path | None = None,
+    full: bool = False,
+) -> ScanSummary:
+    """Scan folders and write the catalogue.
+
+    Files whose path, size and time are those in an existing catalogue at `out` are not read again; groups, licences
+    and splits are always worked out anew.
+
+    Args:
+        roots: for each kind, folders or fsspec URIs.
+        out: where the catalogue is written, atomically.
+        workers: processes.
+        licence: of files for which no table and no LICENSE file says otherwise.
+        speaker_from: `folder`, `file`, or a regular expression with one group for the path below the scanned folder.
+        table: a table of speakers, recordings, rooms and licences; see `datagen.provenance`.
+        full: read every file again.
+
+    Raises:
+        UserError: when there is nothing to scan, nothing usable, or an option is wrong.
+    """
+    _check_out(out)
+    rules = provenance(licence, speaker_from, table)
+    found, unnameable = _found(roots)
+    facts = {task: rules.facts(file, task[1]) for task, file in found.items()}
+    known = {} if full or not out.exists() else _known(out)
+    reused = {task: row for task in found if (row := _unchanged(task, known))}
+    missing = [task for task in found if task not in reused]
+    rows = {**reused, **_examined_with_progress(missing, len(reused), workers)}
+    sources = without_duplicates(replace(rows[task], **facts[task]) for task in found)
+    catalogue = Catalogue((*assign_splits(sources), *unnameable))
+    _check_usable(catalogue, roots)
+    try:
+        write_catalogue(catalogue, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    return ScanSummary(out, catalogue, len(missing), len(reused))
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise UserError(
+            f"{out}: is a folder; name a file for the catalogue, such as {out / 'sources.parquet'}"
+        )
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder, so {out.name} cannot be written there")
+
+
+def _found(roots: Mapping[Kind, Sequence[str]]) -> tuple[dict[Task, Found], list[Source]]:
+    """List the files of all kinds, and refuse those whose names no table can hold.
+
+    The same file may serve as two kinds.
+    """
+    found: dict[Task, Found] = {}
+    unnameable = []
+    for kind in KINDS:
+        for root in roots.get(kind, ()):
+            files = audio_files(root)
+            if not files:
+                raise UserError(f"{root}: holds no audio files")
+            for file in files:
+                printable = file.path.encode("utf-8", "backslashreplace").decode()
+                if printable == file.path:
+                    found.setdefault((file.path, kind), file)
+                else:
+                    unnameable.append(
+                        Source(path=printable, kind=kind, refused="its name is not valid UTF-8")
+                    )
+    if not found and not unnameable:
+        raise UserError("nothing to scan: give at least one folder with --speech, --noise or --rir")
+    return found, unnameable
+
+
+def _known(out: Path) -> dict[Task, Source]:
+    return {(source.path, source.kind): source for source in read_catalogue(out)}  # type: ignore[misc]
+
+
+def _unchanged(task: Task, known: Mapping[Task, Source]) -> Source | None:
+    row = known.get(task)
+    if row is None or not row.sha256 or not row.mtime_ns:
+        return None
+    if identity_of_file(row.path) != (row.bytes, row.mtime_ns):
+        return None
+    stale = row.refused is not None and row.refused.startswith(_FROM_THIS_RUN)
+    return replace(row, refused=None) if stale else row
+
+
+def _examined_with_progress(tasks: Sequence[Task], reused: int, workers: int) -> dict[Task, Source]:
+    if not tasks:
+        return {}
+    rows = {}
+    refused = 0
+    with JobProgress("scan", len(tasks), "files") as progress:
+        for task, source in examined(tasks, workers):
+            rows[task] = source
+            refused += source.refused is not None
+            note = f"{refused} refused" if refused else ""
+            progress.advance(
+                1, f"{note}{', ' if note and reused else ''}{f'{reused} unchanged' if reused else ''}"
+            )
+    return rows
+
+
+def examined(tasks: Iterable[Task], workers: int, look: Examine = examine) -> Iterator[tuple[Task, Source]]:
+    """Examine files in spawned processes, in order of completion.
+
+    A decoder that crashes takes its process down, not the scan: the files that were being read then are examined
+    one by one, and the one that does it again is refused.
+
+    Args:
+        tasks: path and kind of each file.
+        workers: processes.
+        look: what examines a file.
+    """
+    pin_threads()
+    waiting = deque(tasks)
+    while waiting:
+        suspects: list[Task] = []
+        pool = _pool(min(workers, len(waiting)))
+        running: dict[Future[Source], Task] = {}
+        try:
+            while (waiting or running) and not suspects:
+                while waiting and len(running) < WINDOW * workers:
+                    task = waiting.popleft()
+                    running[pool.submit(look, *task)] = task
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)
+                    try:
+                        yield task, future.result()
+                    except BrokenExecutor:
+                        suspects.append(task)
+        except BrokenExecutor:  # it broke while a file was handed over
+            suspects.append(task)
+        finally:
+            pool.shutdown(wait=not suspects, cancel_futures=True)
+        suspects.extend(running.values())
+        yield from _one_by_one(suspects, look)
+
+
+def _one_by_one(tasks: Sequence[Task], look: Examine) -> Iterator[tuple[Task, Source]]:
+    pool: ProcessPoolExecutor | None = None
+    for task in tasks:
+        pool = pool or _pool(1)
+        try:
+            yield task, pool.submit(look, *task).result()
+        except BrokenExecutor:
+            pool = None
+            size, mtime_ns = identity_of_file(task[0])
+            yield task, Source(path=task[0], kind=task[1], bytes=size, mtime_ns=mtime_ns, refused=CRASHED)
+    if pool is not None:
+        pool.shutdown()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"), initializer=_quiet_worker)
+
+
+def _quiet_worker() -> None:
+    """Leave Ctrl-C to the driver, and keep decoders from writing their own warnings between its lines."""
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+
+
+def _check_usable(catalogue: Catalogue, roots: Mapping[Kind, Sequence[str]]) -> None:
+    for kind in KINDS:
+        rows = [source for source in catalogue if source.kind == kind]
+        if rows and all(source.refused for source in rows):
+            folders = ", ".join(roots[kind])
+            raise UserError(
+                f"{folders}: none of {len(rows)} {kind} files can be used; the first, {rows[0].path}: {rows[0].refused}"
+            )
