@@ -44,7 +44,7 @@ _SCATTERING = 0.3
 _MOST_ABSORBING = 1.2
 """Largest Sabine absorption drawn (Eyring: 70 % absorbed at each wall); beyond it no room reverberates."""
 _DRAWS = 2_000
-_SIMULATIONS = 4
+_SIMULATIONS = 6
 _CLOSE_ENOUGH = 0.03
 _END_FADE_SAMPLES = 240
 
@@ -79,6 +79,11 @@ class SimulatedRoom:
     """Realised, measured from the response."""
     drr_db: float
 
+    @property
+    def error(self) -> float:
+        """Realised over asked RT60, as a natural logarithm."""
+        return math.log(self.rt60_s / self.plan.rt60_s)
+
 
 def simulate(bank: RoomBank, number: int) -> SimulatedRoom:
     """Draw and render room `number` of a bank: a pure function of the bank's settings (not its count) and the number.
@@ -89,23 +94,41 @@ def simulate(bank: RoomBank, number: int) -> SimulatedRoom:
     plan = draw_room(bank, number)
     exponent = _sabine_absorption(plan.size_m, plan.rt60_s)
     best: SimulatedRoom | None = None
+    too_long: tuple[float, float] | None = None
+    too_short: tuple[float, float] | None = None
     for _ in range(_SIMULATIONS):
         room = _rendered(plan, 1.0 - math.exp(-exponent), bank.seed, number)
         if room is None:  # all direct path: harder walls
             exponent *= 0.7
             continue
-        if best is None or _error(room) < _error(best):
+        if best is None or abs(room.error) < abs(best.error):
             best = room
-        if _error(room) < _CLOSE_ENOUGH:
+        if abs(room.error) < _CLOSE_ENOUGH:
             break
-        # Eyring: RT60 is inversely proportional to the exponent. Air absorption makes it less so: hence the loop.
-        exponent = float(np.clip(exponent * room.rt60_s / plan.rt60_s, 0.005, 2.5))
+        if room.error > 0.0:
+            too_long = (exponent, room.error)
+        else:
+            too_short = (exponent, room.error)
+        exponent = _next_exponent(exponent, room.error, too_long, too_short)
     if best is None:
         raise UserError(
             f"rooms: room {number} ({plan.rt60_s:.2f} s, talker {plan.distance_m:.2f} m away) has no measurable "
             "reverberation; allow longer rt60_s or distance_m"
         )
     return best
+
+
+def _next_exponent(
+    exponent: float, error: float, too_long: tuple[float, float] | None, too_short: tuple[float, float] | None
+) -> float:
+    """Between an exponent that gave too long an RT60 and one that gave too short: interpolate. Else step by Eyring.
+
+    Eyring has RT60 inversely proportional to the exponent; air, and a near talker's direct sound, make it otherwise.
+    """
+    if too_long and too_short:
+        share = too_long[1] / (too_long[1] - too_short[1])
+        return too_long[0] * float((too_short[0] / too_long[0]) ** share)
+    return float(np.clip(exponent * math.exp(error), 0.005, 2.5))
 
 
 def draw_room(bank: RoomBank, number: int) -> RoomPlan:
@@ -163,10 +186,6 @@ def _full_order(size_m: Point, rt60: float) -> int:
     return math.ceil(SPEED_OF_SOUND_M_S * rt60 / narrowest - 1.0)
 
 
-def _error(room: SimulatedRoom) -> float:
-    return abs(math.log(room.rt60_s / room.plan.rt60_s))
-
-
 def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> SimulatedRoom | None:
     """Render a room; None when its response does not decay measurably."""
     order = _full_order(plan.size_m, plan.rt60_s)
@@ -177,8 +196,9 @@ def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> Simu
         fs=SAMPLE_RATE_HZ,
         materials=library.Material(absorption, _SCATTERING if hybrid else None),
         max_order=HYBRID_ORDER if hybrid else max(order, HYBRID_ORDER),
-        ray_tracing=hybrid,
     )
+    if hybrid:
+        room.set_ray_tracing(receiver_radius=_receiver_radius_m(plan.size_m))
     room.add_source(plan.source_m)
     room.add_microphone(plan.microphone_m)
     room.image_source_model()
@@ -204,6 +224,12 @@ def _rendered(plan: RoomPlan, absorption: float, seed: int, number: int) -> Simu
         rt60_s=realised_s,
         drr_db=ratio_db,
     )
+
+
+def _receiver_radius_m(size_m: Point) -> float:
+    """Half a metre in rooms up to 1000 m3; larger in halls, so that they need no more than 20,000 rays."""
+    volume = size_m[0] * size_m[1] * size_m[2]
+    return 0.5 * max(1.0, math.sqrt(volume / 1_000.0))
 
 
 def _pyroomacoustics(seed: int, number: int) -> Any:

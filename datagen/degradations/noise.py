@@ -79,7 +79,7 @@ class EnvironmentalNoise(Degradation):
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
         """1 at -5 dB SNR, 0 at 40 dB."""
-        return (40.0 - float(values["snr_db"])) / 45.0
+        return severity_of_snr(values["snr_db"])
 
 
 class ColouredNoise(Degradation):
@@ -116,7 +116,12 @@ class ColouredNoise(Degradation):
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
         """1 at -5 dB SNR, 0 at 40 dB."""
-        return (40.0 - float(values["snr_db"])) / 45.0
+        return severity_of_snr(values["snr_db"])
+
+
+def severity_of_snr(snr_db: float) -> float:
+    """1 at -5 dB and below, 0 at 40 dB and above."""
+    return min(1.0, max(0.0, (40.0 - snr_db) / 45.0))
 
 
 def added_at_snr(audio: Audio, noise: NDArray[np.float32], snr_db: float, inputs: Inputs) -> Applied:
