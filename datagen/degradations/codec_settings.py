@@ -126,7 +126,9 @@ class AacSettings(CodecSettings):
     def _fits_a_frame(self) -> "AacSettings":
         lowest_hz = min(self.rates_hz)
         if self.bitrate_kbps[1] > 6 * lowest_hz / 1_000:
-            raise ValueError(f"AAC carries at most {6 * lowest_hz // 1_000} kbps a channel at {lowest_hz} Hz")
+            raise ValueError(
+                f"bitrate_kbps: AAC carries at most {6 * lowest_hz // 1_000} kbps a channel at {lowest_hz} Hz"
+            )
         return self
 
     def draw(self, rng: np.random.Generator) -> Values:

@@ -136,9 +136,7 @@ def magnitude(kind: Kind, cutoff_hz: float, shape: Values) -> NDArray[np.float64
     """
     zeros, poles, gain = _prototype(shape)
     hz = grid_hz()
-    s: NDArray[np.complex128] = 1j * (
-        hz / cutoff_hz if kind == "lowpass" else cutoff_hz / np.maximum(hz, 1e-3)
-    )
+    s: Any = 1j * (hz / cutoff_hz if kind == "lowpass" else cutoff_hz / np.maximum(hz, 1e-3))
     # In logarithms: products of twenty factors far from the edge leave the range of a float.
     log_gain = np.full(len(hz), math.log(gain))
     for zero in zeros:
@@ -163,7 +161,8 @@ def _prototype(shape: Values) -> tuple[Any, Any, float]:
             zeros, poles, gain = signal.besselap(order, norm="mag")
         case _:
             zeros, poles, gain = signal.buttap(order)
-    return zeros, poles, float(np.real(gain))
+    # A first-order elliptic filter comes with its one pole as a scalar.
+    return np.atleast_1d(zeros), np.atleast_1d(poles), float(np.real(gain))
 
 
 def _inside_speech(bounds: tuple[float, float], scene: Scene) -> tuple[float, float]:

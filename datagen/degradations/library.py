@@ -27,18 +27,24 @@ from manifests.sample import Values
 
 _MOVES = "moves the speech in time, so that its target no longer matches"
 _RESIZES = "changes the length"
+_SKEWS = "delays some frequencies against others by several samples; use the stage 'microphone_eq'"
 _READS = "reads files that the catalogue does not know; use the stage"
 REFUSED = {
     "AddBackgroundNoise": f"{_READS} 'noise'",
     "AddShortNoises": f"{_READS} 'noise'",
     "AdjustDuration": _RESIZES,
     "ApplyImpulseResponse": f"{_READS} 'room'",
+    "HighShelfFilter": _SKEWS,
     "Lambda": "needs code in a recipe; write a stage of your own instead",
+    "LowShelfFilter": _SKEWS,
     "Padding": "silences the speech but not its target",
+    "PeakingFilter": _SKEWS,
     "PitchShift": _MOVES,
+    "PolarityInversion": "inverts the speech but not its target",
     "Resample": _RESIZES,
     "Reverse": _MOVES,
     "RoomSimulator": f"{_RESIZES} and simulates a room for each sample; use the stage 'room'",
+    "SevenBandParametricEQ": _SKEWS,
     "Shift": _MOVES,
     "TimeStretch": _MOVES,
     "Trim": _RESIZES,
@@ -64,7 +70,7 @@ class Audiomentations(Degradation):
     @classmethod
     def _is_usable(cls, name: str) -> str:
         if reason := REFUSED.get(name):
-            raise ValueError(f"{name} cannot be used: it {reason}")
+            raise ValueError(f"transform {name} cannot be used: it {reason}")
         known = usable_transforms()
         if name not in known:
             raise ValueError(
@@ -80,12 +86,18 @@ class Audiomentations(Degradation):
             if keyword not in allowed:
                 guess = suggestion(keyword, allowed)
                 names = ", ".join(allowed) or "none"
-                raise ValueError(f"{self.transform} has no keyword '{keyword}'; allowed: {names}{guess}")
+                raise ValueError(
+                    f"transform {self.transform} has no keyword '{keyword}'; allowed: {names}{guess}"
+                )
         try:
-            canonical_json(keywords)
-            _construct(self.transform, keywords)
+            _try_out(self.transform, canonical_json(keywords))
+        except ImportError as error:
+            package = error.name or str(error)
+            raise ValueError(
+                f"transform {self.transform} needs the package {package}, not installed"
+            ) from error
         except Exception as error:  # constructors of a library may refuse in any way
-            raise ValueError(f"{self.transform}: {error or type(error).__name__}") from error
+            raise ValueError(f"transform {self.transform}: {error or type(error).__name__}") from error
         return self
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
@@ -164,6 +176,19 @@ def _construct(name: str, keywords: dict[str, Any]) -> Any:
         )
 
 
+@lru_cache(maxsize=64)
+def _try_out(name: str, keywords: bytes) -> None:
+    """Apply once to noise: an optional package that is missing, or keywords that do not fit, show up here."""
+    transform = _construct(name, json.loads(keywords))
+    with _seeded(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transform(_noise(SAMPLE_RATE_HZ) * np.float32(0.1), SAMPLE_RATE_HZ)
+
+
+def _noise(frames: int) -> Audio:
+    return np.random.Generator(np.random.Philox(0)).standard_normal(frames, np.float32)
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators for the duration, and leave them as they were found."""
@@ -181,7 +206,7 @@ def _seeded(seed: int) -> Iterator[None]:
 @lru_cache(maxsize=64)
 def _draws_without_audio(name: str, keywords: bytes, frames: int) -> bool:
     """Find out by trying: from equal seeds, the same plain parameters for silence as for noise of any level."""
-    noise = np.random.Generator(np.random.Philox(0)).standard_normal(frames, np.float32)
+    noise = _noise(frames)
     for seed in range(_PROBES):
         drawn = []
         for level in (0.0, 0.001, 0.3):

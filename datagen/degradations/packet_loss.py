@@ -24,10 +24,13 @@ Burst = tuple[int, int]
 
 SIGNAL_BELOW_PEAK_DB = 40.0
 """A packet carries signal if its peak is within this distance of the clip's peak."""
-CROSSFADE_MS = 2.5
-HOLD_FADE_MS = 10.0
+FADE_SAMPLES = round(2.5e-3 * SAMPLE_RATE_HZ)
+"""Of a crossfade: 2.5 ms."""
+HOLD_FADE_SAMPLES = round(10e-3 * SAMPLE_RATE_HZ)
+"""Time constant with which a held value decays: 10 ms."""
 WORST_SHARE = 0.25
 WORST_BURST_MS = 200.0
+_RAMP = np.linspace(0.0, 1.0, FADE_SAMPLES + 2, dtype=np.float32)[1:-1]
 
 
 class PacketLoss(Degradation):
@@ -152,32 +155,33 @@ def _runs(lost: NDArray[np.bool_]) -> list[Burst]:
 
 def _conceal(out: Audio, sent: Audio, start: int, end: int, size: int, how: Concealment) -> None:
     """Fill `out[start:end]`; what came before it has been concealed already and is what the receiver knows."""
-    gap = out[start:end]
+    end = min(end, len(out))
     if how == "zero" or start == 0:
-        gap[:] = 0.0
-    elif how == "hold":
-        fade_samples = HOLD_FADE_MS * SAMPLE_RATE_HZ / 1_000
-        gap[:] = out[start - 1] * np.exp(-np.arange(1, len(gap) + 1, dtype=np.float32) / fade_samples)
-    else:
-        _repeat(out, sent, start, min(end, len(out)), size)
+        out[start:end] = 0.0
+        return
+    count = end - start + FADE_SAMPLES
+    played = _held(out, start, count) if how == "hold" else _repeated(out, start, count, size)
+    out[start:end] = played[: end - start]
+    arriving = sent[end : end + FADE_SAMPLES]
+    fading = played[end - start :][: len(arriving)]
+    out[end : end + len(arriving)] = fading + _RAMP[: len(arriving)] * (arriving - fading)
 
 
-def _repeat(out: Audio, sent: Audio, start: int, end: int, size: int) -> None:
-    """Play the packet before `start` again until `end`, crossfaded at each join and into the next packet.
+def _held(out: Audio, start: int, count: int) -> Audio:
+    decay = np.exp(-np.arange(1, count + 1, dtype=np.float32) / HOLD_FADE_SAMPLES)
+    held: Audio = out[start - 1] * decay
+    return held
+
+
+def _repeated(out: Audio, start: int, count: int, size: int) -> Audio:
+    """Play the packet before `start` again and again, crossfaded at each join.
 
     The first crossfade lies before `start`: a receiver holds back that much to be able to do it
     (ITU-T G.711 Appendix I, which holds back 3.75 ms).
     """
-    fade = round(CROSSFADE_MS * SAMPLE_RATE_HZ / 1_000)
-    ramp = np.linspace(0.0, 1.0, fade + 2, dtype=np.float32)[1:-1]
     packet = out[start - size : start].copy()
     # Its end blends into its beginning, so that tiles of this cycle have no edges.
-    cycle = packet[fade:]
-    cycle[-fade:] += ramp * (packet[:fade] - cycle[-fade:])
-    out[start - fade : start] = cycle[-fade:]
-    count = end - start + fade
-    played = np.tile(cycle, -(-count // len(cycle)))[:count]
-    out[start:end] = played[: end - start]
-    arriving = sent[end : end + fade]
-    fading = played[end - start :][: len(arriving)]
-    out[end : end + len(arriving)] = fading + ramp[: len(arriving)] * (arriving - fading)
+    cycle = packet[FADE_SAMPLES:]
+    cycle[-FADE_SAMPLES:] += _RAMP * (packet[:FADE_SAMPLES] - cycle[-FADE_SAMPLES:])
+    out[start - FADE_SAMPLES : start] = cycle[-FADE_SAMPLES:]
+    return np.tile(cycle, -(-count // len(cycle)))[:count]
