@@ -131,6 +131,7 @@ def level_error_db(target: Audio, estimate: Audio) -> float:
     Raises:
         MeasurementError: when either is silent.
     """
+    _pair(target, estimate)
     reference, signal = active_level_dbfs(target), active_level_dbfs(estimate)
     if min(reference, signal) <= SILENCE_DBFS:
         raise MeasurementError("silent")

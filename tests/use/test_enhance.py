@@ -1,0 +1,181 @@
+"""Enhancing files: any rate and channel count in, 48 kHz out, as long as before, in bounded memory."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_corpora import RATE_HZ, voice
+
+from manifests.errors import JobError, UserError
+from pipelines import blockwise
+from pipelines.enhance import enhance
+from training.bundle import Bundle, load_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., Any]) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "student"
+    make_bundle(folder, "student")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def whole(bundle: Bundle, wave: np.ndarray) -> np.ndarray:
+    enhanced: np.ndarray = bundle.enhance(torch.from_numpy(wave[None])).numpy()[0]
+    return enhanced
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "suffix", "subtype"),
+    [
+        (8_000, 1, ".wav", "ULAW"),
+        (44_100, 2, ".flac", "PCM_24"),
+        (48_000, 3, ".wav", "FLOAT"),
+        (96_000, 1, ".wav", "PCM_U8"),
+    ],
+)
+def test_any_rate_and_channel_count_becomes_48_khz_of_the_same_length_and_channels(
+    model: Path, tmp_path: Path, rate_hz: int, channels: int, suffix: str, subtype: str
+) -> None:
+    frames = round(1.37 * rate_hz) + 1
+    wave = 0.1 * np.random.default_rng(0).standard_normal((frames, channels))
+    soundfile.write(tmp_path / f"in{suffix}", wave, rate_hz, subtype=subtype)
+    for output in ("out.wav", "out.flac"):
+        enhance(tmp_path / f"in{suffix}", tmp_path / output, str(model))
+        info = soundfile.info(tmp_path / output)
+        assert (info.samplerate, info.channels) == (RATE_HZ, channels)
+        assert info.frames == round(frames * RATE_HZ / rate_hz)
+        assert info.format == output[-4:].upper().strip(".")
+
+
+def test_each_channel_is_enhanced_alone(model: Path, tmp_path: Path) -> None:
+    first, second = voice(1, 1.0), voice(2, 1.0)
+    soundfile.write(tmp_path / "in.wav", np.stack([first, second], 1), RATE_HZ, subtype="FLOAT")
+    enhance(tmp_path / "in.wav", tmp_path / "out.wav", str(model))
+    out = soundfile.read(tmp_path / "out.wav")[0]
+    bundle = load_bundle(model)
+    for channel, wave in enumerate((first, second)):
+        np.testing.assert_allclose(out[:, channel], whole(bundle, wave), atol=1.01 / 2**15)
+
+
+def test_blocks_join_without_a_seam(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the context of the whole past, blocks of a causal model give what one piece gives."""
+    monkeypatch.setattr(blockwise, "BLOCK_SAMPLES", 48_000)
+    monkeypatch.setattr(blockwise, "CONTEXT_SAMPLES", 480_000)
+    bundle, wave = load_bundle(model), voice(3, 3.7)
+    channel = blockwise.blockwise(bundle)
+    pieces = [channel.push(piece) for piece in np.array_split(wave, 23)]
+    joined = np.concatenate([*pieces, channel.push(wave[:0], last=True)])
+    assert len(joined) == len(wave)
+    np.testing.assert_allclose(joined, whole(bundle, wave), atol=2e-5)
+
+
+@pytest.mark.parametrize("length", [1, 479, 480, 48_000, 48_001 + 4_800 + 960, 96_000, 131_071])
+def test_every_length_comes_back_as_long(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    monkeypatch.setattr(blockwise, "BLOCK_SAMPLES", 48_000)
+    monkeypatch.setattr(blockwise, "CONTEXT_SAMPLES", 24_000)
+    wave = np.random.default_rng(length).standard_normal(length).astype(np.float32)
+    for causal in (True, False):
+        channel = blockwise.Blockwise(lambda x: x * np.float32(2), causal)
+        pieces = [channel.push(piece) for piece in np.array_split(wave, 7)]
+        joined = np.concatenate([*pieces, channel.push(wave[:0], last=True)])
+        np.testing.assert_allclose(joined, wave * 2, rtol=1e-6)
+        assert len(channel._held) <= 24_000 + 48_000 + 4_800 + 96_000 + length // 7 + 1
+
+
+def test_folder_is_mirrored_and_unreadable_files_are_reported_while_the_rest_goes_on(
+    model: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "rëcordings one"
+    (source / "deep er").mkdir(parents=True)
+    soundfile.write(source / "a b.wav", voice(1, 0.5), RATE_HZ)
+    soundfile.write(source / "a b.flac", voice(1, 0.5), RATE_HZ)
+    soundfile.write(source / "deep er" / "ü.ogg", voice(2, 0.5), RATE_HZ, format="OGG", subtype="VORBIS")
+    (source / "text.wav").write_text("not audio")
+    (source / "empty.wav").write_bytes(b"")
+    (source / "notes.txt").write_text("left alone")
+    soundfile.write(source / "nan.wav", np.full(4800, np.nan, np.float32), RATE_HZ, subtype="FLOAT")
+    said: list[str] = []
+    output = source / "enhanced"
+    for _ in range(2):  # the second time, what was written the first time is not taken for input
+        with pytest.raises(JobError, match="3 of 6 files"):
+            enhance(source, output, str(model), file_format="flac", say=said.append)
+        found = sorted(p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file())
+        assert found == ["a b.flac.flac", "a b.wav.flac", "deep er/ü.flac"]
+    assert len(said) == 6
+    assert {line.split(":")[0].rsplit("/")[-1] for line in said} == {"text.wav", "empty.wav", "nan.wav"}
+
+
+def test_the_input_is_never_overwritten(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    soundfile.write(path, voice(1, 0.2), RATE_HZ)
+    before = path.read_bytes()
+    (tmp_path / "same.wav").symlink_to(path)
+    for output in (path, tmp_path / "same.wav", tmp_path, tmp_path / ".." / tmp_path.name / "in.wav"):
+        with pytest.raises(UserError, match="input"):
+            enhance(path, output, str(model))
+    with pytest.raises(UserError, match="input"):
+        enhance(tmp_path, tmp_path, str(model))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_breaks_off_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.flac"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(480_000) * 0.1, RATE_HZ)
+    path.write_bytes(path.read_bytes()[:300_000])
+    with pytest.raises(UserError, match="in.flac"):
+        enhance(path, tmp_path / "out" / "x.wav", str(model))
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "says"),
+    [
+        ("missing.wav", "o.wav", "no such file"),
+        ("in.wav", "o.mp3", ".flac"),
+        ("empty", "o", "no audio files"),
+    ],
+)
+def test_mistakes_are_named(model: Path, tmp_path: Path, source: str, output: str, says: str) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=says):
+        enhance(tmp_path / source, tmp_path / output, str(model))
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import pipelines.enhance, pipelines.blockwise, training.bundle, soxr
+class Loud:  # stands for the network, whose memory for one block is the same however long the file is
+    class info: causal = True
+    def enhance(self, wave): return wave * 0.5
+pipelines.enhance.enhance_file(Loud(), Path(sys.argv[1]), Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    peaks_mib = []
+    for minutes in (2, 30):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 16_000, 1, subtype="PCM_16") as stream:
+            for _ in range(minutes):
+                stream.write(np.zeros(60 * 16_000, np.int16))
+        script = [sys.executable, "-c", MEMORY_SCRIPT, str(path), str(tmp_path / "out.wav")]
+        peaks_mib.append(int(subprocess.run(script, capture_output=True, check=True, text=True).stdout))
+        assert soundfile.info(tmp_path / "out.wav").duration == 60 * minutes
+    # 28 minutes more are 320 MiB as float32 at 48 kHz.
+    assert peaks_mib[1] - peaks_mib[0] < 60, peaks_mib
