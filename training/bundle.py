@@ -6,6 +6,7 @@ the whole chain, repairing net included, so that each bundle enhances audio by i
 
 import hashlib
 import io
+import pickle
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -181,7 +182,7 @@ def load_bundle(directory: Path, device: str | torch.device = "cpu") -> Bundle:
     try:
         model = build_network(info.repair, info.causal, info.denoiser)
         model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: does not fit the network that {MODEL_FILE} describes") from error
     return Bundle(model.to(device).eval(), info, directory)
 

@@ -1,0 +1,150 @@
+"""The loop: steps that cannot be used move nothing, validation is of the average, the rate falls when stale."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from manifests.corpus import open_corpus
+from manifests.errors import JobError
+from manifests.experiment import Experiment
+from training.average import Average
+from training.loop import Fit, Window
+from training.models.chain import Chain
+from training.models.presets import build_denoiser, build_repair
+from training.stages import DenoiserTask, TeacherTask, frozen
+from training.stream import Reader, SampleStream, fixed_batches
+
+CPU = torch.device("cpu")
+Spoil = Callable[[Tensor, nn.Module], Tensor]
+
+
+def nan_loss(loss: Tensor, trained: nn.Module) -> Tensor:
+    return loss * float("nan")
+
+
+def infinite_gradient(loss: Tensor, trained: nn.Module) -> Tensor:
+    return loss + (next(trained.parameters()) * 0.0).abs().sqrt().sum()
+
+
+class Spoilt(DenoiserTask):
+    """A denoiser whose loss or gradient is not finite at chosen steps."""
+
+    spoil: Spoil = staticmethod(nan_loss)
+    at: tuple[int, ...] = ()
+
+    def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+        losses = super().losses(degraded, target, step)
+        if step in self.at:
+            losses["loss"] = self.spoil(losses["loss"], self.trained)
+        return losses
+
+
+@pytest.fixture
+def stream(corpus_dir: Path) -> SampleStream:
+    return SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+
+
+@pytest.fixture
+def spoilt(micro: Experiment, stream: SampleStream, one_thread: None) -> Fit:
+    torch.manual_seed(0)
+    chain = Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny"))
+    run = Fit(Spoilt(chain, micro.loss), stream, micro, micro.stages.denoiser, CPU)
+    run.task.prepare()
+    return run
+
+
+def everything(run: Fit) -> list[Tensor]:
+    optimiser = [value for state in run.optimiser.state.values() for value in state.values()]
+    return [
+        x.clone()
+        for x in (*run.task.trained.state_dict().values(), *run.average.weights.values(), *optimiser)
+    ]
+
+
+@pytest.mark.parametrize("spoil", [nan_loss, infinite_gradient])
+def test_a_step_that_is_not_finite_moves_no_weight_statistic_or_average(spoilt: Fit, spoil: Spoil) -> None:
+    assert isinstance(spoilt.task, Spoilt)
+    spoilt.task.spoil, spoilt.task.at = spoil, (1,)
+    window = Window()
+    spoilt.step(window)
+    before = everything(spoilt)
+    spoilt.step(window)
+    assert all(map(torch.equal, before, everything(spoilt)))
+    assert (spoilt.progress.step, spoilt.progress.skipped_steps, spoilt.progress.skipped_in_row) == (2, 1, 1)
+    spoilt.step(window)
+    assert not all(map(torch.equal, before, everything(spoilt)))
+    assert spoilt.progress.skipped_in_row == 0
+    means = {metric.name: metric.value for metric in window.metrics(3)}
+    assert means["train/loss"] == means["train/loss"], "a skipped step's loss is in the mean"
+
+
+def test_too_many_such_steps_in_a_row_stop_the_run(spoilt: Fit) -> None:
+    assert isinstance(spoilt.task, Spoilt)
+    spoilt.experiment = spoilt.experiment.model_copy(
+        update={"optimisation": spoilt.experiment.optimisation.model_copy(update={"max_nan_steps": 3})}
+    )
+    spoilt.task.at = (0, 1, 3, 4, 5)
+    for _ in range(5):
+        spoilt.step(Window())
+    with pytest.raises(JobError, match="3 steps in a row had no finite loss.*step 6 with samples train-"):
+        spoilt.step(Window())
+    assert spoilt.progress.skipped_steps == 5
+
+
+def test_a_gradient_is_clipped_to_its_norm(micro: Experiment, stream: SampleStream) -> None:
+    micro = micro.model_copy(
+        update={"optimisation": micro.optimisation.model_copy(update={"clip_norm": 1e-3})}
+    )
+    run = Fit(TeacherTask(build_repair("tiny", False), micro.loss), stream, micro, micro.stages.teacher, CPU)
+    window = Window()
+    run.step(window)
+    norm = torch.stack([weight.grad.norm() for weight in run.weights if weight.grad is not None]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+    assert {m.name: m.value for m in window.metrics(1)}["train/gradient_norm"] > 1e-2
+
+
+def test_validation_judges_the_average_and_leaves_the_weights_alone(
+    corpus_dir: Path, micro: Experiment, spoilt: Fit
+) -> None:
+    held_out = fixed_batches(Reader(open_corpus(corpus_dir), "val"), 3, 0.2, 2)
+    for _ in range(3):
+        spoilt.step(Window())
+    before = everything(spoilt)
+    first, shown = spoilt.validate(held_out)
+    assert all(map(torch.equal, before, everything(spoilt)))
+    assert spoilt.task.trained.training
+    assert not spoilt.task.network.repair.training  # type: ignore[union-attr]
+    assert [sample.key for sample in shown] == ["val-0000000"]
+    with torch.no_grad():
+        for weight in spoilt.weights:
+            weight.zero_()
+    again, _ = spoilt.validate(held_out)
+    assert again == first
+
+
+def test_the_rate_is_halved_after_stale_validations(spoilt: Fit) -> None:
+    spoilt.settings = spoilt.settings.model_copy(update={"halve_after": 2})
+    rate = spoilt.learning_rate
+    said = [spoilt.take_note(loss) for loss in (1.0, 1.1, 0.9, 0.95, 0.92, 0.91, float("nan"))]
+    assert said == [True, False, True, False, False, False, False]
+    assert spoilt.learning_rate == rate / 4
+    assert spoilt.progress.best_loss == 0.9
+
+
+def test_the_average_follows_the_textbook_recursion() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = Average(layer, decay=0.5)
+    expected = layer.weight.item()
+    for update, value in enumerate((1.0, 2.0, 4.0, 8.0)):
+        with torch.no_grad():
+            layer.weight.fill_(value)
+        average.update()
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * value
+        assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-6)
+    with average.applied():
+        assert float(layer.weight) == pytest.approx(expected, rel=1e-6)
+    assert float(layer.weight) == 8.0
