@@ -165,11 +165,11 @@ def _pair(target: Audio, estimate: Audio) -> tuple[NDArray[np.float64], NDArray[
     return target.astype(np.float64), estimate.astype(np.float64)
 
 
-SI_SDR = Metric("si_sdr_db", "SI-SDR dB", True, 2, si_sdr_db)
-LSD = Metric("lsd_db", "LSD dB", False, 2, log_spectral_distance_db)
+SI_SDR = Metric("si_sdr_db", "SI-SDR", True, 2, si_sdr_db)
+LSD = Metric("lsd_db", "LSD", False, 2, log_spectral_distance_db)
 ESTOI = Metric("estoi", "ESTOI", True, 3, estoi)
-LEVEL = Metric("level_error_db", "level error dB", None, 2, level_error_db)
-PESQ = Metric("pesq_wb", "PESQ-WB", True, 2, pesq_wb)
+LEVEL = Metric("level_error_db", "level", None, 2, level_error_db)
+PESQ = Metric("pesq_wb", "PESQ", True, 2, pesq_wb)
 
 
 def pesq_is_installed() -> bool:

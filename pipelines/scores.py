@@ -12,7 +12,7 @@ DEGRADED = "degraded"
 """What the input is called among the systems that are compared."""
 ALL = "all"
 
-_DNSMOS_TITLES = {"ovrl": "DNSMOS OVRL", "sig": "SIG", "bak": "BAK", "p808": "P.808"}
+_DNSMOS_TITLES = {"ovrl": "OVRL", "sig": "SIG", "bak": "BAK", "p808": "P808"}
 
 
 @dataclass(frozen=True)
