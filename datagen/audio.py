@@ -297,4 +297,4 @@ def _av_blocks(path: str) -> Iterator[tuple[Frames, int]]:
         except (av.error.FFmpegError, ValueError) as error:
             raise AudioError("the decoder stopped at an error") from error
         if convert is None:
-            yield np.zeros((0, stream.channels), np.float32), rate_hz
+            raise AudioError("holds no audio")

@@ -170,10 +170,9 @@ def _measured(source: Source, kind: Kind) -> Source:
                 if heard.frames > LONGEST_RIR_S * rate_hz:
                     raise AudioError(f"longer than {LONGEST_RIR_S:g} s: not an impulse response")
     except AudioError as error:
-        if "decoder" in str(error) and heard.frames:
-            raise AudioError(
-                f"damaged or truncated: {error} after {heard.frames / heard.rate_hz:.2f} s"
-            ) from error
+        if "decoder" in str(error):
+            heard_s = heard.frames / heard.rate_hz if heard.rate_hz else 0.0
+            raise AudioError(f"damaged or truncated: {error} after {heard_s:.2f} s") from error
         raise
     source = replace(
         source,

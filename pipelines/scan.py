@@ -1,5 +1,7 @@
 """Scan: folders of audio -> the catalogue of sources, measured, grouped, licensed and split."""
 
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
@@ -94,6 +96,8 @@ def _check_out(out: Path) -> None:
         )
     if not out.parent.is_dir():
         raise UserError(f"{out.parent}: no such folder, so {out.name} cannot be written there")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out.parent}: cannot be written to, so neither can {out.name}")
 
 
 def _found(roots: Mapping[Kind, Sequence[str]]) -> tuple[dict[Task, Found], list[Source]]:
@@ -207,9 +211,6 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _quiet_worker() -> None:
     """Leave Ctrl-C to the driver, and keep decoders from writing their own warnings between its lines."""
-    import os
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
