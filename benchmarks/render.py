@@ -39,7 +39,9 @@ def bound_recipe(name: str) -> BoundRecipe:
     return bind(check(Recipe, document.content, document), document)
 
 
-def render_some(bound: BoundRecipe, pool: Material, catalogue: Catalogue, first: int, count: int) -> StageClock:
+def render_some(
+    bound: BoundRecipe, pool: Material, catalogue: Catalogue, first: int, count: int
+) -> StageClock:
     clock = StageClock()
     for index in range(first, first + count):
         for attempt in range(bound.recipe.limits.max_attempts):
@@ -68,7 +70,9 @@ def measure(name: str, catalogue: Catalogue, samples: int) -> str:
     clock = render_some(bound, pool, catalogue, 0, samples)
     seconds = time.process_time() - began
     speed = samples * bound.recipe.seconds / seconds
-    print(f"\n{name}: {samples} samples of {bound.recipe.seconds:g} s, {1000 * seconds / samples:.1f} ms a sample")
+    print(
+        f"\n{name}: {samples} samples of {bound.recipe.seconds:g} s, {1000 * seconds / samples:.1f} ms a sample"
+    )
     print(f"  {'part':<16}{'ms a call':>10}{'calls':>8}{'ms a sample':>13}")
     for part, spent in sorted(clock.seconds.items(), key=lambda item: -item[1]):
         calls = clock.calls[part]
@@ -97,12 +101,18 @@ def demo_sources(folder: Path) -> Path:
 
     list(write_voices(folder / "speech"))
     list(write_noises(folder / "noise"))
-    scan({"speech": [str(folder / "speech")], "noise": [str(folder / "noise")]}, folder / "sources.parquet", workers=2)
+    scan(
+        {"speech": [str(folder / "speech")], "noise": [str(folder / "noise")]},
+        folder / "sources.parquet",
+        workers=2,
+    )
     return folder / "sources.parquet"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--recipes", default="urgent2024,ssi48k")

@@ -51,7 +51,9 @@ def measure(root: Path, seconds: float, segment_s: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--segment", type=float, default=4.0)

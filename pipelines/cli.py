@@ -45,6 +45,38 @@ def say(line: str) -> None:
 
 
 @app.command()
+def scan(
+    out: Annotated[
+        Path, typer.Option(help="The catalogue to write, e.g. sources.parquet; reused if it exists.")
+    ],
+    speech: Annotated[list[str] | None, typer.Option(help="Folder of clean speech; repeatable.")] = None,
+    noise: Annotated[list[str] | None, typer.Option(help="Folder of noise; repeatable.")] = None,
+    rir: Annotated[
+        list[str] | None, typer.Option(help="Folder of room impulse responses; repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of files that no table or LICENSE covers.")
+    ] = None,
+    speaker_from: Annotated[
+        str,
+        typer.Option(help="Who speaks: folder, file, or a regular expression with one group over the path."),
+    ] = "folder",
+    table: Annotated[
+        Path | None,
+        typer.Option(help="TSV with columns path (glob), licence, speaker, for folders you can't edit."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read unchanged files again as well.")] = False,
+) -> None:
+    """Measure folders of audio into a catalogue. Scanning again reads only what changed."""
+    from pipelines.scan import scan as run
+    from pipelines.scan_summary import print_summary
+
+    roots = {"speech": speech or [], "noise": noise or [], "rir": rir or []}
+    print_summary(run(roots, out, workers, licence, speaker_from, table, full))  # type: ignore[arg-type]
+
+
+@app.command()
 def generate(
     recipe: Annotated[
         str, typer.Argument(help="A shipped recipe (ssi48k, urgent2024, demo) or a YAML file.")
@@ -105,6 +137,83 @@ def verify(
         f", {found.identical} of {found.rerendered} re-rendered to the same bytes" if found.rerendered else ""
     )
     print(f"{corpus}: sound; {found.shards} shards, {found.samples} samples{again}")
+
+
+@app.command()
+def train(
+    experiment: Annotated[
+        str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
+    ],
+    corpus: Annotated[Path, typer.Option(help="Folder of a finished corpus.")],
+    stage: Annotated[
+        str, typer.Option(help="teacher, student, denoiser, joint, or all in this order.")
+    ] = "all",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/EXPERIMENT by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
+    from pipelines.train import train as run
+
+    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say)
+    for name, info in models.items():
+        print(f"{name}: model {info.id}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        list[str],
+        typer.Option(help="Bundle or run folder, NAME, NAME/VERSION, models:/... or a run; repeatable."),
+    ],
+    corpus: Annotated[Path | None, typer.Option(help="Score against the targets of this corpus.")] = None,
+    input_dir: Annotated[
+        Path | None, typer.Option("--input", help="Score recordings without references (DNSMOS only).")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the corpus: train, val or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; evaluations/NAME by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Score models on a corpus or on a folder of recordings, broken down by degradation."""
+    from pipelines.evaluate import evaluate as run
+    from pipelines.evaluation_table import print_evaluation
+
+    where = corpus or input_dir
+    folder = out or Path("evaluations") / (where.resolve().name if where else "none")
+    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say))
+
+
+@app.command()
+def enhance(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A file or a folder, any rate, any channels.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .wav or .flac file, or a folder.")],
+    model: Annotated[
+        str, typer.Option(help="Bundle or run folder, NAME, NAME/VERSION, models:/... or a run.")
+    ],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    file_format: Annotated[str, typer.Option("--format", help="wav or flac, for folders.")] = "wav",
+) -> None:
+    """Enhance recordings; writes 48 kHz."""
+    from pipelines.enhance import enhance as run
+
+    done = run(source, output, model, device, file_format, say)
+    print(f"{output}: {len(done.written)} files enhanced")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+) -> None:
+    """Run the whole chain on a small built-in corpus."""
+    from pipelines.demo.chain import demo as run
+
+    run(out, say)
 
 
 def _normalised(arguments: list[str]) -> list[str]:

@@ -53,14 +53,19 @@ def clatter(rng: np.random.Generator) -> np.ndarray:
     out = np.zeros(_FRAMES)
     time_s = np.arange(RATE_HZ // 4) / RATE_HZ
     for start in rng.integers(0, _FRAMES - len(time_s), 60):
-        tone = np.sin(2 * np.pi * rng.uniform(800.0, 7000.0) * time_s) * np.exp(-time_s * rng.uniform(25.0, 120.0))
+        tone = np.sin(2 * np.pi * rng.uniform(800.0, 7000.0) * time_s) * np.exp(
+            -time_s * rng.uniform(25.0, 120.0)
+        )
         out[start : start + len(time_s)] += rng.uniform(0.1, 1.0) * tone
     return out + 0.01 * rng.standard_normal(_FRAMES)
 
 
 def murmur(rng: np.random.Generator) -> np.ndarray:
     """A far crowd: speech-shaped noise, modulated at the rate of syllables."""
-    parts = [_shaped(rng, lambda f: (f / 300.0) / (1.0 + (f / 500.0) ** 2)) * _slow(rng, 6.0) ** 2 for _ in range(4)]
+    parts = [
+        _shaped(rng, lambda f: (f / 300.0) / (1.0 + (f / 500.0) ** 2)) * _slow(rng, 6.0) ** 2
+        for _ in range(4)
+    ]
     return np.asarray(sum(parts))
 
 

@@ -92,7 +92,11 @@ class Synthesizer:
         self._blocks.clear()
         if self._library.espeak_SetVoiceByName(talker.voice.encode()) != 0:
             raise RuntimeError(f"eSpeak NG has no voice {talker.voice}")
-        for parameter, value in ((_RATE, talker.words_per_minute), (_PITCH, talker.pitch), (_RANGE, talker.pitch_range)):
+        for parameter, value in (
+            (_RATE, talker.words_per_minute),
+            (_PITCH, talker.pitch),
+            (_RANGE, talker.pitch_range),
+        ):
             self._library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
