@@ -2,9 +2,8 @@
 
 ```
 RUN_DIR/
-  experiment.json   as it was last used
-  teacher/          checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
-  student/  denoiser/  joint/     alike
+  teacher/    experiment.json  checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
+  student/  denoiser/  joint/    alike
 ```
 """
 
@@ -67,11 +66,6 @@ def train(
     place = chosen_device(device)
     if not resume:
         _refuse_earlier_work(run_dir, stages)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(run_dir / EXPERIMENT_FILE, json.dumps(experiment.written(), indent=2).encode())
-    except OSError as error:
-        raise UserError(f"{run_dir}: cannot be written to ({error.strerror})") from error
     tracker = Several((FileTracker(), *trackers))
     return {stage: _train_stage(stage, experiment, corpus, run_dir, place, tracker) for stage in stages}
 
@@ -129,7 +123,7 @@ def _train_stage(
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
-        stage_dir.mkdir(exist_ok=True)
+        _make_place(stage_dir, experiment)
         tracker.stage_started(
             StageStart(
                 experiment=experiment.name,
@@ -159,6 +153,15 @@ def _train_stage(
             raise
         tracker.stage_ended("finished")
     return info
+
+
+def _make_place(stage_dir: Path, experiment: Experiment) -> None:
+    """Make the stage's folder, and note the experiment in it: from here on it is what is trained."""
+    try:
+        stage_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(stage_dir / EXPERIMENT_FILE, json.dumps(experiment.written(), indent=2).encode())
+    except OSError as error:
+        raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
 
 def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, ...]:

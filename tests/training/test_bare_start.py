@@ -1,0 +1,74 @@
+"""`python -m training` on a machine that has torch, numpy, scipy, soundfile, soxr, pydantic and pyyaml, and no more."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import MICRO
+
+BLOCKED = """
+import sys
+
+ABSENT = {"ray", "mlflow", "webdataset", "pyarrow", "rich", "typer", "click", "av", "pyroomacoustics",
+          "audiomentations", "matplotlib", "fsspec", "onnxruntime", "pystoi", "speechmos", "pandas",
+          "safetensors", "datagen", "pipelines"}
+
+class Bare:
+    "Finds what another finder finds, except for what a bare machine does not have."
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            return None
+        return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
+import runpy
+sys.argv[0] = "training"
+runpy.run_module("training", run_name="__main__")
+"""
+
+
+def bare(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED, *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_is_printed() -> None:
+    ended = bare("--help")
+    assert ended.returncode == 0, ended.stderr
+    assert "--corpus" in ended.stdout
+
+
+def test_a_stage_is_trained_to_the_end(corpus_dir: Path, tmp_path: Path) -> None:
+    settings = [part for setting in MICRO for part in ("--set", setting)]
+    ended = bare(
+        *("tiny", "--corpus", str(corpus_dir), "--out", str(tmp_path / "run"), "--stage", "teacher"),
+        *("--device", "cpu", *settings),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "teacher 5/5: validation loss" in ended.stdout
+    assert (tmp_path / "run" / "teacher" / "model" / "model.json").is_file()
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(corpus_dir: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    mistakes = {
+        "teecher": ("tiny", "--corpus", str(corpus_dir), "--out", out, "--stage", "teecher"),
+        "did you mean 'preset'": ("tiny", "--corpus", str(corpus_dir), "--out", out, "--set", "presett=1"),
+        "corpus.json": ("tiny", "--corpus", str(tmp_path), "--out", out),
+    }
+    for said, arguments in mistakes.items():
+        ended = bare(*arguments)
+        assert ended.returncode == 2
+        assert said in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert not (tmp_path / "run").exists()
