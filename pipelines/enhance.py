@@ -8,6 +8,7 @@ whole.
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, tee
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from datagen.audio import AudioError, decoded_blocks
 from datagen.folders import audio_files
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.blockwise import blockwise
 from pipelines.models import resolve_model
 from pipelines.progress import JobProgress
 from training.bundle import Bundle
+from training.enhance import enhance_blocks
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
@@ -130,48 +131,51 @@ def enhance_file(bundle: Bundle, source: Path, target: Path) -> None:
 
 
 def _enhanced_blocks(bundle: Bundle, source: Path) -> Iterator[Frames]:
-    """Enhance a file block by block; at least one block, (frames, channels) at 48 kHz."""
-    channels = None
-    for block, last in _resampled_blocks(source):
-        if channels is None:
-            channels = [blockwise(bundle) for _ in range(block.shape[1])]
-        pieces = zip(channels, block.T, strict=True)
-        finished = np.stack([channel.push(piece, last) for channel, piece in pieces], axis=1)
-        if len(finished):
-            if not np.isfinite(finished).all():
-                raise AudioError("the model's output is not finite")
-            yield finished
+    """Enhance a file block by block, each channel alone; at least one block, (frames, channels) at 48 kHz."""
+    blocks = _resampled_blocks(source)
+    first = next(blocks)
+    copies = tee(chain([first], blocks), first.shape[1])
+    # All channels are cut at the same places, so the copies stay together and hold one piece at most.
+    channels = [enhance_blocks(bundle, _channel(copy, number)) for number, copy in enumerate(copies)]
+    for pieces in zip(*channels, strict=True):
+        enhanced = np.stack(pieces, axis=1)
+        if not np.isfinite(enhanced).all():
+            raise AudioError("the model's output is not finite")
+        yield enhanced
 
 
-def _resampled_blocks(source: Path) -> Iterator[tuple[Frames, bool]]:
-    """Decode and resample to 48 kHz: (frames, channels) and whether it is the last, round(N * 48000 / rate) in all."""
+def _channel(blocks: Iterator[Frames], number: int) -> Iterator[NDArray[np.float32]]:
+    for block in blocks:
+        yield block[:, number]
+
+
+def _resampled_blocks(source: Path) -> Iterator[Frames]:
+    """Decode and resample to 48 kHz: (frames, channels), round(N * 48000 / rate) frames in all."""
     import soxr
 
     resampler: soxr.ResampleStream | None = None
     taken = given = 0
     rate_hz = SAMPLE_RATE_HZ
+    channels = 0
     for block, rate_hz in decoded_blocks(str(source)):
         if not np.isfinite(block).all():
             raise AudioError("contains NaN or infinity")
         if resampler is None:
-            resampler = soxr.ResampleStream(
-                rate_hz, SAMPLE_RATE_HZ, block.shape[1], dtype="float32", quality="HQ"
-            )
-            shape = block.shape[1]
-        if block.shape[1] != shape:
+            channels = block.shape[1]
+            resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, channels, dtype="float32", quality="HQ")
+        if block.shape[1] != channels:
             raise AudioError("changes its number of channels")
         taken += len(block)
         output = block if rate_hz == SAMPLE_RATE_HZ else resampler.resample_chunk(block)
         given += len(output)
-        yield output, False
+        yield output
     if resampler is None or not taken:
         raise AudioError("holds no audio")
-    wanted = round(taken * SAMPLE_RATE_HZ / rate_hz)
-    rest = np.zeros((0, shape), np.float32)
-    if rate_hz != SAMPLE_RATE_HZ:
-        rest = resampler.resample_chunk(rest, last=True)[: max(0, wanted - given)]
-        rest = np.pad(rest, ((0, max(0, wanted - given - len(rest))), (0, 0)))
-    yield rest, True
+    missing = max(0, round(taken * SAMPLE_RATE_HZ / rate_hz) - given)
+    if missing:
+        nothing = np.zeros((0, channels), np.float32)
+        rest = resampler.resample_chunk(nothing, last=True)[:missing]
+        yield np.pad(rest, ((0, missing - len(rest)), (0, 0)))
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -14,13 +14,13 @@ from manifests.canonical import digest
 from manifests.corpus import Corpus, open_corpus, read_sample_json
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Split
-from pipelines.blockwise import enhanced_wave
 from pipelines.conditions import conditions_of
 from pipelines.enhance import files_below
 from pipelines.metrics import Audio, pesq_is_installed
 from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
 from pipelines.scores import DEGRADED, Column, Row, by_condition, columns, reasons, score, summarised
+from training.enhance import enhance_array
 from training.order import Pick
 from training.stream import DamagedError, Reader
 
@@ -161,7 +161,7 @@ def _scored(samples: Iterator[Sample], models: Sequence[ModelRef], total: int, d
         for sample in samples:
             yield score(sample.key, DEGRADED, sample.degraded, sample.target, sample.conditions)
             for name, bundle in bundles:
-                estimate = enhanced_wave(bundle, sample.degraded)
+                estimate = enhance_array(bundle, sample.degraded)
                 yield score(sample.key, name, estimate, sample.target, sample.conditions)
             progress.advance(1)
 

@@ -12,9 +12,10 @@ import soundfile
 import torch
 from tiny_corpora import RATE_HZ, voice
 
+from datagen.audio import resampled
 from manifests.errors import JobError, UserError
-from pipelines import blockwise
 from pipelines.enhance import enhance
+from training import enhance as enhancing
 from training.bundle import Bundle, load_bundle
 
 
@@ -69,29 +70,18 @@ def test_each_channel_is_enhanced_alone(model: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(out[:, channel], whole(bundle, wave), atol=1.01 / 2**15)
 
 
-def test_blocks_join_without_a_seam(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the context of the whole past, blocks of a causal model give what one piece gives."""
-    monkeypatch.setattr(blockwise, "BLOCK_SAMPLES", 48_000)
-    monkeypatch.setattr(blockwise, "CONTEXT_SAMPLES", 480_000)
-    bundle, wave = load_bundle(model), voice(3, 3.7)
-    channel = blockwise.blockwise(bundle)
-    pieces = [channel.push(piece) for piece in np.array_split(wave, 23)]
-    joined = np.concatenate([*pieces, channel.push(wave[:0], last=True)])
-    assert len(joined) == len(wave)
-    np.testing.assert_allclose(joined, whole(bundle, wave), atol=2e-5)
-
-
-@pytest.mark.parametrize("length", [1, 479, 480, 48_000, 48_001 + 4_800 + 960, 96_000, 131_071])
-def test_every_length_comes_back_as_long(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    monkeypatch.setattr(blockwise, "BLOCK_SAMPLES", 48_000)
-    monkeypatch.setattr(blockwise, "CONTEXT_SAMPLES", 24_000)
-    wave = np.random.default_rng(length).standard_normal(length).astype(np.float32)
-    for causal in (True, False):
-        channel = blockwise.Blockwise(lambda x: x * np.float32(2), causal)
-        pieces = [channel.push(piece) for piece in np.array_split(wave, 7)]
-        joined = np.concatenate([*pieces, channel.push(wave[:0], last=True)])
-        np.testing.assert_allclose(joined, wave * 2, rtol=1e-6)
-        assert len(channel._held) <= 24_000 + 48_000 + 4_800 + 96_000 + length // 7 + 1
+def test_a_long_stereo_file_of_another_rate_is_enhanced_as_its_channels_are(
+    model: Path, tmp_path: Path
+) -> None:
+    seconds = enhancing.WHOLE_S + 4.0
+    waves = [voice(seed, seconds)[::2] for seed in (1, 2)]
+    soundfile.write(tmp_path / "in.wav", np.stack(waves, 1), RATE_HZ // 2, subtype="FLOAT")
+    enhance(tmp_path / "in.wav", tmp_path / "out.wav", str(model))
+    out = soundfile.read(tmp_path / "out.wav")[0]
+    bundle = load_bundle(model)
+    for channel, wave in enumerate(waves):
+        expected = enhancing.enhance_array(bundle, resampled(wave, RATE_HZ // 2, RATE_HZ))
+        np.testing.assert_allclose(out[:, channel], np.clip(expected, -1, 1), atol=1e-4)
 
 
 def test_folder_is_mirrored_and_unreadable_files_are_reported_while_the_rest_goes_on(
@@ -158,7 +148,7 @@ MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-import pipelines.enhance, pipelines.blockwise, training.bundle, soxr
+import pipelines.enhance
 class Loud:  # stands for the network, whose memory for one block is the same however long the file is
     class info: causal = True
     def enhance(self, wave): return wave * 0.5
