@@ -8,32 +8,33 @@ import soxr
 
 from datagen.degradations.base import Applied, Audio, Degradation, Drawn, Inputs, Scene
 from datagen.degradations.codec_av import Trip, there_and_back
+from datagen.degradations.codec_phase import AMR_HIGHPASS, opus_voip_highpass, without_phase_of
 from datagen.degradations.codec_settings import CodecMix, every_codec
 from datagen.degradations.frequency_response import bandwidth_severity
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
-DELAY_SAMPLES = {
+DELAY_SAMPLES: dict[str, int] = {
     "opus": 312,
     "opus lowdelay": 120,
     "mp3": 0,
     "aac": 1_024,
     "g711": 0,
     "g722": 22,
-    "amr_nb": 39.5,
+    "amr_nb": 40,
 }
 """Delay of each codec in samples at its own rate, the same at all rates and bitrates.
 
 Each was measured by cross-correlation on speech through the bare packets of FFmpeg 8 (`tests/degradations/
 test_codec.py` measures them again), and each has a reason: Opus reports 6.5 ms and 2.5 ms as its look-ahead; the
 decoder drops the 1105 samples that LAME marks as padding; AAC overlaps frames of 1024; the two QMF banks of G.722
-delay by 22; AMR looks 5 ms ahead, less half a sample.
+delay by 22; AMR looks 5 ms ahead.
 """
-PHASE_SHIFTING = ("opus", "amr_nb")
-"""Below 100 Hz these filter with a phase of their own, and SILK within Opus resamples: where the waveforms match
-best depends on the mode and on the voice, up to 4 samples at 48 kHz from the table. It is looked up in the signal."""
-SEARCH_SAMPLES = 8
-"""How far from the table to look, at 48 kHz; speech itself does not repeat within this."""
+MODELLING = ("opus", "amr_nb")
+"""These model speech instead of its waveform, and SILK within Opus resamples (-2 samples at 8 kHz of bandwidth, +3
+at 4 kHz): where the waveforms match best can be a few samples at 48 kHz from the table. It is looked up."""
+SEARCH_SAMPLES = 5
+"""How far from the table to look, at 48 kHz: a tenth of a millisecond, in which speech does not repeat."""
 SURE_LIKENESS = 0.3
 """Below this correlation the waveforms say nothing, and the table stands."""
 
@@ -67,14 +68,16 @@ class Codec(Degradation):
         name, rate_hz = values["codec"], values["rate_hz"]
         delay = DELAY_SAMPLES["opus lowdelay" if values.get("application") == "lowdelay" else name]
         lead = _lead_for_whole_delay(delay, rate_hz)
-        delay_samples = round((lead + delay) * SAMPLE_RATE_HZ / rate_hz)
-        decoded, packets = there_and_back(_prepared(audio, rate_hz, lead, math.ceil(delay)), _trip(values))
+        delay_samples = (lead + delay) * SAMPLE_RATE_HZ // rate_hz
+        decoded, packets = there_and_back(_prepared(audio, rate_hz, lead, delay), _trip(values))
+        if highpass := _highpass(values):
+            decoded = without_phase_of(decoded, highpass, rate_hz)
         if rate_hz != SAMPLE_RATE_HZ:
             decoded = soxr.resample(decoded, rate_hz, SAMPLE_RATE_HZ)
         measured: Values = {"bitrate_kbps": round(_bitrate_kbps(packets, len(audio)), 2)}
         if name == "opus":
             measured |= _opus_modes(packets)
-        if name in PHASE_SHIFTING:
+        if name in MODELLING:
             delay_samples += _best_match(audio, decoded, delay_samples)
         return Applied(decoded, delay_samples=float(delay_samples), measured=measured)
 
@@ -87,10 +90,10 @@ class Codec(Degradation):
         return 1.0 - (1.0 - coding) * (1.0 - bandwidth_severity(heard_hz))
 
 
-def _lead_for_whole_delay(delay: float, rate_hz: int) -> int:
+def _lead_for_whole_delay(delay: int, rate_hz: int) -> int:
     """Zeros to put in front, so that codec delay and zeros together are whole samples at 48 kHz."""
     step = rate_hz // math.gcd(rate_hz, SAMPLE_RATE_HZ)
-    return -math.ceil(delay) % step if step > 1 else 0
+    return -delay % step
 
 
 def _prepared(audio: Audio, rate_hz: int, lead: int, delay: int) -> Audio:
@@ -125,6 +128,15 @@ def _trip(values: Values) -> Trip:
         case "amr_nb":
             return Trip("libopencore_amrnb", "amrnb", "s16", rate_hz, bitrate_kbps)
     raise ValueError(f"no codec is called {values['codec']!r}")
+
+
+def _highpass(values: Values) -> tuple[tuple[float, ...], ...]:
+    """Biquads of the high-pass that the codec applies; none for most."""
+    if values["codec"] == "amr_nb":
+        return AMR_HIGHPASS
+    if values.get("application") == "voip":
+        return (opus_voip_highpass(values["rate_hz"]),)
+    return ()
 
 
 def _bitrate_kbps(packets: list[bytes], frames: int) -> float:

@@ -5,8 +5,8 @@ import pytest
 from scipy import signal
 from stage_signals import RATE_HZ, lag_samples, speech_like
 
-from datagen.degradations.base import CannotApply, Inputs
 from datagen.degradations.bandwidth import BandwidthLoss
+from datagen.degradations.base import CannotApply, Inputs
 from datagen.degradations.equalizer import MicrophoneEq, high_shelf_db, low_shelf_db, peak_db
 from datagen.degradations.filters import FAMILIES, BandPass, HighPass, LowPass
 from datagen.degradations.frequency_response import bandwidth_severity
