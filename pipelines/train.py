@@ -85,10 +85,10 @@ def refuse_another_run(
                 f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {corpus.id}; "
                 "train on that one, or choose another --out"
             )
-    recorded = _recorded_experiment(run_dir)
-    if recorded is None:
-        return
     for name in begun:
+        recorded = _recorded_experiment(run_dir / name)
+        if recorded is None:
+            continue
         before, now = flat(recorded.stage_written(name)), flat(experiment.stage_written(name))
         differing = [
             f"{field} was {before.get(field)} and is {now.get(field)}"
@@ -107,9 +107,9 @@ def _has_work(run_dir: Path, stage: StageName) -> bool:
     return is_bundle(model_dir(run_dir, stage)) or any((run_dir / stage / CHECKPOINT_FOLDER).glob("*.pt"))
 
 
-def _recorded_experiment(run_dir: Path) -> Experiment | None:
+def _recorded_experiment(stage_dir: Path) -> Experiment | None:
     try:
-        return Experiment.model_validate_json((run_dir / EXPERIMENT_FILE).read_bytes())
+        return Experiment.model_validate_json((stage_dir / EXPERIMENT_FILE).read_bytes())
     except (OSError, ValueError):
         # None there, or of an older format: checkpoints and models know by themselves whose they are.
         return None
