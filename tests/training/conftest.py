@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from micro_experiment import MICRO
 from training_corpus import write_corpus
 
 from manifests.experiment import Experiment, load_experiment
@@ -16,18 +17,6 @@ def corpus_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-MICRO = [
-    *(
-        f"stages.{stage}={{steps: 5, batch_size: 2, segment_s: 0.1, validate_every: 2}}"
-        for stage in ("teacher", "student", "denoiser", "joint")
-    ),
-    "validation={samples: 2, segment_s: 0.2, shown: 1}",
-    "loader={threads: 1, prefetch_batches: 2, window_shards: 2}",
-    "records={checkpoint_every: 2, metrics_every: 2}",
-]
-"""The tiny networks, for a few steps on tenths of a second."""
 
 
 @pytest.fixture

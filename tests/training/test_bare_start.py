@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import MICRO
+from micro_experiment import MICRO
 
 BLOCKED = """
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MICRO
+from micro_experiment import MICRO
 
 from manifests.experiment import Experiment, load_experiment
 from training.bundle import read_info

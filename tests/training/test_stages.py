@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MICRO
+from micro_experiment import MICRO
 from torch import Tensor
 from training_corpus import write_corpus
 
