@@ -9,9 +9,7 @@ from pipelines.mlflow_corpus import corpus_dataset
 from pipelines.models import ModelRef
 from pipelines.registry import BUNDLE_TAG
 from pipelines.scores import DEGRADED
-from pipelines.tracking import TAG, experiment_id, open_store
-
-JOB_TAG = f"{TAG}job"
+from pipelines.tracking import JOB_TAG, TAG, experiment_id, open_store
 
 
 def log_evaluation(evaluation: Evaluation, models: Sequence[ModelRef], corpus: Corpus | None) -> list[str]:

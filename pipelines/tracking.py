@@ -14,6 +14,9 @@ STORE_FILE = "mlflow.db"
 ARTIFACTS_FOLDER = "mlartifacts"
 TAG = "ssiforge."
 """What the names of our own tags begin with."""
+JOB_TAG = f"{TAG}job"
+CORPUS_SOURCE_TYPE = "ssiforge_corpus"
+"""Type of a corpus among MLflow's dataset sources."""
 
 _SQLITE = "sqlite:///"
 

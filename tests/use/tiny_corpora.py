@@ -24,7 +24,7 @@ from manifests.corpus import (
     open_corpus,
 )
 from manifests.keyed import generator
-from manifests.sample import Clip, SampleRecord, SourceUse, StageRecord
+from manifests.sample import AXES, Clip, SampleRecord, SourceUse, StageRecord
 from manifests.source import Catalogue, Source, write_catalogue
 
 RATE_HZ = 48_000
@@ -143,7 +143,7 @@ def _write_shard(
                 licences=tuple(sorted({s.licence for s, _ in sources})),
                 speaker=talker.group,
                 measured={"snr_db": 14.0} if index % 2 == 0 else {},
-                severity={},
+                severity=dict.fromkeys(AXES, 0.0),
                 aligned=True,
             )
             contents = {

@@ -1,0 +1,93 @@
+"""What was made from what: nodes, edges, and how a graph of them is written down."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["model", "run", "evaluation", "corpus", "recipe", "shard", "sample", "sources", "source"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A thing with a lineage."""
+
+    kind: Kind
+    id: str
+    """Unique among its kind: a digest where there is one."""
+    label: str
+    """For people."""
+    facts: dict[str, Any] = field(default_factory=dict, compare=False)
+    """JSON values."""
+
+    @property
+    def key(self) -> str:
+        """Identity within a graph."""
+        return f"{self.kind}:{self.id}"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`made` came out of `origin`."""
+
+    origin: str
+    """Key of the older node."""
+    made: str
+    """Key of the younger node."""
+    relation: str
+    """How: `trained on`, `output of`, `teacher of`."""
+
+
+class Graph:
+    """A directed graph from origins to what was made of them. Adding something twice changes nothing."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.edges: dict[Edge, None] = {}
+
+    def add(self, node: Node) -> Node:
+        """Add a node, or find the one that is there."""
+        return self.nodes.setdefault(node.key, node)
+
+    def link(self, origin: Node, made: Node, relation: str) -> None:
+        """Say that `made` came out of `origin`."""
+        self.edges.setdefault(Edge(origin.key, made.key, relation))
+
+    def origins(self, key: str) -> list[tuple[str, Node]]:
+        """Return what a node was made of: relation and node."""
+        return [(edge.relation, self.nodes[edge.origin]) for edge in self.edges if edge.made == key]
+
+    def made_from(self, key: str) -> list[tuple[str, Node]]:
+        """Return what was made of a node: relation and node."""
+        return [(edge.relation, self.nodes[edge.made]) for edge in self.edges if edge.origin == key]
+
+    def json(self, start: Node) -> dict[str, Any]:
+        """Return the graph as JSON values."""
+        return {
+            "start": start.key,
+            "nodes": [
+                {"key": n.key, "kind": n.kind, "id": n.id, "label": n.label, "facts": n.facts}
+                for n in sorted(self.nodes.values(), key=lambda node: node.key)
+            ],
+            "edges": [
+                {"origin": e.origin, "made": e.made, "relation": e.relation}
+                for e in sorted(self.edges, key=lambda edge: (edge.origin, edge.made, edge.relation))
+            ],
+        }
+
+    def mermaid(self) -> str:
+        """Return the graph as a Mermaid flow chart, origins above."""
+        number = {key: f"n{place}" for place, key in enumerate(sorted(self.nodes))}
+        lines = ["flowchart TD"]
+        for key in sorted(self.nodes):
+            node = self.nodes[key]
+            lines.append(f'  {number[key]}["{_escaped(node.kind)}: {_escaped(node.label)}"]')
+        edges = sorted(self.edges, key=lambda edge: (edge.origin, edge.made, edge.relation))
+        lines += [f'  {number[e.origin]} -->|"{_escaped(e.relation)}"| {number[e.made]}' for e in edges]
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Write text so that Mermaid reads it as text: its own marks and HTML's as entity codes."""
+    return "".join(
+        char if char.isalnum() or char in " .,-_/()+@=" else "<br>" if char == "\n" else f"#{ord(char)};"
+        for char in text
+    )

@@ -1,0 +1,179 @@
+"""Walks from one thing to everything that it came from and that was made of it."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from manifests.recipe import SPLITS
+from pipelines.known_corpora import KnownCorpus, SampleUse
+from pipelines.lineage_graph import Graph, Node
+from pipelines.lineage_nodes import corpus_node, model_node, recipe_node, run_node, source_node, sources_node
+from pipelines.lineage_records import ModelRecord, Records, RunRecord
+
+
+class Walk:
+    """Builds the graph around one thing."""
+
+    def __init__(self, records: Records, corpora: Sequence[KnownCorpus]) -> None:
+        self.records = records
+        self.corpora = {corpus.manifest.id: corpus for corpus in corpora}
+        self.graph = Graph()
+        used = {c for run in records.runs.values() for c in run.corpora}
+        self.corpora_only_named = sorted(
+            (used | {model.corpus_id for model in records.models.values()}) - set(self.corpora) - {""}
+        )
+        """Ids of corpora that models were trained on and that do not lie anywhere known."""
+
+    def around_model(self, bundle_id: str) -> Node:
+        """Back to everything that a model was made of, on to what was made of it."""
+        node = self._back_from_model(bundle_id)
+        self._on_from_model(bundle_id, node)
+        return node
+
+    def around_run(self, run: RunRecord) -> Node:
+        """Back from a run to its inputs, on to its models."""
+        node = self._back_from_run(run)
+        for model in self.records.models.values():
+            if run.run_id in model.run_ids:
+                self._made_by(run, node, model)
+        return node
+
+    def around_corpus(self, corpus_id: str) -> Node:
+        """Back from a corpus to recipe and sources, on to its models."""
+        node = self._back_from_corpus(corpus_id)
+        self._on_from_corpus(corpus_id, node)
+        return node
+
+    def around_recipe(self, recipe_digest: str) -> Node:
+        """On from a recipe to all that was made with it."""
+        for corpus_id, corpus in self.corpora.items():
+            if corpus.manifest.recipe_digest == recipe_digest:
+                self.around_corpus(corpus_id)
+        return self.graph.nodes[f"recipe:{recipe_digest}"]
+
+    def around_sample(self, corpus: KnownCorpus, sample: SampleUse) -> Node:
+        """Back from a sample to its sources, on to the models that heard it."""
+        facts = {"speaker": sample.speaker, "split": sample.split, "licences": ", ".join(sample.licences)}
+        node = self.graph.add(Node("sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts))
+        for sha256 in sample.sources:
+            self.graph.link(self._source(sha256), node, "heard in")
+        shard = self._shard(corpus, sample.shard, [sample.key])
+        self.graph.link(node, shard, "in")
+        self._on_from_shards(corpus, [shard])
+        return node
+
+    def around_source(self, sha256: str) -> Node:
+        """On from a source to the samples that hold it and the models that heard them."""
+        node = self._source(sha256)
+        for corpus in self.corpora.values():
+            if sha256 not in corpus.sources:
+                continue
+            keys: dict[str, list[str]] = {}
+            for sample in corpus.samples_with(sha256):
+                keys.setdefault(sample.shard, []).append(sample.key)
+            shards = [self._shard(corpus, name, in_shard) for name, in_shard in keys.items()]
+            for shard in shards:
+                self.graph.link(node, shard, f"in {len(shard.facts['samples'])} samples of")
+            if shards:
+                self._on_from_shards(corpus, shards)
+        return node
+
+    def _back_from_model(self, bundle_id: str) -> Node:
+        model = self.records.models.get(bundle_id)
+        node = self._model(bundle_id)
+        if model is None:
+            return node
+        runs = [self.records.runs[i] for i in sorted(model.run_ids) if i in self.records.runs]
+        for run in runs:
+            self.graph.link(self._back_from_run(run), node, "made")
+        if not runs:  # MLflow knows nothing of it: the bundle says by itself what it was made from
+            self._link_origins(node, (model.corpus_id,), model.parents)
+        return node
+
+    def _back_from_run(self, run: RunRecord) -> Node:
+        node = self._run(run)
+        self._link_origins(node, run.corpora, run.parents)
+        if run.job == "evaluate" and run.bundle_id:
+            self.graph.link(self._back_from_model(run.bundle_id), node, "scored by")
+        return node
+
+    def _link_origins(self, node: Node, corpora: Sequence[str], parents: Mapping[str, str]) -> None:
+        for corpus_id in corpora:
+            self.graph.link(self._back_from_corpus(corpus_id), node, "data of")
+        for role, bundle_id in parents.items():
+            self.graph.link(self._back_from_model(bundle_id), node, f"{role} of")
+
+    def _back_from_corpus(self, corpus_id: str) -> Node:
+        node = self._corpus(corpus_id)
+        corpus = self.corpora.get(corpus_id)
+        if corpus is not None:
+            self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
+            self.graph.link(self.graph.add(sources_node(corpus)), node, "material of")
+        return node
+
+    def _on_from_corpus(self, corpus_id: str, node: Node, splits: Collection[str] = SPLITS) -> None:
+        """Go on to what was made of some splits of a corpus: what lies in the test split alone trained no model."""
+        relation = "data of" if "train" in splits else "validation data of"
+        for run in self.records.runs.values():
+            if corpus_id not in run.corpora:
+                continue
+            if run.job == "evaluate" and run.facts.get("split") in splits:
+                self.graph.link(node, self._run(run), "data of")
+            elif run.job != "evaluate" and {"train", "val"} & set(splits):
+                self.graph.link(node, self._on_from_run(run), relation)
+        for model in self.records.models.values():
+            recorded = self._runs_of(model) or not {"train", "val"} & set(splits)
+            if model.corpus_id == corpus_id and not recorded:
+                made = self._model(model.bundle_id)
+                self.graph.link(node, made, relation)
+                self._on_from_model(model.bundle_id, made)
+
+    def _on_from_run(self, run: RunRecord) -> Node:
+        node = self._run(run)
+        for model in self.records.models.values():
+            if run.run_id in model.run_ids:
+                self._made_by(run, node, model)
+        return node
+
+    def _made_by(self, run: RunRecord, node: Node, model: ModelRecord) -> None:
+        made = self._model(model.bundle_id)
+        self.graph.link(node, made, "made")
+        self._on_from_model(model.bundle_id, made)
+
+    def _on_from_model(self, bundle_id: str, node: Node) -> None:
+        for run in self.records.runs.values():
+            for role, parent in run.parents.items():
+                if parent == bundle_id:
+                    self.graph.link(node, self._on_from_run(run), f"{role} of")
+            if run.job == "evaluate" and run.bundle_id == bundle_id:
+                self.graph.link(node, self._run(run), "scored by")
+        for model in self.records.models.values():
+            for role, parent in model.parents.items():
+                if parent == bundle_id and not self._runs_of(model):
+                    self.graph.link(node, self._model(model.bundle_id), f"{role} of")
+                    self._on_from_model(model.bundle_id, self._model(model.bundle_id))
+
+    def _on_from_shards(self, corpus: KnownCorpus, shards: Sequence[Node]) -> None:
+        node = self._corpus(corpus.manifest.id)
+        for shard in shards:
+            self.graph.link(shard, node, "part of")
+        splits = {shard.label.partition("/")[0] for shard in shards}
+        self._on_from_corpus(corpus.manifest.id, node, splits)
+
+    def _runs_of(self, model: ModelRecord) -> bool:
+        return any(run_id in self.records.runs for run_id in model.run_ids)
+
+    def _model(self, bundle_id: str) -> Node:
+        return self.graph.add(model_node(bundle_id, self.records.models.get(bundle_id)))
+
+    def _run(self, run: RunRecord) -> Node:
+        return self.graph.add(run_node(run))
+
+    def _corpus(self, corpus_id: str) -> Node:
+        return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
+
+    def _source(self, sha256: str) -> Node:
+        known = (corpus.sources[sha256] for corpus in self.corpora.values() if sha256 in corpus.sources)
+        return self.graph.add(source_node(sha256, next(known, None)))
+
+    def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
+        facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}
+        return self.graph.add(Node("shard", f"{corpus.manifest.id}/{name}", name, facts))
