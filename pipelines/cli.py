@@ -233,13 +233,13 @@ def _normalised(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line; turn every failure into one sentence and an exit code."""
     try:
-        app(_normalised(sys.argv[1:]), standalone_mode=False)
+        code = app(_normalised(sys.argv[1:]), standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # Typer catches Ctrl-C itself and returns what the exit code should be.
+            raise KeyboardInterrupt
     except (UserError, JobError) as error:
         _fail(str(error), error, EXIT_USER_MISTAKE if isinstance(error, UserError) else EXIT_FAILED_JOB)
     except (KeyboardInterrupt, typer.Abort) as error:
         _fail("interrupted; run the same command again to go on", error, EXIT_INTERRUPTED)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own complaint about the command line
             _fail(str(error.format_message()), error, EXIT_USER_MISTAKE)
