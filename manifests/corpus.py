@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from manifests.canonical import digest
 from manifests.errors import UserError
 from manifests.recipe import SPLITS, Split
+from manifests.sample import KEY_PATTERN
 
 FORMAT = 1
 CORPUS_FILE = "corpus.json"
@@ -43,7 +44,8 @@ class Member(_Recorded):
 class SampleEntry(_Recorded):
     """One sample of a shard."""
 
-    key: str
+    key: str = Field(pattern=KEY_PATTERN)
+    """Names files too, so it must not lead out of a folder."""
     index: int
     attempt: int
     spec_digest: str
@@ -66,7 +68,7 @@ class ShardRecord(_Recorded):
     """The commit record of a shard. Written last: a shard without a valid one does not exist."""
 
     format: int = FORMAT
-    name: str
+    name: str = Field(pattern=KEY_PATTERN)
     """`shard-000012`."""
     split: Split
     plan_digest: str

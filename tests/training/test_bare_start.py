@@ -1,6 +1,8 @@
 """`python -m training` on a machine that has torch, numpy, scipy, soundfile, soxr, pydantic and pyyaml, and no more."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +74,25 @@ def test_mistakes_are_one_sentence_and_exit_code_2(corpus_dir: Path, tmp_path: P
         assert said in ended.stderr
         assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint_and_no_model(corpus_dir: Path, tmp_path: Path) -> None:
+    settings = [part for setting in MICRO for part in ("--set", setting)]
+    command = [sys.executable, "-m", "training", "tiny", "--corpus", str(corpus_dir), "--out", str(tmp_path)]
+    command += ["--stage", "teacher", "--device", "cpu", *settings, "--set", "stages.teacher.steps=2000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        while "teacher 4/2000" not in running.stdout.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    ended = json.loads((tmp_path / "teacher" / "events.jsonl").read_text().splitlines()[-1])
+    assert (ended["event"], ended["status"]) == ("stage_ended", "stopped")
+    assert list((tmp_path / "teacher" / "checkpoints").glob("step-*.pt"))
+    assert not (tmp_path / "teacher" / "model").exists()

@@ -146,5 +146,5 @@ def test_the_average_follows_the_textbook_recursion() -> None:
         expected = decay * expected + (1 - decay) * value
         assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-6)
     with average.applied():
-        assert float(layer.weight) == pytest.approx(expected, rel=1e-6)
-    assert float(layer.weight) == 8.0
+        assert layer.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert layer.weight.item() == 8.0

@@ -161,6 +161,16 @@ def test_a_teacher_learns_to_lower_its_loss_on_held_out_samples(corpus_dir: Path
     assert losses[-1] < 0.75 * losses[0]
 
 
+def test_every_stage_trains_in_bfloat16_with_finite_losses(corpus_dir: Path, tmp_path: Path) -> None:
+    halved = load_experiment("tiny", [*MICRO, "optimisation.precision=bfloat16"])
+    train(halved, corpus_dir, tmp_path / "run", device="cpu")
+    for stage in STAGES:
+        lines = (tmp_path / "run" / stage / "metrics.jsonl").read_text().splitlines()
+        metrics = list(map(json.loads, lines))
+        assert all(m["value"] is not None for m in metrics)
+        assert {m["value"] for m in metrics if m["name"] == "train/skipped_steps"} == {0.0}
+
+
 def test_what_a_run_reports_lies_in_its_folder(run_dir: Path) -> None:
     events = [json.loads(line) for line in (run_dir / "student" / "events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["stage_started", "model_finished", "stage_ended"]

@@ -181,3 +181,11 @@ def test_held_out_stretches_are_the_same_each_time_and_spread_over_the_split(cor
 def test_an_empty_split_is_a_sentence(corpus_dir: Path) -> None:
     with pytest.raises(UserError, match="no samples in its test split"):
         SampleStream(Reader(open_corpus(corpus_dir), "test"), 0, 4, 1.0)
+
+
+def test_a_key_that_leads_out_of_its_folder_is_refused(corpus_dir: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(corpus_dir, tmp_path / "hostile")
+    record = root / "val" / "shard-000000.json"
+    record.write_text(record.read_text().replace("val-0000000", "../../evil"))
+    with pytest.raises(UserError, match="not a shard record"):
+        open_corpus(root)
