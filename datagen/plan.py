@@ -12,8 +12,8 @@ import numpy as np
 
 from datagen.degradations import BoundChoice, BoundRecipe, BoundStep, provenance
 from datagen.degradations.base import Scene
-from datagen.keyed import generator
 from manifests.errors import UserError
+from manifests.keyed import generator
 from manifests.ranges import uniform
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Recipe, Split
 from manifests.sample import Clip, SampleSpec, StageSpec

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.air import through_air
-from datagen.keyed import generator
 from datagen.rir import drr_db, rt60_s
 from manifests.errors import UserError
+from manifests.keyed import generator
 from manifests.ranges import log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
 

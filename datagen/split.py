@@ -12,7 +12,7 @@ from dataclasses import replace
 from manifests.recipe import SPLITS
 from manifests.source import Source
 
-SHARES = (0.9, 0.05, 0.05)
+SHARES = (0.8, 0.1, 0.1)
 """Shares of the groups that train, val and test get."""
 
 

@@ -6,46 +6,52 @@ when the recipe is read and not when the millionth sample is rendered.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 Span = tuple[float, float]
+"""A range, low end and high end included."""
 
 
-def _as_pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+@dataclass(frozen=True)
+class Within:
+    """What a range may hold at most: `Annotated[Span, Within(-30.0, 60.0)]`."""
 
+    low: float
+    high: float
 
-def _within(low: float, high: float) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        pair = _as_pair(value)
-        numbers = isinstance(pair, (list, tuple)) and all(
-            isinstance(x, (int, float)) and not isinstance(x, bool) for x in pair
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the range before pydantic sees it; write it as a list."""
+        return core_schema.no_info_before_validator_function(
+            self._checked,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(_written),
         )
-        if not numbers or len(pair) != 2:
+
+    def _checked(self, value: Any) -> Span:
+        pair = (value, value) if _is_number(value) else value
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(_is_number(x) for x in pair)):
             raise ValueError("must be one number, or a list [low, high] of two numbers")
         first, last = float(pair[0]), float(pair[1])
         if not (math.isfinite(first) and math.isfinite(last)):
             raise ValueError("must be finite")
         if first > last:
             raise ValueError(f"is empty: its low end {first:g} is above its high end {last:g}")
-        if first < low or last > high:
-            raise ValueError(f"[{first:g}, {last:g}] leaves what is possible, {low:g} to {high:g}")
+        if first < self.low or last > self.high:
+            raise ValueError(f"[{first:g}, {last:g}] leaves what is possible, {self.low:g} to {self.high:g}")
         return (first, last)
 
-    return check
+
+def _written(pair: Span) -> list[float]:
+    return [float(end) for end in pair]  # defaults may be whole numbers; a digest must not see the difference
 
 
-def span(low: float, high: float) -> Any:
-    """Make the pydantic type of a range that must lie within `low` to `high` (inclusive)."""
-    return Annotated[
-        tuple[float, float],
-        BeforeValidator(_within(low, high)),
-        PlainSerializer(lambda pair: list(pair), return_type=list[float]),
-    ]
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -4,11 +4,11 @@ The settings of each stage are declared beside the code that applies them (`data
 package); here they are carried as they were written, and `datagen.degradations.bind` checks them.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from manifests.ranges import Probability, span
+from manifests.ranges import Probability, Span, Within
 
 SAMPLE_RATE_HZ = 48_000
 
@@ -28,7 +28,7 @@ class SpeechSettings(_Declared):
     min_bandwidth_hz: float = Field(default=0.0, ge=0.0, le=24_000.0)
     """Sources whose spectrum ends below this are not drawn: a full-band target needs full-band speech."""
     max_clipped_share: float = Field(default=0.001, ge=0.0, le=1.0)
-    gap_s: span(0.0, 5.0) = (0.1, 0.5)  # type: ignore[valid-type]
+    gap_s: Annotated[Span, Within(0.0, 5.0)] = (0.1, 0.5)
     """Silence between joined utterances of one talker, in seconds."""
 
 
@@ -46,11 +46,11 @@ class RoomBank(_Declared):
     """Rooms simulated with pyroomacoustics once, cached by content, and drawn by the `room` stage."""
 
     count: int = Field(default=64, ge=1, le=1_000_000)
-    rt60_s: span(0.05, 3.0) = (0.1, 1.0)  # type: ignore[valid-type]
-    length_m: span(1.5, 30.0) = (3.0, 10.0)  # type: ignore[valid-type]
-    width_m: span(1.5, 30.0) = (3.0, 8.0)  # type: ignore[valid-type]
-    height_m: span(2.0, 10.0) = (2.5, 4.0)  # type: ignore[valid-type]
-    distance_m: span(0.1, 10.0) = (0.2, 3.0)  # type: ignore[valid-type]
+    rt60_s: Annotated[Span, Within(0.05, 3.0)] = (0.1, 1.0)
+    length_m: Annotated[Span, Within(1.5, 30.0)] = (3.0, 10.0)
+    width_m: Annotated[Span, Within(1.5, 30.0)] = (3.0, 8.0)
+    height_m: Annotated[Span, Within(2.0, 10.0)] = (2.5, 4.0)
+    distance_m: Annotated[Span, Within(0.1, 10.0)] = (0.2, 3.0)
     seed: int = 0
 
 

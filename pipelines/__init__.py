@@ -1,1 +1,1 @@
-"""The jobs: scan, generate, verify, train, evaluate, enhance, lineage, demo. Ray, MLflow and the command line live here."""
+"""The jobs behind each command. Ray, MLflow and the command line live here."""

@@ -251,7 +251,8 @@ def _fail(message: str, error: BaseException, code: int) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"ssiforge: {message}", file=sys.stderr)
+    if message:  # without arguments, the help has been shown already
+        print(f"ssiforge: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -19,7 +19,6 @@ import yaml
 from datagen.degradations import BoundRecipe, bind
 from datagen.degradations.base import Scene
 from datagen.environment import code_version, environment
-from datagen.keyed import generator
 from datagen.plan import material, samples_of_splits
 from datagen.shard import (
     ShardTask,
@@ -43,6 +42,7 @@ from manifests.corpus import (
 )
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, UserError
+from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
 from manifests.sample import SampleRecord
 from manifests.source import Catalogue, read_catalogue, write_catalogue

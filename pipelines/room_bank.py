@@ -5,11 +5,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from datagen.split import assign_splits
-
 from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
 from datagen.rooms import bank_sources, cache_directory
+from datagen.split import assign_splits
 from manifests.source import Catalogue
 
 ROOM_STAGE = "room"

@@ -42,7 +42,11 @@ def catalogue_path(material_folder: Path) -> Path:
     from pipelines.scan import scan
 
     out = material_folder / "sources.parquet"
-    scan({"speech": [str(material_folder / "speech")], "noise": [str(material_folder / "noise")]}, out, workers=2)
+    scan(
+        {"speech": [str(material_folder / "speech")], "noise": [str(material_folder / "noise")]},
+        out,
+        workers=2,
+    )
     return out
 
 

@@ -9,8 +9,8 @@ class Tremolo(Degradation):
 
     name: ClassVar[str] = "tremolo"
     axis: ClassVar[Axis | None] = "discontinuity"
-    rate_hz: span(0.1, 20.0) = (2.0, 8.0)
-    depth: span(0.01, 1.0) = (0.2, 0.9)
+    rate_hz: Annotated[Span, Within(0.1, 20.0)] = (2.0, 8.0)
+    depth: Annotated[Span, Within(0.01, 1.0)] = (0.2, 0.9)
 
     def draw(self, rng, scene):
         return Drawn({"rate_hz": uniform(rng, self.rate_hz), "depth": uniform(rng, self.depth)})

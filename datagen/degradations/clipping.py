@@ -1,14 +1,14 @@
 """Clipping, asked for by how much of the signal it hits: hard, soft or asymmetric."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
 from datagen.level import rms_dbfs, scaled
-from manifests.ranges import Probability, log_uniform, span, uniform
+from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 Kind = Literal["hard", "soft", "asymmetric"]
@@ -32,13 +32,13 @@ class Clipping(Degradation):
     name: ClassVar[str] = "clipping"
     axis: ClassVar[Axis | None] = "coloration"
     kinds: tuple[Kind, ...] = Field(default=("hard", "soft", "asymmetric"), min_length=1)
-    share: span(1e-5, 0.9) = (0.001, 0.2)  # type: ignore[valid-type]
+    share: Annotated[Span, Within(1e-5, 0.9)] = (0.001, 0.2)
     """Of `hard` and `soft`: share of the samples that reach the ceiling."""
-    softness: span(0.01, 4.0) = (0.1, 1.0)  # type: ignore[valid-type]
+    softness: Annotated[Span, Within(0.01, 4.0)] = (0.1, 1.0)
     """Of `soft`: k / c, how far above the ceiling the signal can still go."""
-    low_quantile: span(0.0, 0.49) = (0.0, 0.1)  # type: ignore[valid-type]
+    low_quantile: Annotated[Span, Within(0.0, 0.49)] = (0.0, 0.1)
     """Of `asymmetric`: share of the samples below the lower limit."""
-    high_quantile: span(0.51, 1.0) = (0.9, 1.0)  # type: ignore[valid-type]
+    high_quantile: Annotated[Span, Within(0.51, 1.0)] = (0.9, 1.0)
     """Of `asymmetric`: share of the samples below the upper limit."""
     restore_level: Probability = 0.5
     """How often the clipped signal is brought back to the level that it had."""

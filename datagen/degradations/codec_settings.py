@@ -1,12 +1,12 @@
 """What a recipe can ask of each codec, and how one setting of it is drawn."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from manifests.ranges import integer, log_uniform, span
+from manifests.ranges import Span, Within, integer, log_uniform
 from manifests.sample import Values
 
 OpusBandwidth = Literal[4_000, 6_000, 8_000, 12_000, 20_000]
@@ -51,10 +51,10 @@ class OpusSettings(CodecSettings):
     """Opus, with what limits its audio bandwidth (it may choose less at low bitrates)."""
 
     weight: float = Field(default=4.0, ge=0.0)
-    bitrate_kbps: span(6.0, 256.0) = (6.0, 64.0)  # type: ignore[valid-type]
+    bitrate_kbps: Annotated[Span, Within(6.0, 256.0)] = (6.0, 64.0)
     bandwidths_hz: tuple[OpusBandwidth, ...] = Field(default=(4_000, 8_000, 12_000, 20_000), min_length=1)
     applications: tuple[OpusApplication, ...] = Field(default=("voip", "audio", "lowdelay"), min_length=1)
-    complexity: span(0, 10) = (0, 10)  # type: ignore[valid-type]
+    complexity: Annotated[Span, Within(0, 10)] = (0, 10)
 
     def draw(self, rng: np.random.Generator) -> Values:
         """Draw a log-uniform bitrate and the encoder's other choices."""
@@ -70,11 +70,11 @@ class OpusSettings(CodecSettings):
 class Mp3Settings(CodecSettings):
     """MP3 at a constant bitrate."""
 
-    bitrate_kbps: span(8, 160) = (16, 128)  # type: ignore[valid-type]
+    bitrate_kbps: Annotated[Span, Within(8, 160)] = (16, 128)
     rates_hz: tuple[Mp3Rate, ...] = Field(
         default=(16_000, 22_050, 24_000, 32_000, 44_100, 48_000), min_length=1
     )
-    effort: span(0, 9) = (7, 9)  # type: ignore[valid-type]
+    effort: Annotated[Span, Within(0, 9)] = (7, 9)
     """LAME's quality setting: 0 the best and slowest, 9 the worst and fastest."""
 
     @field_validator("bitrate_kbps")
@@ -115,7 +115,7 @@ class Mp3Settings(CodecSettings):
 class AacSettings(CodecSettings):
     """AAC-LC at an average bitrate."""
 
-    bitrate_kbps: span(8, 160) = (16, 96)  # type: ignore[valid-type]
+    bitrate_kbps: Annotated[Span, Within(8, 160)] = (16, 96)
     rates_hz: tuple[AacRate, ...] = Field(
         default=(16_000, 22_050, 24_000, 32_000, 44_100, 48_000), min_length=1
     )

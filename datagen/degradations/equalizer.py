@@ -4,7 +4,7 @@ Curves are the analogue prototypes of R. Bristow-Johnson's "Cookbook formulae fo
 coefficients", taken as magnitudes.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from datagen.degradations.base import Applied, Audio, Degradation, Drawn, Inputs, Scene
 from datagen.degradations.frequency_response import grid_hz, with_response
-from manifests.ranges import integer, log_uniform, span, uniform
+from manifests.ranges import Span, Within, integer, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 SHELF_Q = 0.7071
@@ -28,13 +28,13 @@ class MicrophoneEq(Degradation):
     name: ClassVar[str] = "microphone_eq"
     axis: ClassVar[Axis | None] = "coloration"
 
-    low_shelf_hz: span(20.0, 2_000.0) = (50.0, 700.0)  # type: ignore[valid-type]
-    high_shelf_hz: span(2_000.0, 20_000.0) = (4_500.0, 16_000.0)  # type: ignore[valid-type]
-    shelf_db: span(-30.0, 30.0) = (-12.0, 12.0)  # type: ignore[valid-type]
-    peaks: span(0, 20) = (0, 7)  # type: ignore[valid-type]
-    peak_hz: span(20.0, 20_000.0) = (100.0, 16_000.0)  # type: ignore[valid-type]
-    peak_db: span(-30.0, 30.0) = (-10.0, 10.0)  # type: ignore[valid-type]
-    peak_q: span(0.1, 30.0) = (0.5, 5.0)  # type: ignore[valid-type]
+    low_shelf_hz: Annotated[Span, Within(20.0, 2_000.0)] = (50.0, 700.0)
+    high_shelf_hz: Annotated[Span, Within(2_000.0, 20_000.0)] = (4_500.0, 16_000.0)
+    shelf_db: Annotated[Span, Within(-30.0, 30.0)] = (-12.0, 12.0)
+    peaks: Annotated[Span, Within(0, 20)] = (0, 7)
+    peak_hz: Annotated[Span, Within(20.0, 20_000.0)] = (100.0, 16_000.0)
+    peak_db: Annotated[Span, Within(-30.0, 30.0)] = (-10.0, 10.0)
+    peak_q: Annotated[Span, Within(0.1, 30.0)] = (0.5, 5.0)
 
     @model_validator(mode="after")
     def _not_flat(self) -> "MicrophoneEq":

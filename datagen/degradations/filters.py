@@ -1,7 +1,7 @@
 """Low-pass, high-pass and band-pass: the classic families and slopes, as magnitudes with zero phase."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from scipy import signal
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
 from datagen.degradations.frequency_response import bandwidth_severity, grid_hz, with_response
 from datagen.level import rms_dbfs
-from manifests.ranges import integer, log_uniform, span, uniform
+from manifests.ranges import Span, Within, integer, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 Family = Literal["butter", "cheby1", "ellip", "bessel"]
@@ -30,10 +30,10 @@ class _Filter(Degradation):
     axis: ClassVar[Axis | None] = "coloration"
 
     families: tuple[Family, ...] = Field(default=FAMILIES, min_length=1)
-    order: span(1, 20) = (1, 20)  # type: ignore[valid-type]
-    ripple_db: span(0.01, 6.0) = (0.1, 3.0)  # type: ignore[valid-type]
+    order: Annotated[Span, Within(1, 20)] = (1, 20)
+    ripple_db: Annotated[Span, Within(0.01, 6.0)] = (0.1, 3.0)
     """Ripple in the pass band, of `cheby1` and `ellip`."""
-    attenuation_db: span(10.0, 120.0) = (30.0, 80.0)  # type: ignore[valid-type]
+    attenuation_db: Annotated[Span, Within(10.0, 120.0)] = (30.0, 80.0)
     """Attenuation in the stop band, of `ellip`."""
 
     def _draw_shape(self, rng: np.random.Generator) -> Values:
@@ -50,7 +50,7 @@ class LowPass(_Filter):
     """Takes away what lies above a cut-off."""
 
     name: ClassVar[str] = "lowpass"
-    cutoff_hz: span(200.0, 22_000.0) = (2_000.0, 20_000.0)  # type: ignore[valid-type]
+    cutoff_hz: Annotated[Span, Within(200.0, 22_000.0)] = (2_000.0, 20_000.0)
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a cut-off within the speech's bandwidth, log-uniform, and the shape of the slope."""
@@ -72,7 +72,7 @@ class HighPass(_Filter):
     """Takes away what lies below a cut-off."""
 
     name: ClassVar[str] = "highpass"
-    cutoff_hz: span(10.0, 4_000.0) = (20.0, 300.0)  # type: ignore[valid-type]
+    cutoff_hz: Annotated[Span, Within(10.0, 4_000.0)] = (20.0, 300.0)
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a cut-off, log-uniform, and the shape of the slope."""
@@ -93,8 +93,8 @@ class BandPass(_Filter):
     """Leaves a band, such as the 300 to 3400 Hz of a telephone."""
 
     name: ClassVar[str] = "bandpass"
-    low_hz: span(10.0, 4_000.0) = (50.0, 400.0)  # type: ignore[valid-type]
-    high_hz: span(500.0, 22_000.0) = (2_800.0, 8_000.0)  # type: ignore[valid-type]
+    low_hz: Annotated[Span, Within(10.0, 4_000.0)] = (50.0, 400.0)
+    high_hz: Annotated[Span, Within(500.0, 22_000.0)] = (2_800.0, 8_000.0)
 
     @model_validator(mode="after")
     def _leaves_a_band(self) -> "BandPass":

@@ -4,7 +4,7 @@ Every SNR here is the difference of two ITU-T P.56 active levels, that of the sp
 in the talk and silence between barks do not count. (An SNR of plain RMS values would be 10 dB off for a door slam.)
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,10 @@ from pydantic import Field
 from scipy import fft
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
-from datagen.keyed import generator
 from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
 from manifests.errors import UserError
-from manifests.ranges import integer, span, uniform
+from manifests.keyed import generator
+from manifests.ranges import Span, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -34,8 +34,8 @@ class EnvironmentalNoise(Degradation):
     axis: ClassVar[Axis | None] = "noisiness"
     additive: ClassVar[bool] = True
 
-    snr_db: span(-30.0, 60.0) = (-5.0, 30.0)  # type: ignore[valid-type]
-    sources: span(1, 5) = (1.0, 3.0)  # type: ignore[valid-type]
+    snr_db: Annotated[Span, Within(-30.0, 60.0)] = (-5.0, 30.0)
+    sources: Annotated[Span, Within(1, 5)] = (1.0, 3.0)
     """How many recordings play at once; never more than the split has."""
     min_bandwidth_hz: float = Field(default=0.0, ge=0.0, le=24_000.0)
     """Recordings whose spectrum ends below this are not drawn."""
@@ -89,8 +89,8 @@ class ColouredNoise(Degradation):
     axis: ClassVar[Axis | None] = "noisiness"
     additive: ClassVar[bool] = True
 
-    snr_db: span(-30.0, 60.0) = (10.0, 50.0)  # type: ignore[valid-type]
-    exponent: span(-2.0, 2.0) = (-2.0, 2.0)  # type: ignore[valid-type]
+    snr_db: Annotated[Span, Within(-30.0, 60.0)] = (10.0, 50.0)
+    exponent: Annotated[Span, Within(-2.0, 2.0)] = (-2.0, 2.0)
     """-2 violet, -1 blue, 0 white, 1 pink, 2 brown: power falls by 3 dB an octave for each unit."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:

@@ -6,14 +6,14 @@ p = r share / (1 - share), so that in the long run `share` of the packets is los
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
-from manifests.ranges import log_uniform, span, uniform
+from manifests.ranges import Span, Within, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -43,8 +43,8 @@ class PacketLoss(Degradation):
 
     name: ClassVar[str] = "packet_loss"
     axis: ClassVar[Axis | None] = "discontinuity"
-    loss_share: span(0.001, 0.7) = (0.01, 0.25)  # type: ignore[valid-type]
-    mean_burst_packets: span(1.0, 50.0) = (1.0, 6.0)  # type: ignore[valid-type]
+    loss_share: Annotated[Span, Within(0.001, 0.7)] = (0.01, 0.25)
+    mean_burst_packets: Annotated[Span, Within(1.0, 50.0)] = (1.0, 6.0)
     max_burst_packets: int = Field(default=25, ge=1, le=500)
     """A longer outage would be a dropped call; the packet after it arrives."""
     packet_ms: tuple[PacketMs, ...] = Field(default=(10, 20, 40, 60), min_length=1)

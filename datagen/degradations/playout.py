@@ -1,13 +1,13 @@
 """The end of the chain: the level at which the sample is stored."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
 from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, scaled
-from manifests.ranges import span, uniform
+from manifests.ranges import Span, Within, uniform
 from manifests.sample import Axis, Values
 
 COMFORTABLE_DBFS = -26.0
@@ -19,7 +19,7 @@ class FinalLevel(Degradation):
 
     name: ClassVar[str] = "final_level"
     axis: ClassVar[Axis | None] = "loudness"
-    active_level_dbfs: span(-70.0, -5.0) = (-36.0, -16.0)  # type: ignore[valid-type]
+    active_level_dbfs: Annotated[Span, Within(-70.0, -5.0)] = (-36.0, -16.0)
     """ITU-T P.56 active level."""
     ceiling_dbfs: float = Field(default=-0.1, ge=-20.0, le=0.0)
     """No sample comes out above this peak."""

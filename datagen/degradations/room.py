@@ -5,7 +5,7 @@ the active level of what comes in is kept, so that the level drawn for the talke
 """
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from datagen.level import SILENCE_DBFS, active_level_dbfs, scaled, with_active_l
 from datagen.rir import direct_path_index, drr_db, early_part, rt60_s
 from datagen.rooms import NAME_PREFIX
 from manifests.errors import UserError
-from manifests.ranges import Probability, span, uniform
+from manifests.ranges import Probability, Span, Within, uniform
 from manifests.recipe import SAMPLE_RATE_HZ, TargetKind
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -39,11 +39,11 @@ class Room(Degradation):
     name: ClassVar[str] = "room"
     axis: ClassVar[Axis | None] = "reverberation"
 
-    rt60_s: span(0.0, 10.0) | None = None  # type: ignore[valid-type]
+    rt60_s: Annotated[Span, Within(0.0, 10.0)] | None = None
     """Only responses with a reverberation time in this range are drawn; null for all."""
     simulated_share: Probability | None = None
     """How often a simulated room is drawn where there are measured ones as well; null draws from all alike."""
-    drr_db: span(-20.0, 40.0) | None = None  # type: ignore[valid-type]
+    drr_db: Annotated[Span, Within(-20.0, 40.0)] | None = None
     """Direct-to-reverberant ratio to give the response, by weighing what follows the direct path; null keeps it."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:

@@ -1,13 +1,13 @@
 """The talker: too loud or too quiet, or all at once louder or quieter."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import field_validator
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
 from datagen.level import scaled
-from manifests.ranges import Probability, log_uniform, span, uniform
+from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -20,7 +20,7 @@ class Level(Degradation):
 
     name: ClassVar[str] = "level"
     axis: ClassVar[Axis | None] = "loudness"
-    gain_db: span(-60.0, 40.0) = (-10.0, 10.0)  # type: ignore[valid-type]
+    gain_db: Annotated[Span, Within(-60.0, 40.0)] = (-10.0, 10.0)
 
     @field_validator("gain_db")
     @classmethod
@@ -47,9 +47,9 @@ class GainStep(Degradation):
 
     name: ClassVar[str] = "gain_step"
     axis: ClassVar[Axis | None] = "loudness"
-    step_db: span(-60.0, 40.0) = (-18.0, 18.0)  # type: ignore[valid-type]
-    ramp_ms: span(0.1, 10_000.0) = (5.0, 3_000.0)  # type: ignore[valid-type]
-    start_share: span(0.0, 0.95) = (0.0, 0.8)  # type: ignore[valid-type]
+    step_db: Annotated[Span, Within(-60.0, 40.0)] = (-18.0, 18.0)
+    ramp_ms: Annotated[Span, Within(0.1, 10_000.0)] = (5.0, 3_000.0)
+    start_share: Annotated[Span, Within(0.0, 0.95)] = (0.0, 0.8)
     """Where the step begins, as a share of the sample's length."""
     ends_early: Probability = 0.25
     """How often the level goes back before the sample ends."""

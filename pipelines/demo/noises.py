@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from datagen.keyed import generator
+from manifests.keyed import generator
 
 RATE_HZ = 48_000
 SECONDS = 12.0

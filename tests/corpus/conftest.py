@@ -1,17 +1,15 @@
 """A user's package with stages, installed into a folder as pip would."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 
-@pytest.fixture
-def user_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the stages of `stages.py` known under their names, here and in child processes."""
+@pytest.fixture(scope="session")
+def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site folder that holds the package."""
     source = Path(__file__).with_name("stages.py").read_text()
-    package = tmp_path / "site"
-    package.mkdir()
+    package = tmp_path_factory.mktemp("site")
     (package / "faulty_stages.py").write_text(source)
     names = {"Halve": "halve", "DoesNothing": "does_nothing", "WritesIntoItsInput": "writes_into_its_input"}
     names |= {"DelaysSilently": "delays_silently", "DelaysAndSaysSo": "delays_and_says_so"}
@@ -21,6 +19,11 @@ def user_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-stages\nVersion: 1.2.3\n")
     points = "".join(f"{name} = faulty_stages:{cls}\n" for cls, name in names.items())
     (info / "entry_points.txt").write_text(f"[ssiforge.degradations]\n{points}")
-    monkeypatch.syspath_prepend(str(package))
-    monkeypatch.setenv("PYTHONPATH", str(package))
-    monkeypatch.delitem(sys.modules, "faulty_stages", raising=False)
+    return package
+
+
+@pytest.fixture
+def user_stages(installed_stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the stages of `stages.py` known under their names, here and in child processes."""
+    monkeypatch.syspath_prepend(str(installed_stages))
+    monkeypatch.setenv("PYTHONPATH", str(installed_stages))

@@ -68,13 +68,13 @@ class YieldsNan(_Plain):
 
 
 class KillsItsProcess(_Plain):
-    """Dies like a native crash would, on about half of its draws."""
+    """Dies like a native crash would, on two fifths of its draws."""
 
     name: ClassVar[str] = "kills_its_process"
 
     @staticmethod
     def apply(audio, values, inputs):
-        if values["x"] < 0.5:
+        if values["x"] < 0.45:
             os.kill(os.getpid(), signal.SIGKILL)
         return Applied(audio * np.float32(values["x"]))
 

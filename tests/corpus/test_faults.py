@@ -21,20 +21,24 @@ def write_recipe(path: Path, stage: str, more: str = "") -> str:
     return str(path)
 
 
-def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(tmp_path: Path, catalogue_path: Path) -> None:
+def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
+    tmp_path: Path, catalogue_path: Path
+) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "kills_its_process", "limits: {max_failed_share: 0.9}")
-    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=8)
+    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=6)
     manifest = open_corpus(tmp_path / "a").manifest
-    assert sum(manifest.samples.values()) == 8
+    assert sum(manifest.samples.values()) == 6
     assert set(manifest.failures) == {"worker: the process died while rendering this draw"}
     lines = [json.loads(line) for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
     assert len(lines) == sum(manifest.failures.values())
     assert all(line["sources"] for line in lines)
-    generate(recipe, catalogue_path, tmp_path / "b", LocalProcesses(1), samples=8)
+    generate(recipe, catalogue_path, tmp_path / "b", LocalProcesses(1), samples=6)
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
 
 
-def test_a_sample_that_never_renders_stops_the_job_with_its_reason(tmp_path: Path, catalogue_path: Path) -> None:
+def test_a_sample_that_never_renders_stops_the_job_with_its_reason(
+    tmp_path: Path, catalogue_path: Path
+) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "does_nothing", "limits: {max_attempts: 3}")
     with pytest.raises(JobError, match="could not be rendered in 3 attempts.*changed nothing"):
         generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(1), samples=8)

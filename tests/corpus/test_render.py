@@ -41,16 +41,18 @@ def rendered(recipe: BoundRecipe, catalogue: Catalogue, index: int = 0) -> Rende
         ("yields_nan", "not finite"),
     ],
 )
-def test_a_faulty_stage_fails_the_sample_with_its_reason(catalogue: Catalogue, stage: str, reason: str) -> None:
+def test_a_faulty_stage_fails_the_sample_with_its_reason(
+    catalogue: Catalogue, stage: str, reason: str
+) -> None:
     with pytest.raises(SampleFailed, match=reason):
         rendered(bound(f"  - {{stage: {stage}}}"), catalogue)
 
 
 def test_a_declared_delay_is_removed(catalogue: Catalogue) -> None:
     sample = rendered(bound("  - {stage: delays_and_says_so}"), catalogue)
-    assert np.array_equal(sample.degraded[:-500], np.rint(sample.target * 16384)[:-500] / 32768) or np.allclose(
-        sample.degraded, sample.target * 0.5, atol=1.0 / 32768
-    )
+    assert np.array_equal(
+        sample.degraded[:-500], np.rint(sample.target * 16384)[:-500] / 32768
+    ) or np.allclose(sample.degraded, sample.target * 0.5, atol=1.0 / 32768)
     assert sample.record.stages[0].delay_samples == 500
     assert sample.record.measured["residual_lag_samples"] == pytest.approx(0.0, abs=0.01)
 
@@ -76,7 +78,9 @@ def test_stems_add_up_to_the_degraded_signal(catalogue: Catalogue) -> None:
 
 
 def test_a_record_is_enough_to_render_the_sample_again(catalogue: Catalogue) -> None:
-    recipe = bound("  - {stage: noise}\n  - {stage: codec}\n  - {stage: packet_loss}\n  - {stage: final_level}")
+    recipe = bound(
+        "  - {stage: noise}\n  - {stage: codec}\n  - {stage: packet_loss}\n  - {stage: final_level}"
+    )
     sample = rendered(recipe, catalogue, 3)
     record = SampleRecord.model_validate_json(sample.record.model_dump_json())
     again = render(spec_of(record), catalogue.by_sha256)

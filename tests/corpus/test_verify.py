@@ -85,5 +85,6 @@ def test_a_speaker_in_two_splits_is_found(tmp_path: Path, small_recipe: Path, ca
     write_catalogue(Catalogue(rows), tmp_path / "leaky.parquet")
     generate(str(small_recipe), tmp_path / "leaky.parquet", tmp_path / "c", InProcess(), samples=12)
     assert any(
-        problem == "speech 'same' is in the splits train and val" for problem in verify(tmp_path / "c").problems
+        problem == "speech 'same' is in the splits train and val"
+        for problem in verify(tmp_path / "c").problems
     )

@@ -11,7 +11,7 @@ from datagen.degradations.codec import DELAY_SAMPLES, Codec
 from datagen.degradations.codec_av import Trip, there_and_back
 from datagen.degradations.codec_phase import AMR_HIGHPASS, opus_voip_highpass, without_phase_of
 from datagen.degradations.codec_settings import AMR_MODES_KBPS, MP3_BITRATES_KBPS
-from datagen.keyed import generator
+from manifests.keyed import generator
 
 
 def _opus():

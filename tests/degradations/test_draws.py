@@ -10,7 +10,7 @@ from stage_signals import scene_of
 from datagen.degradations import stage_class
 from datagen.degradations.base import Scene
 from datagen.degradations.codec_settings import AMR_MODES_KBPS, MP3_BITRATES_KBPS
-from datagen.keyed import generator
+from manifests.keyed import generator
 
 DRAWS = 1_000
 SCENE = scene_of(np.zeros(480_000, np.float32))

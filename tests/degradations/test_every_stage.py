@@ -8,7 +8,7 @@ from stage_signals import aligned, lag_samples, scene_of, speech_like
 
 from datagen.degradations import stage_class, stage_names
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.keyed import generator
+from manifests.keyed import generator
 from manifests.sample import AXES
 
 NEED_SOURCES = {"noise", "room"}

@@ -8,7 +8,7 @@ from stage_signals import lag_samples, scene_of
 
 from datagen.degradations.base import CannotApply, Inputs
 from datagen.degradations.library import REFUSED, Audiomentations, usable_transforms
-from datagen.keyed import generator
+from manifests.keyed import generator
 
 NEEDS_OPTIONAL_PACKAGE = {"Limiter", "LoudnessNormalization", "Mp3Compression"}
 USABLE = [name for name in usable_transforms() if name not in NEEDS_OPTIONAL_PACKAGE]

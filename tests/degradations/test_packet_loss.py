@@ -6,7 +6,7 @@ from stage_signals import RATE_HZ, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
 from datagen.degradations.packet_loss import PacketLoss, gilbert_elliott
-from datagen.keyed import generator
+from manifests.keyed import generator
 
 SPEECH = speech_like(3.0)
 

@@ -11,17 +11,17 @@ import pytest
 
 from datagen.degradations import bind, provenance, stage_class, stage_names
 from datagen.degradations.base import Inputs
-from datagen.keyed import generator
 from manifests.errors import UserError
+from manifests.keyed import generator
 from manifests.recipe import Recipe
 
 TREMOLO = """
-    from typing import ClassVar
+    from typing import Annotated, ClassVar
 
     import numpy as np
 
     from datagen.degradations.base import Applied, Degradation, Drawn
-    from manifests.ranges import span, uniform
+    from manifests.ranges import Span, uniform, Within
     from manifests.sample import Axis
 
 
@@ -30,8 +30,8 @@ TREMOLO = """
 
         name: ClassVar[str] = "tremolo"
         axis: ClassVar[Axis | None] = "discontinuity"
-        rate_hz: span(0.1, 20.0) = (2.0, 8.0)
-        depth: span(0.01, 1.0) = (0.2, 0.9)
+        rate_hz: Annotated[Span, Within(0.1, 20.0)] = (2.0, 8.0)
+        depth: Annotated[Span, Within(0.01, 1.0)] = (0.2, 0.9)
 
         def draw(self, rng, scene):
             return Drawn({"rate_hz": uniform(rng, self.rate_hz), "depth": uniform(rng, self.depth)})

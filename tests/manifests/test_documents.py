@@ -26,7 +26,10 @@ def read(text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("seconds: 2", "secnds: 2"), r"mine\.yaml, line 2, field 'secnds': no such field.*did you mean 'seconds'"),
+        (
+            ("seconds: 2", "secnds: 2"),
+            r"mine\.yaml, line 2, field 'secnds': no such field.*did you mean 'seconds'",
+        ),
         (("seconds: 2", "seconds: -1"), r"line 2, field 'seconds'"),
         (("[0, 10]", "[10, 0]"), r"line 4, field 'stages\.0\.snr_db'.*low end 10 is above its high end 0"),
         (("[0, 10]", "[0, 900]"), r"line 4, field 'stages\.0\.snr_db'.*leaves what is possible"),
@@ -73,7 +76,11 @@ def test_overrides_reach_into_lists_and_name_their_mistakes() -> None:
     assert changed.content["stages"][0]["p"] == 0.25
     assert changed.content["target"] == {"kind": "early"}
     assert document.content["stages"][0]["p"] == 0.5
-    for setting, sentence in [("p", "write it as"), ("stages.7.p=1", "not the number"), ("name.x=1", "has no fields")]:
+    for setting, sentence in [
+        ("p", "write it as"),
+        ("stages.7.p=1", "not the number"),
+        ("name.x=1", "has no fields"),
+    ]:
         with pytest.raises(UserError, match=sentence):
             with_overrides(document, [setting])
 
