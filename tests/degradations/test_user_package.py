@@ -108,7 +108,7 @@ def test_a_misspelt_setting_names_the_allowed_ones(install):
         ("broken = acme_broken:Tremolo", TREMOLO, "must have the class attribute name = 'broken'"),
         (
             "tremolo = acme_broken:Tremolo",
-            TREMOLO.replace("depth: span", "weight: span").replace("self.depth", "self.weight"),
+            TREMOLO.replace("depth: Annotated", "weight: Annotated").replace("self.depth", "self.weight"),
             "has a setting 'weight'",
         ),
     ],
