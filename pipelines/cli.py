@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -204,6 +205,33 @@ def enhance(
 
     done = run(source, output, model, device, file_format, say)
     print(f"{output}: {len(done.written)} files enhanced")
+
+
+@app.command()
+def lineage(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF", help="A model, run, corpus, sample key, source hash or path, recipe digest."
+        ),
+    ],
+    corpus: Annotated[
+        list[Path] | None, typer.Option(help="Look into this corpus as well; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid graph.")] = False,
+) -> None:
+    """Walk from a model back to its sources, or from a source forward to corpora and models."""
+    from pipelines.lineage import lineage as run
+    from pipelines.lineage_tree import print_lineage
+
+    found = run(reference, corpus or [])
+    if as_json:
+        print(json.dumps(found.json(), indent=2, ensure_ascii=False))
+    elif as_mermaid:
+        print(found.mermaid())
+    else:
+        print_lineage(found)
 
 
 @app.command()

@@ -53,8 +53,9 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
     enhanced = _enhance(out, corpus, references[-1], say)
     _step(say, "lineage: from the joint model back to its sources", "ssiforge lineage MODEL")
     from pipelines.lineage import lineage
+    from pipelines.lineage_tree import print_lineage
 
-    print(lineage(references[-1], corpora=[corpus]))
+    print_lineage(lineage(references[-1], corpora=[corpus]))
     print_evaluation(evaluation)
     print(f"done in {(time.monotonic() - began) / 60.0:.1f} minutes; open:")
     for what, path in {
