@@ -1,0 +1,168 @@
+"""The command line answers every mistake with one sentence and the right exit code, and imports late."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from pipelines.cli import main
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["ssiforge", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return code, output.out + output.err
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nseconds: 1\nstages:\n  - {stage: noise, snr_db: [0, 10]}\n")
+    return path
+
+
+def test_an_empty_and_a_missing_folder(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "missing"):
+        where = tmp_path / folder
+        code, said = run(monkeypatch, capsys, "scan", "--speech", where, "--out", tmp_path / "s.parquet")
+        assert code == 2
+        assert str(where) in said
+        assert not (tmp_path / "s.parquet").exists()
+
+
+def test_bad_files_are_refused_with_their_reasons_and_the_good_one_is_kept(
+    tmp_path, material_folder, monkeypatch, capsys
+):
+    from manifests.source import read_catalogue
+
+    speech = tmp_path / "sp eech ü" / "talker"
+    speech.mkdir(parents=True)
+    good = (material_folder / "speech" / "anna" / "0.flac").read_bytes()
+    (speech / "good.flac").write_bytes(good)
+    (speech / "truncated.flac").write_bytes(good[: len(good) // 2])
+    (speech / "empty.wav").write_bytes(b"")
+    (speech / "text.wav").write_text("this is not audio")
+    soundfile.write(speech / "silent.wav", [0.0] * 48_000, 48_000)
+    soundfile.write(speech / "short.wav", [0.1, -0.1] * 100, 48_000)
+    code, _ = run(monkeypatch, capsys, "scan", "--speech", tmp_path, "--out", tmp_path / "s.parquet")
+    assert code == 0
+    rows = {source.name: source.refused for source in read_catalogue(tmp_path / "s.parquet")}
+    assert rows.pop("good.flac") is None
+    assert all(rows.values())
+    assert len(rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("seconds", "secnds"), "field 'secnds': no such field"),
+        (("[0, 10]", "[10, 0]"), "line 4, field 'stages.0.snr_db'"),
+        (("noise", "nois"), "did you mean 'noise'"),
+    ],
+)
+def test_a_wrong_recipe(recipe, catalogue_path, tmp_path, monkeypatch, capsys, change, said) -> None:
+    recipe.write_text(recipe.read_text().replace(*change))
+    out = tmp_path / "c"
+    code, text = run(
+        monkeypatch, capsys, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
+    )
+    assert code == 2
+    assert said in text
+    assert str(recipe) in text
+    assert not out.exists()
+
+
+def test_a_missing_catalogue_and_sources_that_are_gone(
+    recipe, catalogue_path, tmp_path, monkeypatch, capsys
+) -> None:
+    from dataclasses import replace
+
+    from manifests.source import Catalogue, read_catalogue, write_catalogue
+
+    arguments = ("generate", recipe, "--out", tmp_path / "c", "--samples", 4, "--sources")
+    code, said = run(monkeypatch, capsys, *arguments, tmp_path / "nowhere.parquet")
+    assert (code, "nowhere.parquet: no such catalogue" in said) == (2, True)
+    moved = [replace(source, path="/gone" + source.path) for source in read_catalogue(catalogue_path)]
+    write_catalogue(Catalogue(moved), tmp_path / "moved.parquet")
+    code, said = run(monkeypatch, capsys, *arguments, tmp_path / "moved.parquet")
+    assert (code, "is gone" in said) == (2, True)
+
+
+def test_a_file_in_the_place_of_the_corpus_folder(
+    recipe, catalogue_path, tmp_path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "c").write_text("in the way")
+    code, said = run(
+        monkeypatch,
+        capsys,
+        "generate",
+        recipe,
+        "--sources",
+        catalogue_path,
+        "--out",
+        tmp_path / "c",
+        "--samples",
+        4,
+    )
+    assert (code, "cannot be written" in said) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
+def test_a_read_only_folder(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "locked").mkdir(mode=0o555)
+    out = tmp_path / "locked" / "c"
+    code, said = run(
+        monkeypatch, capsys, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
+    )
+    assert (code, "cannot be written" in said) == (2, True)
+
+
+def test_neither_or_both_lengths(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+    arguments = ("generate", recipe, "--sources", catalogue_path, "--out", tmp_path / "c")
+    for more in ((), ("--samples", 4, "--hours", 1), ("--hours", -1), ("--hours", "nan"), ("--samples", 0)):
+        code, said = run(monkeypatch, capsys, *arguments, *more)
+        assert code == 2
+        assert "--hours" in said or "--samples" in said
+
+
+def test_a_folder_that_is_no_corpus(tmp_path, monkeypatch, capsys) -> None:
+    for command in (("verify", tmp_path), ("train", "tiny", "--corpus", tmp_path)):
+        code, said = run(monkeypatch, capsys, *command)
+        assert (code, "not a finished corpus" in said) == (2, True)
+
+
+def test_the_debug_option_shows_where_it_failed(tmp_path) -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "verify", str(tmp_path), "--debug"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "Traceback" in failed.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['ssiforge', '--help']\n"
+        "from pipelines.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'scipy', 'pyarrow', 'av', 'matplotlib', 'pandas'}\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_help(monkeypatch, capsys) -> None:
+    for command in ("scan", "generate", "verify", "train", "evaluate", "enhance", "lineage", "demo"):
+        code, said = run(monkeypatch, capsys, command, "--help")
+        assert (code, "Usage" in said) == (0, True)
