@@ -10,8 +10,9 @@ from manifests.recipe import SAMPLE_RATE_HZ
 
 FRAME_SAMPLES = 960
 HOP_SAMPLES = 480
-TOP_DB = 0.0
-FLOOR_DB = -90.0
+TOP_DB = -20.0
+FLOOR_DB = -110.0
+"""Where speech at -26 dBFS and the noise floor of 16 bits lie, bin by bin."""
 MAX_COLUMNS = 1200
 """Longer clips are thinned to this many frames: no screen shows more."""
 _INCHES = (9.0, 2.2)

@@ -61,7 +61,8 @@ def collect(client: Any | None, folders: Iterable[Path]) -> Records:
     models: dict[str, ModelRecord] = {}
     runs: dict[str, RunRecord] = {}
     if client is not None and (experiments := all_experiment_ids(client)):
-        runs = {str(run.info.run_id): _run(run) for run in pages(client.search_runs, experiments)}
+        oldest_first = pages(client.search_runs, experiments, order_by=["attributes.start_time ASC"])
+        runs = {str(run.info.run_id): _run(run) for run in oldest_first}
         names = _registered(client)
         for logged in pages(client.search_logged_models, experiments):
             if BUNDLE_TAG in logged.tags:

@@ -11,6 +11,8 @@ from pipelines.lineage import Lineage
 from pipelines.lineage_graph import Node
 
 MAX_CHILDREN = 40
+PLAIN_WIDTH = 1000
+"""Lines of a file or a pipe are not broken."""
 _LONG_FACTS = (
     "folder",
     "path",
@@ -30,17 +32,19 @@ Neighbours = Callable[[str], list[tuple[str, Node]]]
 
 def print_lineage(answer: Lineage, console: Console | None = None) -> None:
     """Print what the start was made from, and what was made of it."""
-    console = console or Console(soft_wrap=True)
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
     graph, start = answer.graph, answer.start
-    console.print(_headline("", start, bold=True), soft_wrap=True)
+    console.print(_headline("", start, bold=True))
     for name, value in start.facts.items():
         for line in _fact_lines(name, value):
-            console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+            console.print(Text(f"  {line}", style="dim"))
     for title, neighbours in (("made from", graph.origins), ("made into", graph.made_from)):
         if neighbours(start.key):
             tree = Tree(Text(title, style="bold"))
             _grow(tree, start, neighbours, {start.key})
-            console.print(tree, soft_wrap=True)
+            console.print(tree)
 
 
 def _grow(tree: Tree, node: Node, neighbours: Neighbours, seen: set[str]) -> None:

@@ -15,7 +15,7 @@ from manifests.corpus import Corpus
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return build_corpus(
-        tmp_path_factory.mktemp("corpora") / "räume 1", {"train": 4, "val": 2, "test": 4}, seconds=1.5
+        tmp_path_factory.mktemp("corpora") / "räume 1", {"train": 4, "val": 2, "test": 4}, seconds=1.2
     )
 
 

@@ -159,7 +159,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     peaks_mib = []
-    for minutes in (2, 30):
+    for minutes in (1, 15):
         path = tmp_path / f"{minutes}.wav"
         with soundfile.SoundFile(path, "w", 16_000, 1, subtype="PCM_16") as stream:
             for _ in range(minutes):
@@ -167,5 +167,5 @@ def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> No
         script = [sys.executable, "-c", MEMORY_SCRIPT, str(path), str(tmp_path / "out.wav")]
         peaks_mib.append(int(subprocess.run(script, capture_output=True, check=True, text=True).stdout))
         assert soundfile.info(tmp_path / "out.wav").duration == 60 * minutes
-    # 28 minutes more are 320 MiB as float32 at 48 kHz.
-    assert peaks_mib[1] - peaks_mib[0] < 60, peaks_mib
+    # 14 minutes more are 160 MiB as float32 at 48 kHz.
+    assert peaks_mib[1] - peaks_mib[0] < 40, peaks_mib

@@ -63,8 +63,8 @@ def test_scores_are_those_of_the_samples_in_the_shards(
 ) -> None:
     found = evaluate(models[:1], tmp_path / "out", corpus=corpus.root, limit=2)
     row = next(r for r in found.rows if r.key == "test-000000" and r.system == "degraded")
-    clean = voice(7000, 1.5)
-    expected = si_sdr_db(clean, np.float32(0.9) * (clean + noise(7000, 1.5, 0.01)))
+    clean = voice(7000, 1.2)
+    expected = si_sdr_db(clean, np.float32(0.9) * (clean + noise(7000, 1.2, 0.01)))
     assert row.scores["si_sdr_db"] == pytest.approx(expected, abs=0.02)  # the shard holds 16 bits
     assert {r.key for r in found.rows} == {"test-000000", "test-000001"}
 
@@ -90,7 +90,7 @@ def test_evaluation_is_an_mlflow_run_tied_to_model_and_corpus(
 
 
 def test_failures_stand_beside_the_mean_and_are_not_in_it() -> None:
-    clean = voice(1, 1.5)
+    clean = voice(1, 1.2)
     rows = [
         score("a", "degraded", np.float32(0.5) * clean, clean),
         score("b", "degraded", np.zeros_like(clean), clean),
@@ -122,7 +122,7 @@ def test_recordings_without_references_get_dnsmos_alone(
 
 
 def test_a_damaged_sample_is_said_and_counted(store: Any, models: list[str], tmp_path: Path) -> None:
-    corpus = build_corpus(tmp_path / "corpus", {"train": 0, "val": 0, "test": 2})
+    corpus = build_corpus(tmp_path / "corpus", {"train": 0, "val": 0, "test": 2}, seconds=1.2)
     (shard,) = corpus.of("test")
     tar = bytearray((corpus.root / shard.tar_name).read_bytes())
     member = shard.samples[0].members["degraded.flac"]

@@ -204,7 +204,7 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus]
 ) -> None:
     answer = lineage("ssiforge-main-line-student")
-    console = Console(record=True, width=200, file=io.StringIO())
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
     print_lineage(answer, console)
     text = console.export_text()
     for words in ("made from", "made into", "teacher", "3 speakers", "CC-BY-4.0 3"):
@@ -221,7 +221,7 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     graph.add(Node("source", "1", name))
     drawn = graph.mermaid()
     assert "<img" not in drawn and '"]<' not in drawn and "\x1b" not in drawn and len(drawn.splitlines()) == 2
-    console = Console(record=True, width=200, file=io.StringIO())
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
     print_lineage(Lineage(graph, graph.nodes["source:1"]), console)
     assert "\x1b" not in console.export_text()
 

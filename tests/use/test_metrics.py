@@ -127,3 +127,16 @@ def test_metrics_leave_their_inputs_alone(talker: np.ndarray) -> None:
         metric.measure(talker, estimate)
     dnsmos(estimate)
     talker.flags.writeable = True
+
+
+def test_spectrogram_is_a_png_of_levels_and_repeats_to_the_byte(talker: np.ndarray) -> None:
+    from pipelines.figures import spectrogram_db, spectrogram_png
+
+    tone = np.sin(2 * np.pi * 3_000 * np.arange(RATE_HZ) / RATE_HZ).astype(np.float32)
+    levels = spectrogram_db(np.float32(0.1) * tone)
+    assert levels.shape == (481, 99)
+    assert levels[60].min() == pytest.approx(-20.0, abs=0.01)  # 3 kHz is bin 60 of 50 Hz
+    assert spectrogram_db(talker[:10]).shape == (481, 1)
+    waves = {"a $x_1$ <b>": talker, "short": talker[:10]}
+    image = spectrogram_png(waves)
+    assert image.startswith(b"\x89PNG\r\n") and image == spectrogram_png(waves)
