@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.demo.noises import write_noises
 from pipelines.demo.voices import write_voices
 
-SAMPLES = 320
+SAMPLES = 260
 SEED = 7
 RERENDERED = 8
 STAGES = ("teacher", "student", "denoiser", "joint")

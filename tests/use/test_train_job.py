@@ -90,9 +90,8 @@ def until_step(job: subprocess.Popen[str], step: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")])
-def test_a_stopped_run_goes_on_in_its_mlflow_run(
-    store: Any, corpus: Corpus, how: signal.Signals, status: str
+def test_a_killed_run_goes_on_in_its_mlflow_run_and_ctrl_c_ends_it_as_killed(
+    store: Any, corpus: Corpus
 ) -> None:
     settings = [*SMALL, "stages.teacher.steps=4000", "stages.teacher.validate_every=4000", "loader.threads=1"]
     options = [option for setting in settings for option in ("--set", setting)]
@@ -102,12 +101,10 @@ def test_a_stopped_run_goes_on_in_its_mlflow_run(
 
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=quiet)
     until_step(job, 3)
-    job.send_signal(how)
-    said = job.communicate()[1]
-    assert job.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
-    assert "Traceback" not in said and "alembic" not in said
+    job.send_signal(signal.SIGKILL)
+    job.communicate()
     run_id = read_link(Path("runs/tiny/teacher"))["run_id"]
-    assert store.get_run(run_id).info.status == status
+    assert store.get_run(run_id).info.status == "RUNNING"
     reported = max(point.step for point in store.get_metric_history(run_id, "train/loss"))
 
     again = subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True, env=quiet)
@@ -115,6 +112,7 @@ def test_a_stopped_run_goes_on_in_its_mlflow_run(
     again.send_signal(signal.SIGINT)
     said = again.communicate()[1]
     assert again.returncode == 130 and "from step" in said, said
+    assert "Traceback" not in said and "alembic" not in said
     assert read_link(Path("runs/tiny/teacher"))["run_id"] == run_id
     assert store.get_run(run_id).info.status == "KILLED"
     steps = [point.step for point in store.get_metric_history(run_id, "train/loss")]
