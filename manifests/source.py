@@ -4,7 +4,7 @@ Identity is by content: paths and file times are carried for finding files again
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -105,10 +105,6 @@ class Catalogue:
         """Return a catalogue with further rows."""
         return Catalogue((*self.sources, *more))
 
-    def licensed(self, licence: str) -> "Catalogue":
-        """Return a catalogue whose unlicensed rows carry `licence`."""
-        return Catalogue(replace(s, licence=licence) if s.licence == "unknown" else s for s in self.sources)
-
 
 def write_catalogue(catalogue: Catalogue, path: Path) -> None:
     """Write the catalogue as Parquet, atomically."""
@@ -136,7 +132,8 @@ def read_catalogue(path: Path) -> Catalogue:
     if not path.is_file():
         raise UserError(f"{path}: no such catalogue; make one with 'ssiforge scan --out {path}'")
     try:
-        rows = pq.read_table(path).to_pylist()
+        # Not pq.read_table: it imports pandas where that is installed, 40 MB in every worker.
+        rows = pq.ParquetFile(path).read(use_threads=False).to_pylist()
         return Catalogue(Source(**row) for row in rows)
     except (pa.ArrowInvalid, OSError, TypeError) as error:
         raise UserError(f"{path}: not a catalogue made by 'ssiforge scan'") from error

@@ -43,7 +43,9 @@ def test_the_degradation_in_the_readme_runs(tmp_path: Path) -> None:
     from manifests.keyed import generator
 
     readme = (ROOT / "README.md").read_text()
-    text = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "class Tremolo" in block)
+    text = next(
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "class Tremolo" in block
+    )
     (tmp_path / "tremolo.py").write_text(text)
     spec = importlib.util.spec_from_file_location("tremolo", tmp_path / "tremolo.py")
     assert spec is not None and spec.loader is not None
