@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import metadata
@@ -25,10 +26,13 @@ from datagen import air, rir, room_simulation
 from datagen.room_simulation import LEAD_SAMPLES, SimulatedRoom, simulate
 from manifests.canonical import canonical_json, digest, file_sha256
 from manifests.errors import UserError
+from manifests.files import TEMPORARY_SUFFIX, write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
 from manifests.source import Source
 
 LICENCE = "CC0-1.0 (simulated)"
+STALE_S = 3_600.0
+"""A temporary file of this age has no writer any more."""
 NAME_PREFIX = "simulated-"
 """Every simulated room's name begins with this; the `room` stage tells simulated and measured rooms apart by it."""
 
@@ -75,7 +79,16 @@ def bank_sources(bank: RoomBank, cache: Path, map_: Map = map) -> tuple[Source, 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the cache cannot be created ({error.strerror})") from error
+    _sweep(folder)
     return tuple(map_(partial(_kept_or_rendered, bank, identity, folder), range(bank.count)))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left behind; what is young may belong to one that is at work."""
+    for stale in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > STALE_S:
+                stale.unlink()
 
 
 def _kept_or_rendered(bank: RoomBank, identity: str, folder: Path, number: int) -> Source:
@@ -86,8 +99,8 @@ def _kept_or_rendered(bank: RoomBank, identity: str, folder: Path, number: int) 
         content = _wav_bytes(room)
         record = _record(room, content)
         try:
-            _write_atomically(path, content)
-            _write_atomically(path.with_suffix(".json"), canonical_json(record))
+            write_atomically(path, content)
+            write_atomically(path.with_suffix(".json"), canonical_json(record))
         except OSError as error:
             raise UserError(f"{path}: the cache cannot be written ({error.strerror})") from error
     return Source(
@@ -139,16 +152,3 @@ def _wav_bytes(room: SimulatedRoom) -> bytes:
     stream = io.BytesIO()
     wavfile.write(stream, SAMPLE_RATE_HZ, room.rir)
     return stream.getvalue()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write under a name of this process, then rename; whoever renames last wins, with the same bytes."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    for stale in path.parent.glob(f"{path.name}.*.tmp"):
-        with contextlib.suppress(OSError):
-            stale.unlink()

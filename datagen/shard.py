@@ -7,7 +7,6 @@ owner), members are FLAC and JSON, so equal samples make equal bytes and any tar
 import io
 import os
 import tarfile
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,11 +20,10 @@ from datagen.render import Rendered, SampleFailed, render
 from manifests.canonical import canonical_json, digest, file_sha256
 from manifests.corpus import FORMAT, Failure, Member, SampleEntry, ShardRecord, read_shard_record
 from manifests.errors import JobError, UserError
+from manifests.files import TEMPORARY_SUFFIX, temporary_beside, write_atomically
 from manifests.recipe import Split
 from manifests.sample import SampleSpec
 from manifests.source import Source
-
-TEMPORARY_SUFFIX = ".tmp"
 
 Poisoned = frozenset[tuple[int, int]]
 """(index, attempt) of draws that crashed a worker: they count as failed without being tried again."""
@@ -118,7 +116,7 @@ def write_shard(
     """
     tar_path = task.tar(root)
     tar_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tar_path.with_name(f".{tar_path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(tar_path)
     entries: list[SampleEntry] = []
     failures: list[Failure] = []
     drawn: Counter[str] = Counter()
@@ -218,19 +216,6 @@ class _TarWriter:
 
     def close(self) -> None:
         self._tar.close()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that its final name never holds a part of it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sweep_temporaries(root: Path) -> int:

@@ -26,7 +26,6 @@ from datagen.shard import (
     finished,
     shard_tasks,
     sweep_temporaries,
-    write_atomically,
 )
 from manifests.canonical import canonical_json, file_sha256
 from manifests.corpus import (
@@ -42,6 +41,7 @@ from manifests.corpus import (
 )
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, UserError
+from manifests.files import write_atomically
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
 from manifests.sample import SampleRecord

@@ -13,13 +13,13 @@ from typing import Any
 import soundfile
 
 from manifests.canonical import digest
+from manifests.files import write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
 from pipelines.registry import BUNDLE_TAG, log_model, logged_models, register, registered_name
 from pipelines.tracking import TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
-from training.files import write_atomically
 from training.tracker import Metric, StageStart, Status, ValidationSample
 
 LINK_FILE = "mlflow.json"

@@ -9,9 +9,9 @@ import numpy as np
 
 from datagen.audio import decode_flac, flac_bytes
 from datagen.render import Rendered, SampleFailed, render, spec_of
-from datagen.shard import TEMPORARY_SUFFIX
 from manifests.canonical import file_sha256
 from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, Corpus, SampleEntry, ShardRecord, open_corpus
+from manifests.files import TEMPORARY_SUFFIX
 from manifests.keyed import generator
 from manifests.sample import SampleRecord
 from manifests.source import Source, read_catalogue

@@ -21,7 +21,7 @@ from torch import Tensor
 from manifests.canonical import digest, rounded
 from manifests.errors import UserError
 from manifests.experiment import StageName
-from training.files import write_atomically
+from manifests.files import write_atomically
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet

@@ -21,7 +21,7 @@ import torch
 
 from manifests.errors import UserError
 from manifests.experiment import StageName
-from training.files import write_atomically
+from manifests.files import write_atomically
 
 FORMAT = 1
 BEST_FILE = "best.pt"

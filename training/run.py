@@ -17,9 +17,9 @@ import torch
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
+from manifests.files import write_atomically
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
-from training.files import write_atomically
 from training.loop import Fit, fit
 from training.stages import PARENT, build_task, derived_seed
 from training.stream import Reader, SampleStream, fixed_batches

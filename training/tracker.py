@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from manifests.canonical import rounded
 from manifests.corpus import CorpusManifest
 from manifests.experiment import StageName
+from manifests.files import write_atomically
 from training.bundle import BundleInfo
-from training.files import write_atomically
 
 SAMPLE_RATE_HZ = 48_000
 
