@@ -14,7 +14,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,7 @@ STALE_S = 3_600.0
 NAME_PREFIX = "simulated-"
 """Every simulated room's name begins with this; the `room` stage tells simulated and measured rooms apart by it."""
 
-Map = Callable[[Callable[[int], Source], Iterable[int]], Iterable[Source]]
+Map = Callable[[Callable[[int], Source], Collection[int]], Iterable[Source]]
 """`map` or the `map` of a process pool."""
 
 
@@ -68,7 +68,7 @@ def bank_sources(bank: RoomBank, cache: Path, map_: Map = map) -> tuple[Source, 
     Args:
         bank: settings; `bank.count` rooms are returned, in order of number.
         cache: folder for rendered things, created if missing.
-        map_: maps a picklable function over room numbers, in order.
+        map_: maps a picklable function over the numbers of missing rooms, in order; not called when none is.
 
     Raises:
         UserError: when the cache cannot be written, or the settings contradict one another.

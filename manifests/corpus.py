@@ -8,13 +8,14 @@ corpus/
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from manifests.canonical import digest
+from manifests.canonical import digest, file_sha256
 from manifests.errors import UserError
 from manifests.recipe import SPLITS, Split
 from manifests.sample import KEY_PATTERN
@@ -27,6 +28,8 @@ SAMPLES_FILE = "samples.parquet"
 QUARANTINE_FILE = "quarantine.jsonl"
 PLAN_FILE = "plan.json"
 """What the corpus is going to be: written first, so that a begun corpus is recognised."""
+TABLES = (PLAN_FILE, RECIPE_FILE, SOURCES_FILE, SAMPLES_FILE, QUARANTINE_FILE)
+"""Everything beside the shards and their records."""
 
 
 class _Recorded(BaseModel):
@@ -123,6 +126,26 @@ class CorpusManifest(_Recorded):
     environment: dict[str, str]
     timings: dict[str, float]
     """Wall seconds of the last run that rendered something; no part of the identity."""
+    files: dict[str, str] = {}
+    """SHA-256 of every other file, by its path within the corpus: records and tables. No part of the identity."""
+    checksum: str = ""
+    """Digest of all other fields."""
+
+    def shards_in_order(self) -> list[tuple[str, str]]:
+        """Path and SHA-256 of each shard: by split (train, val, test), then number."""
+        return sorted(self.shards.items(), key=lambda item: _shard_order(item[0]))
+
+    def sealed(self) -> "CorpusManifest":
+        """Return the manifest with its checksum filled in."""
+        return self.model_copy(update={"checksum": self._digest()})
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was changed since it was sealed."""
+        return self.checksum == self._digest()
+
+    def _digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"checksum"}))
 
 
 def corpus_id(recipe_digest: str, catalogue_digest: str, seed: int, shards: dict[str, str]) -> str:
@@ -180,19 +203,48 @@ def open_corpus(root: Path) -> Corpus:
         UserError: when something is missing or differs.
     """
     manifest = read_manifest(root)
-    shards = []
-    for name, sha256 in sorted(manifest.shards.items(), key=lambda item: _shard_order(item[0])):
-        record = read_shard_record((root / name).with_suffix(".json"))
-        tar = root / name
-        if record.tar_name != name or record.sha256 != sha256:
-            raise UserError(f"{root / record.record_name}: does not belong to this corpus")
-        if not tar.is_file() or tar.stat().st_size != record.bytes:
-            raise UserError(f"{tar}: missing or truncated; run 'ssiforge verify {root}'")
-        shards.append(record)
-    identity = corpus_id(manifest.recipe_digest, manifest.catalogue_digest, manifest.seed, manifest.shards)
-    if identity != manifest.id:
+    shards = tuple(open_shard(root, name, sha256) for name, sha256 in manifest.shards_in_order())
+    if not has_its_id(manifest):
         raise UserError(f"{root / CORPUS_FILE}: its id does not match its content")
-    return Corpus(root, manifest, tuple(shards))
+    return Corpus(root, manifest, shards)
+
+
+def open_shard(root: Path, name: str, sha256: str) -> ShardRecord:
+    """Read the record of a shard that a manifest names, and check that the two and the tar's size agree.
+
+    Raises:
+        UserError: when something is missing or differs.
+    """
+    record = read_shard_record((root / name).with_suffix(".json"))
+    tar = root / name
+    if record.tar_name != name or record.sha256 != sha256:
+        raise UserError(f"{root / record.record_name}: does not belong to this corpus")
+    held = tar.stat().st_size if tar.is_file() else 0
+    if held != record.bytes:
+        raise UserError(
+            f"{tar}: missing or truncated ({held} of {record.bytes} bytes); "
+            "run 'ssiforge generate' again to render it"
+        )
+    return record
+
+
+def has_its_id(manifest: CorpusManifest) -> bool:
+    """Whether a manifest's id is the digest of what it names."""
+    return manifest.id == corpus_id(
+        manifest.recipe_digest, manifest.catalogue_digest, manifest.seed, manifest.shards
+    )
+
+
+def changed_files(root: Path, manifest: CorpusManifest) -> Iterator[str]:
+    """Name the records and tables that are missing, or not what they were when the corpus was finished."""
+    if not manifest.intact:
+        yield f"{CORPUS_FILE}: its content changed since it was written"
+    for name, sha256 in manifest.files.items():
+        path = root / name
+        if not path.is_file():
+            yield f"{name}: is missing"
+        elif file_sha256(path) != sha256:
+            yield f"{name}: its content changed since it was written"
 
 
 def _shard_order(name: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from manifests.canonical import digest
 from manifests.errors import UserError
+from manifests.files import write_atomically
 
 Kind = Literal["speech", "noise", "rir"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rir")
@@ -115,9 +116,9 @@ def write_catalogue(catalogue: Catalogue, path: Path) -> None:
     # `float | None` stands for a nullable column, which Parquet columns are anyway.
     schema = pa.schema([(f.name, types[(*get_args(f.type), f.type)[0]]) for f in fields(Source)])
     table = pa.Table.from_pylist([asdict(source) for source in catalogue], schema=schema)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_atomically(path, memoryview(content.getvalue()))
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -135,5 +136,5 @@ def read_catalogue(path: Path) -> Catalogue:
         # Not pq.read_table: it imports pandas where that is installed, 40 MB in every worker.
         rows = pq.ParquetFile(path).read(use_threads=False).to_pylist()
         return Catalogue(Source(**row) for row in rows)
-    except (pa.ArrowInvalid, OSError, TypeError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a catalogue made by 'ssiforge scan'") from error

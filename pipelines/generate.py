@@ -4,40 +4,29 @@ The driver decides what is missing before any worker starts, hands out shards, a
 Whatever interrupts it, running the same command again goes on from the committed shards.
 """
 
-import fcntl
-import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from datagen.degradations import BoundRecipe, bind
 from datagen.degradations.base import Scene
 from datagen.environment import code_version, environment
 from datagen.plan import material, samples_of_splits
-from datagen.shard import (
-    ShardTask,
-    corpus_plan_digest,
-    finished,
-    shard_tasks,
-    sweep_temporaries,
-)
+from datagen.shard import ShardTask, corpus_plan_digest, finished, shard_tasks
 from manifests.canonical import canonical_json, file_sha256
 from manifests.corpus import (
     CORPUS_FILE,
-    PLAN_FILE,
     QUARANTINE_FILE,
-    RECIPE_FILE,
     SAMPLES_FILE,
-    SOURCES_FILE,
+    TABLES,
     CorpusManifest,
     ShardRecord,
+    changed_files,
     corpus_id,
+    read_manifest,
 )
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, UserError
@@ -45,7 +34,8 @@ from manifests.files import write_atomically
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
 from manifests.sample import SampleRecord
-from manifests.source import Catalogue, read_catalogue, write_catalogue
+from manifests.source import Catalogue, read_catalogue
+from pipelines.corpus_folder import begin, check_place, corpus_folder
 from pipelines.executors import Executor
 from pipelines.progress import JobProgress
 from pipelines.room_bank import with_simulated_rooms
@@ -104,10 +94,12 @@ def generate(
     if not given.usable:
         raise UserError(f"{sources}: holds no usable source")
     check_files(given, sources)
-    catalogue = with_simulated_rooms(given, bound, cache, say)
-    check_material(bound, catalogue, counts)
     with corpus_folder(out):
-        plan = begin(out, bound, catalogue, counts, seed)
+        check_place(out, bound, counts, seed)
+        catalogue = with_simulated_rooms(given, bound, cache, say)
+        check_material(bound, catalogue, counts)
+        begin(out, bound, catalogue, counts, seed)
+        plan = corpus_plan_digest(bound.digest, catalogue.digest, seed)
         tasks = list(shard_tasks(counts, bound.recipe.output.samples_per_shard, plan))
         missing = [task for task in tasks if finished(task, out) is None]
         kept = len(tasks) - len(missing)
@@ -164,72 +156,6 @@ def check_material(bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split,
                         raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
 
 
-@contextmanager
-def corpus_folder(out: Path) -> Iterator[None]:
-    """Hold a corpus folder for one job: made, writable, locked, and free of stale temporaries."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{out}: another job is writing this corpus") from error
-        sweep_temporaries(out)
-        try:
-            yield
-        finally:
-            (out / ".lock").unlink(missing_ok=True)
-
-
-def begin(out: Path, bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int], seed: int) -> str:
-    """Write down what the corpus is going to be, or check that the folder holds that very corpus.
-
-    Returns:
-        The digest of the corpus's plan.
-
-    Raises:
-        UserError: when the folder holds something else; names what differs.
-    """
-    plan = {
-        "recipe": bound.recipe.name,
-        "recipe_digest": bound.digest,
-        "catalogue_digest": catalogue.digest,
-        "seed": seed,
-        "samples": dict(counts),
-        "code_version": code_version(),
-    }
-    path = out / PLAN_FILE
-    if path.is_file():
-        try:
-            held = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged; the folder cannot be continued") from error
-        differs = [
-            f"{field.removesuffix('_digest')} (there {_short(held.get(field))}, now {_short(value)})"
-            for field, value in plan.items()
-            if held.get(field) != value and field != "recipe"
-        ]
-        if differs:
-            raise UserError(f"{out}: holds another corpus; it differs in {', '.join(differs)}")
-    else:
-        strangers = sorted(entry.name for entry in out.iterdir() if entry.name != ".lock")
-        if strangers:
-            raise UserError(f"{out}: is not empty and holds no corpus (found '{strangers[0]}')")
-        write_catalogue(Catalogue(catalogue.usable), out / SOURCES_FILE)
-        text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110)
-        write_atomically(out / RECIPE_FILE, text.encode())
-        write_atomically(path, canonical_json(plan) + b"\n")
-    return corpus_plan_digest(bound.digest, catalogue.digest, seed)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:8] if len(text) == 32 else text
-
-
 # --- rendering ------------------------------------------------------------------------------------
 
 
@@ -264,13 +190,11 @@ def _finish(
     seconds: float,
     rendered: bool,
 ) -> CorpusManifest:
-    path = out / CORPUS_FILE
     shards = {record.tar_name: record.sha256 for record in records}
     identity = corpus_id(bound.digest, catalogue.digest, seed, shards)
-    if not rendered and path.is_file():
-        held = CorpusManifest.model_validate_json(path.read_bytes())
-        if held.id == identity:
-            return held
+    held = _held_manifest(out)
+    if not rendered and held is not None and held.id == identity and not list(changed_files(out, held)):
+        return held
     samples = list(read_records(out, records))
     write_samples_table(out / SAMPLES_FILE, samples, records)
     _write_quarantine(out / QUARANTINE_FILE, catalogue, records)
@@ -299,10 +223,18 @@ def _finish(
         },
         failures=dict(sorted(Counter(f"{f.stage}: {f.reason}" for r in records for f in r.failures).items())),
         environment=environment(),
-        timings={"wall_s": round(seconds, 3)},
-    )
-    write_atomically(path, manifest.model_dump_json(indent=2).encode() + b"\n")
+        timings=held.timings if held and not rendered else {"wall_s": round(seconds, 3)},
+        files={name: file_sha256(out / name) for name in (*TABLES, *(r.record_name for r in records))},
+    ).sealed()
+    write_atomically(out / CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
     return manifest
+
+
+def _held_manifest(out: Path) -> CorpusManifest | None:
+    try:
+        return read_manifest(out)
+    except UserError:
+        return None
 
 
 def _groups_of_splits(samples: list[SampleRecord]) -> dict[Split, dict[str, int]]:

@@ -1,7 +1,9 @@
 """Rooms for a recipe: simulates those that its bank lacks, and adds them to the catalogue."""
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
 from datagen.rooms import bank_sources, cache_directory
 from datagen.split import assign_splits
-from manifests.source import Catalogue
+from manifests.errors import JobError
+from manifests.source import Catalogue, Source
+from pipelines.progress import JobProgress
 
 ROOM_STAGE = "room"
 
@@ -29,7 +33,23 @@ def with_simulated_rooms(
         return catalogue
     folder = cache or cache_directory()
     say(f"rooms: {bank.count} simulated, cached in {folder}")
-    pin_threads()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        rooms = bank_sources(bank, folder, processes.map)
+    rooms = bank_sources(bank, folder, partial(_in_processes, workers))
     return catalogue.extended(assign_splits(rooms))
+
+
+def _in_processes(
+    workers: int, simulate: Callable[[int], Source], numbers: Collection[int]
+) -> Iterator[Source]:
+    pin_threads()
+    pool = ProcessPoolExecutor(
+        min(workers, len(numbers)), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        with JobProgress("rooms", len(numbers), "rooms") as progress:
+            for room in pool.map(simulate, numbers):
+                yield room
+                progress.advance(1)
+    except BrokenExecutor as error:
+        raise JobError("a process that simulated rooms died; is the machine out of memory?") from error
+    finally:
+        pool.shutdown(cancel_futures=True)

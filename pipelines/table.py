@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.corpus import ShardRecord, read_sample_json
+from manifests.files import write_atomically
 from manifests.sample import AXES, SampleRecord
 
 
@@ -30,9 +31,9 @@ def write_samples_table(path: Path, samples: Sequence[SampleRecord], shards: Seq
     rows = [_row(sample, shard_of[sample.key]) for sample in samples]
     names = sorted({name for row in rows for name in row}, key=lambda name: ("." in name, name))
     columns = {name: pa.array(_column(name, rows)) for name in names}
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), content)
+    write_atomically(path, memoryview(content.getvalue()))
 
 
 def _row(sample: SampleRecord, shard: str) -> dict[str, Any]:

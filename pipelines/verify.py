@@ -10,9 +10,22 @@ import numpy as np
 from datagen.audio import decode_flac, flac_bytes
 from datagen.render import Rendered, SampleFailed, render, spec_of
 from manifests.canonical import file_sha256
-from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, Corpus, SampleEntry, ShardRecord, open_corpus
+from manifests.corpus import (
+    CORPUS_FILE,
+    SOURCES_FILE,
+    Corpus,
+    CorpusManifest,
+    SampleEntry,
+    ShardRecord,
+    changed_files,
+    has_its_id,
+    open_shard,
+    read_manifest,
+)
+from manifests.errors import UserError
 from manifests.files import TEMPORARY_SUFFIX
 from manifests.keyed import generator
+from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
 from manifests.source import Source, read_catalogue
 from pipelines.progress import JobProgress
@@ -40,8 +53,9 @@ def verify(
 ) -> Verified:
     """Check a corpus.
 
-    Every shard is hashed again and read with the stock webdataset reader, records and manifest must agree, no
-    speaker, noise recording or room may stand in two splits, and no stray file may lie between the shards.
+    Every shard, record and table is hashed again, shards are read with the stock webdataset reader, records and
+    manifest must agree, no speaker, noise recording or room may stand in two splits, and no stray file may lie
+    between the shards.
 
     Args:
         root: the corpus.
@@ -52,18 +66,25 @@ def verify(
     Raises:
         UserError: when `root` holds no corpus.
     """
-    corpus = open_corpus(root)
-    problems = [*_stray_files(corpus)]
-    with JobProgress("verify", len(corpus.shards), "shards") as progress:
-        for shard in corpus.shards:
-            problems += _damage(corpus, shard)
+    manifest = read_manifest(root)
+    problems = [*changed_files(root, manifest), *_stray_files(root, manifest)]
+    if not has_its_id(manifest):
+        problems.append(f"{CORPUS_FILE}: its id does not match its content")
+    sound = []
+    with JobProgress("verify", len(manifest.shards), "shards") as progress:
+        for name, sha256 in manifest.shards_in_order():
+            shard, damage = _opened(root, name, sha256)
+            problems += damage
+            sound += [shard] if shard and not damage else []
             progress.advance(1)
+    corpus = Corpus(root, manifest, tuple(sound))
+    records, unreadable = _records(corpus)
+    problems += unreadable
+    problems += _leaks(records)
     if not problems:
-        records = list(read_records(root, corpus.shards))
         problems += _disagreements(corpus, records)
-        problems += _leaks(records)
-    rows = _rows(root, sources)
     chosen = _spread(corpus, rerender) if not problems else []
+    rows = _rows(root, sources) if chosen else {}
     identical = 0
     for shard, entry in chosen:
         same, problem = _compare(corpus, shard, entry, rows)
@@ -72,7 +93,7 @@ def verify(
     if chosen:
         say(f"re-rendered {len(chosen)} samples: {identical} have the same bytes")
     return Verified(
-        len(corpus.shards),
+        len(manifest.shards),
         sum(len(s.samples) for s in corpus.shards),
         len(chosen),
         identical,
@@ -80,10 +101,11 @@ def verify(
     )
 
 
-def _stray_files(corpus: Corpus) -> Iterator[str]:
-    known = {name for shard in corpus.shards for name in (shard.tar_name, shard.record_name)}
-    for split in sorted({shard.split for shard in corpus.shards}):
-        for path in sorted((corpus.root / split).iterdir()):
+def _stray_files(root: Path, manifest: CorpusManifest) -> Iterator[str]:
+    known = {name for tar in manifest.shards for name in (tar, tar.removesuffix(".tar") + ".json")}
+    for split in SPLITS:
+        folder = root / split
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = f"{split}/{path.name}"
             if name not in known:
                 left = (
@@ -92,18 +114,36 @@ def _stray_files(corpus: Corpus) -> Iterator[str]:
                     else ""
                 )
                 yield f"{name}: does not belong to the corpus{left}"
-    if not (corpus.root / SAMPLES_FILE).is_file():
-        yield f"{SAMPLES_FILE}: missing"
 
 
-def _damage(corpus: Corpus, shard: ShardRecord) -> Iterator[str]:
-    tar = corpus.root / shard.tar_name
+def _opened(root: Path, name: str, sha256: str) -> tuple[ShardRecord | None, list[str]]:
+    try:
+        shard = open_shard(root, name, sha256)
+    except UserError as error:
+        return None, [str(error).removeprefix(f"{root}{os.sep}")]
+    return shard, list(_damage(root, shard))
+
+
+def _damage(root: Path, shard: ShardRecord) -> Iterator[str]:
+    tar = root / shard.tar_name
     if file_sha256(tar) != shard.sha256:
         yield f"{shard.tar_name}: its content changed since it was written"
         return
     keys = _keys_by_stock_reader(tar)
     if keys != [entry.key for entry in shard.samples]:
         yield f"{shard.tar_name}: webdataset reads other samples than its record names"
+
+
+def _records(corpus: Corpus) -> tuple[list[SampleRecord], list[str]]:
+    """Read the samples of all shards; a shard whose record points to wrong places is named."""
+    records: list[SampleRecord] = []
+    problems = []
+    for shard in corpus.shards:
+        try:
+            records += read_records(corpus.root, [shard])
+        except (ValueError, KeyError) as error:
+            problems.append(f"{shard.record_name}: does not lead to the samples ({type(error).__name__})")
+    return records, problems
 
 
 def _keys_by_stock_reader(tar: Path) -> list[str]:

@@ -80,6 +80,21 @@ def test_lost_and_damaged_rooms_come_back_and_the_others_are_not_rendered_again(
     assert kept == [0, 4, 5]
 
 
+def test_only_missing_rooms_are_handed_to_workers(rendered, tmp_path):
+    cache = Path(rendered[0].path).parents[1]
+    asked = []
+
+    def noted(function, numbers):
+        asked.extend(numbers)
+        return map(function, numbers)
+
+    assert bank_sources(BANK, cache, noted) == rendered
+    assert asked == []
+    more = bank_sources(BANK.model_copy(update={"count": BANK.count + 1}), cache, noted)
+    assert more[:-1] == rendered
+    assert asked == [BANK.count]
+
+
 def test_a_killed_rendering_leaves_nothing_partial_and_is_finished_by_the_next(rendered, tmp_path):
     process = _elsewhere(tmp_path, threads=1)
     deadline = time.monotonic() + 60

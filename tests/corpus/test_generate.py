@@ -183,10 +183,59 @@ def test_another_corpus_in_the_folder_is_refused_with_what_differs(
 
 
 def test_two_jobs_cannot_write_one_corpus(corpus: Path, small_recipe: Path, catalogue_path: Path) -> None:
-    from pipelines.generate import corpus_folder
+    from pipelines.corpus_folder import corpus_folder
 
     with corpus_folder(corpus), pytest.raises(UserError, match="another job is writing"):
         generate(str(small_recipe), catalogue_path, corpus, InProcess(), samples=SAMPLES, seed=SEED)
+
+
+def test_a_mistake_leaves_no_folder_behind(tmp_path: Path, small_recipe: Path, catalogue_path: Path) -> None:
+    nested = tmp_path / "new" / "corpora" / "c"
+    with pytest.raises(UserError, match="no room impulse response"):
+        generate(
+            str(small_recipe),
+            catalogue_path,
+            nested,
+            InProcess(),
+            samples=SAMPLES,
+            overrides=("stages.0={stage: room}",),
+        )
+    assert list(tmp_path.iterdir()) == []
+    generate(str(small_recipe), catalogue_path, nested, InProcess(), samples=3)
+    assert open_corpus(nested).manifest.samples == {"train": 1, "val": 1, "test": 1}
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_rooms_are_simulated(
+    corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("not a corpus")
+    rooms = ("stages.0={stage: room}", "rooms.count=3")
+    for out in (corpus, tmp_path / "thesis"):
+        with pytest.raises(UserError, match="holds"):
+            generate(
+                str(small_recipe),
+                catalogue_path,
+                out,
+                InProcess(),
+                SAMPLES,
+                None,
+                SEED,
+                rooms,
+                tmp_path / "cache",
+            )
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_job_killed_while_it_wrote_its_plan_is_continued(
+    corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
+) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "plan.json").write_bytes((corpus / "plan.json").read_bytes())
+    (tmp_path / "c" / ".sources.parquet.0.tmp").write_bytes(b"half a catal")
+    generate(str(small_recipe), catalogue_path, tmp_path / "c", InProcess(), samples=SAMPLES, seed=SEED)
+    assert fingerprint(tmp_path / "c") == fingerprint(corpus)
+    assert not list((tmp_path / "c").glob(".*"))
 
 
 def test_stock_readers_read_every_sample_once(corpus: Path) -> None:
