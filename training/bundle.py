@@ -99,6 +99,14 @@ def output_wave(model: Network, wave: Tensor) -> Tensor:
     return output
 
 
+def output_spectrum(model: Network, spectrum: Tensor) -> Tensor:
+    """Return the final linear spectrum (B, 2, 481, T) of a repairing net or a chain for degraded ones."""
+    if isinstance(model, Chain):
+        enhanced: Tensor = model.denoiser(model.repair.map_spectrum(spectrum)[0])
+        return enhanced
+    return model.map_spectrum(spectrum)[0]
+
+
 def save_bundle(
     directory: Path, model: Network, origin: Origin, steps: int, metrics: Mapping[str, float]
 ) -> BundleInfo:

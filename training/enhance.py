@@ -1,14 +1,12 @@
 """Enhancing audio of any length with a trained model, in bounded memory.
 
-Up to `WHOLE_S` a clip goes through the network in one piece. What is longer is cut: each piece of `PIECE_S` is
-computed with `CONTEXT_S` of audio before it (and after it, for a teacher), and pieces are cross-faded over `FADE_S`.
-The context is computed twice, so a long recording takes about twice the work of a short one of the same network.
+A causal model goes through a recording in stretches of `STRETCH_S` and remembers the frames and sums that it needs
+(`training.models.layers.carrying`): the output is that of the whole recording in one piece, with no seams.
 
-What cutting changes: convolutions reach back two seconds at `tiny` and ten at `paper`, the far ones faintly. The
-cumulative norms remember everything: whole, they average from the beginning of the recording; in pieces, from the
-beginning of each context. So a piece is not equal, sample for sample, to what the whole would give (a trained `tiny`
-student on 40 s of speech: the difference lies 35 dB below the signal), and in pieces the network follows a talker
-whose level changes. Frame-by-frame streaming with carried state will be exact.
+A teacher looks ahead as well, and cannot. Up to `WHOLE_S` a clip goes through it in one piece. What is longer is
+cut: each piece of `PIECE_S` is computed with `CONTEXT_S` of audio on both sides, and pieces are cross-faded over
+`FADE_S`. Its cumulative norms then average from the beginning of each context instead of the recording's, so a piece
+differs from what the whole would give (some 35 dB below the signal at `tiny`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,12 +14,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from training.bundle import Bundle
+from training.bundle import Bundle, output_spectrum
+from training.models.denoiser import Denoiser
+from training.models.layers import Memory, carrying
+from training.models.stft import HOP_SAMPLES, frames_of, overlapped, spectrum_of
 
 Audio = NDArray[np.float32]
 
 RATE_HZ = 48_000
+STRETCH_S = 3.0
 WHOLE_S = 8.0
 PIECE_S = 3.0
 CONTEXT_S = 3.0
@@ -57,8 +60,66 @@ def enhance_blocks(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
     Yields:
         Enhanced stretches in order; together as long as the input.
     """
+    return _in_stretches(bundle, blocks) if _carries(bundle) else _in_pieces(bundle, blocks)
+
+
+def _carries(bundle: Bundle) -> bool:
+    """Say whether all that a model looks back on goes through layers that remember."""
+    denoisers = (part for part in bundle.model.modules() if isinstance(part, Denoiser))
+    return bundle.info.causal and not any(denoiser.config.asa_over_time for denoiser in denoisers)
+
+
+def _in_stretches(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
+    """Go through a recording with a causal model that remembers."""
+    stretch = round(STRETCH_S * RATE_HZ)
+    passage = _Passage(bundle)
+    held = np.zeros(0, np.float32)
+    taken = given = 0
+    for block in blocks:
+        taken += len(block)
+        held = np.concatenate((held, np.asarray(block, np.float32)))
+        while len(held) > stretch:
+            enhanced = passage.go_on(held[:stretch])
+            held = held[stretch:]
+            given += len(enhanced)
+            yield enhanced
+    if taken:
+        # As the whole would be padded: to whole hops, then by the hop that completes the last frame.
+        padded = np.pad(held, (0, -len(held) % HOP_SAMPLES + HOP_SAMPLES))
+        yield passage.go_on(padded)[: taken - given]
+
+
+class _Passage:
+    """A causal model on its way through one recording.
+
+    Its output lags by the hop that the next frame overlaps: the first stretch gives one hop less than it takes.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._model = bundle.model
+        self._device = next(bundle.model.parameters()).device
+        self._memory: Memory = {}
+        self._last_hop = torch.zeros(1, HOP_SAMPLES, device=self._device)
+        self._last_frame: Tensor | None = None
+
+    @torch.inference_mode()
+    def go_on(self, audio: Audio) -> Audio:
+        """Take the next stretch, a whole number of hops; return what is finished."""
+        wave = torch.from_numpy(np.ascontiguousarray(audio)).unsqueeze(0).to(self._device)
+        wave = torch.cat((self._last_hop, wave), dim=1)
+        self._last_hop = wave[:, -HOP_SAMPLES:].clone()
+        with carrying(self._model, self._memory):
+            frames = frames_of(output_spectrum(self._model, spectrum_of(wave)))
+        if self._last_frame is not None:
+            frames = torch.cat((self._last_frame, frames), dim=1)
+        self._last_frame = frames[:, -1:].clone()
+        enhanced: Audio = overlapped(frames)[0].cpu().numpy()
+        return enhanced
+
+
+def _in_pieces(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
+    """Go through a recording with a model that looks ahead."""
     piece, context, fade = (round(seconds * RATE_HZ) for seconds in (PIECE_S, CONTEXT_S, FADE_S))
-    ahead = fade if bundle.info.causal else context
     whole = round(WHOLE_S * RATE_HZ)
     held = np.zeros(0, np.float32)  # input from `context` before the next piece on
     done = 0  # samples of `held` that were put out already
@@ -66,8 +127,8 @@ def enhance_blocks(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
     for block in blocks:
         held = np.concatenate((held, np.asarray(block, np.float32)))
         # The first piece is cut only from what is too long to go whole.
-        while len(held) - done > (whole if tail is None else piece + ahead):
-            enhanced = _run(bundle, held[: done + piece + ahead])[done:]
+        while len(held) - done > (whole if tail is None else piece + context):
+            enhanced = _run(bundle, held[: done + piece + context])[done:]
             yield _faded(tail, enhanced[:piece])
             tail = enhanced[piece : piece + fade]
             done += piece

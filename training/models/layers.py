@@ -2,15 +2,40 @@
 
 Every layer that looks along time takes its neighbours through one :class:`TimeContext`; ``causal`` decides
 only how many frames come from the past and how many from the future. Parameters have the same shapes either
-way, so a non-causal teacher and a causal student exchange state dicts. A streaming runner needs to replace
-only the zeros of ``TimeContext`` by remembered frames and to carry the sums of :class:`CumulativeNorm`.
+way, so a non-causal teacher and a causal student exchange state dicts. Inside :func:`carrying`, a causal
+network goes on where it stopped: ``TimeContext`` puts the last frames of the stretch before in the place of
+zeros, and :class:`CumulativeNorm` goes on with its sums.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.models.stft import at_least_float32
+
+Memory = dict[nn.Module, Tensor]
+"""What the layers of a causal network remember of the frames that they have seen, for one batch of signals."""
+
+
+@contextmanager
+def carrying(network: nn.Module, memory: Memory) -> Iterator[None]:
+    """Let a causal network go on with a signal: what it remembers is taken from ``memory`` and put there.
+
+    Args:
+        network: causal throughout.
+        memory: empty for the beginning of a signal; of the same network and batch size afterwards.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, TimeContext | CumulativeNorm)]
+    for layer in layers:
+        layer.memory = memory
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.memory = None
 
 
 class TimeContext(nn.Module):
@@ -21,6 +46,8 @@ class TimeContext(nn.Module):
         causal: whether the layer may look at past frames only.
     """
 
+    memory: Memory | None = None
+
     def __init__(self, frames: int, causal: bool) -> None:
         super().__init__()
         if not causal and frames % 2:
@@ -30,7 +57,13 @@ class TimeContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., before + T + after) for (..., T)."""
-        return F.pad(x, (self.before, self.after))
+        if self.memory is None:
+            return F.pad(x, (self.before, self.after))
+        past = self.memory.get(self)
+        joined = F.pad(x, (self.before, 0)) if past is None else torch.cat((past, x), dim=-1)
+        # A copy: a view would keep the whole stretch alive.
+        self.memory[self] = joined[..., joined.shape[-1] - self.before :].clone()
+        return joined
 
 
 class CumulativeNorm(nn.Module):
@@ -44,6 +77,8 @@ class CumulativeNorm(nn.Module):
         channels: C.
         eps: added to the variance.
     """
+
+    memory: Memory | None = None
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -59,8 +94,13 @@ class CumulativeNorm(nn.Module):
         frame_mean = wide.mean(over).to(running)
         frame_power = wide.square().mean(over).to(running)
         frames = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=running)
-        mean = frame_mean.cumsum(-1) / frames
-        variance = (frame_power.cumsum(-1) / frames - mean.square()).clamp_min(0.0)
+        sums = torch.stack((frame_mean.cumsum(-1), frame_power.cumsum(-1), frames.expand_as(frame_mean)))
+        if self.memory is not None:
+            if self in self.memory:
+                sums = sums + self.memory[self]
+            self.memory[self] = sums[..., -1:].clone()
+        mean = sums[0] / sums[2]
+        variance = (sums[1] / sums[2] - mean.square()).clamp_min(0.0)
         deviation = torch.rsqrt(variance + self.eps)
 
         # y = (x - mean) / deviation * gain + bias, as one multiply-add over the big tensor.

@@ -52,8 +52,12 @@ def analyse(wave: Tensor) -> Tensor:
         raise ValueError(f"a wave must be (batch, samples) and not empty, not {tuple(wave.shape)}")
     wave = at_least_float32(wave)
     tail = -wave.shape[1] % HOP_SAMPLES
-    padded = F.pad(wave, (HOP_SAMPLES, HOP_SAMPLES + tail))
-    frames = padded.unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES) * _window(wave)
+    return spectrum_of(F.pad(wave, (HOP_SAMPLES, HOP_SAMPLES + tail)))
+
+
+def spectrum_of(wave: Tensor) -> Tensor:
+    """Transform a wave (B, (T + 1) * 480), as it stands, into the linear spectrum (B, 2, 481, T)."""
+    frames = wave.unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES) * _window(wave)
     bins = torch.fft.rfft(frames)
     return torch.stack((bins.real, bins.imag), dim=1).transpose(2, 3).contiguous()
 
@@ -68,13 +72,22 @@ def synthesise(spectrum: Tensor, samples: int) -> Tensor:
     Returns:
         (B, N) wave.
     """
+    return overlapped(frames_of(spectrum))[:, :samples]
+
+
+def frames_of(spectrum: Tensor) -> Tensor:
+    """Transform a linear spectrum (B, 2, 481, T) into windowed frames (B, T, 960)."""
     spectrum = at_least_float32(spectrum).transpose(2, 3)
     frames = torch.fft.irfft(torch.complex(spectrum[:, 0], spectrum[:, 1]), n=WINDOW_SAMPLES)
-    frames = frames * _window(frames)
+    windowed: Tensor = frames * _window(frames)
+    return windowed
+
+
+def overlapped(frames: Tensor) -> Tensor:
+    """Overlap and add windowed frames (B, T, 960): (B, (T - 1) * 480), without the ends that only one frame covers."""
     # At 50 % overlap each hop of the output is one frame's first half plus the preceding frame's second half.
     hops = frames[:, 1:, :HOP_SAMPLES] + frames[:, :-1, HOP_SAMPLES:]
-    wave: Tensor = hops.reshape(hops.shape[0], -1)[:, :samples]
-    return wave
+    return hops.reshape(hops.shape[0], -1)
 
 
 def squared_magnitude(x: Tensor) -> Tensor:
