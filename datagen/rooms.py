@@ -80,7 +80,12 @@ def bank_sources(bank: RoomBank, cache: Path, map_: Map = map) -> tuple[Source, 
     except OSError as error:
         raise UserError(f"{folder}: the cache cannot be created ({error.strerror})") from error
     _sweep(folder)
-    return tuple(map_(partial(_kept_or_rendered, bank, identity, folder), range(bank.count)))
+    numbers = range(bank.count)
+    rows = {number: row for number in numbers if (row := _kept(identity, folder, number))}
+    missing = [number for number in numbers if number not in rows]
+    if missing:
+        rows |= zip(missing, map_(partial(_rendered, bank, identity, folder), missing), strict=True)
+    return tuple(rows[number] for number in numbers)
 
 
 def _sweep(folder: Path) -> None:
@@ -91,18 +96,30 @@ def _sweep(folder: Path) -> None:
                 stale.unlink()
 
 
-def _kept_or_rendered(bank: RoomBank, identity: str, folder: Path, number: int) -> Source:
-    path = folder / f"room-{number:06d}.wav"
+def _kept(identity: str, folder: Path, number: int) -> Source | None:
+    path = _path(folder, number)
     record = _valid_record(path)
-    if record is None:
-        room = simulate(bank, number)
-        content = _wav_bytes(room)
-        record = _record(room, content)
-        try:
-            write_atomically(path, content)
-            write_atomically(path.with_suffix(".json"), canonical_json(record))
-        except OSError as error:
-            raise UserError(f"{path}: the cache cannot be written ({error.strerror})") from error
+    return _row(path, record, identity, number) if record else None
+
+
+def _rendered(bank: RoomBank, identity: str, folder: Path, number: int) -> Source:
+    path = _path(folder, number)
+    room = simulate(bank, number)
+    content = _wav_bytes(room)
+    record = _record(room, content)
+    try:
+        write_atomically(path, content)
+        write_atomically(path.with_suffix(".json"), canonical_json(record))
+    except OSError as error:
+        raise UserError(f"{path}: the cache cannot be written ({error.strerror})") from error
+    return _row(path, record, identity, number)
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"room-{number:06d}.wav"
+
+
+def _row(path: Path, record: dict[str, Any], identity: str, number: int) -> Source:
     return Source(
         path=str(path),
         kind="rir",
