@@ -1,6 +1,5 @@
 """Measure one source file, or say in a few words why it cannot be used. One pass, in bounded memory."""
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from datagen.audio import AudioError, Frames, declared_frames, decoded_blocks, mixed_down
 from datagen.bandwidth import band_powers, bandwidth_of
 from datagen.container import missing_end
+from datagen.file_identity import content_sha256, identity_of_file
 from datagen.level import measure_activity
 from datagen.rir import direct_path_index, drr_db, rt60_s
-from manifests.canonical import file_sha256
 from manifests.source import Kind, Source
 
 SHORTEST_S: dict[Kind, float] = {"speech": 0.5, "noise": 0.25, "rir": 0.0}
@@ -59,28 +58,8 @@ def examine(path: str, kind: Kind) -> Source:
         return replace(source, refused=f"cannot be examined ({type(error).__name__})")
 
 
-def identity_of_file(path: str) -> tuple[int, int]:
-    """Return size in bytes and time of last change in ns, (0, 0) where a store does not say: what a rescan compares."""
-    try:
-        if "://" not in path:
-            status = Path(path).stat()
-            return status.st_size, status.st_mtime_ns
-        import fsspec
-
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        return int(filesystem.size(inner) or 0), int(filesystem.modified(inner).timestamp() * 1e9)
-    except (OSError, NotImplementedError, ValueError):
-        return 0, 0
-
-
 def _identified(source: Source) -> Source:
-    if "://" not in source.path:
-        sha256 = file_sha256(Path(source.path))
-    else:
-        import fsspec
-
-        with fsspec.open(source.path, "rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = content_sha256(source.path)
     size, mtime_ns = identity_of_file(source.path)
     return replace(source, bytes=size, mtime_ns=mtime_ns, sha256=sha256)
 

@@ -16,6 +16,7 @@ from datagen.audio import AudioError, read_stretch, resampled
 from datagen.bandwidth import true_bandwidth_hz
 from datagen.degradations import stage_class
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Inputs
+from datagen.file_identity import is_as_scanned
 from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, rms_dbfs, scaled, with_active_level
 from manifests.canonical import rounded
 from manifests.recipe import SAMPLE_RATE_HZ, Stem
@@ -132,6 +133,8 @@ def _clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
     source = sources.get(clip.sha256)
     if source is None:
         raise SampleFailed(stage, f"source {clip.sha256[:12]} is not in the catalogue")
+    if not is_as_scanned(source):
+        raise SampleFailed(stage, f"source {clip.sha256[:12]} has changed since it was scanned")
     channel = None if source.kind == "speech" else clip.channel
     try:
         audio, rate_hz = read_stretch(source.path, clip.start, clip.frames, channel)

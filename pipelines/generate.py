@@ -14,6 +14,7 @@ from pathlib import Path
 from datagen.degradations import BoundRecipe, bind
 from datagen.degradations.base import Scene
 from datagen.environment import code_version, environment
+from datagen.file_identity import is_as_scanned
 from datagen.plan import material, samples_of_splits
 from datagen.shard import ShardTask, corpus_plan_digest, finished, shard_tasks
 from manifests.canonical import canonical_json, file_sha256
@@ -133,12 +134,21 @@ MOST_FILES_LOOKED_FOR = 2_000
 
 
 def check_files(catalogue: Catalogue, path: Path) -> None:
-    """Look whether the catalogue's files still exist: all of them, or an even spread of a large catalogue."""
+    """Look whether the catalogue's files still are what was scanned: all, or an even spread of a large catalogue.
+
+    Those that are not looked at, or change later, are noticed by whoever renders them.
+    """
     step = max(1, len(catalogue.usable) // MOST_FILES_LOOKED_FOR)
-    gone = [s.path for s in catalogue.usable[::step] if "://" not in s.path and not Path(s.path).exists()]
+    local = [source for source in catalogue.usable[::step] if "://" not in source.path]
+    gone = [source.path for source in local if not Path(source.path).exists()]
     if gone:
         raise UserError(
             f"{path}: {gone[0]} is gone ({len(gone)} files in all); scan again, where the files are now"
+        )
+    changed = [source.path for source in local if not is_as_scanned(source)]
+    if changed:
+        raise UserError(
+            f"{path}: {changed[0]} has changed since it was scanned ({len(changed)} files in all); scan again"
         )
 
 

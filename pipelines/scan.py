@@ -10,7 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from datagen.environment import pin_threads
-from datagen.examine import examine, identity_of_file
+from datagen.examine import examine
+from datagen.file_identity import identity_of_file
 from datagen.folders import audio_files
 from datagen.provenance import Found, provenance
 from datagen.split import assign_splits, without_duplicates

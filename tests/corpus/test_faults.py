@@ -1,14 +1,21 @@
 """Failures are drawn again, recorded, and bounded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from datagen.plan import material, plan
+from datagen.render import SampleFailed, render
 from manifests.corpus import open_corpus
-from manifests.errors import JobError
+from manifests.errors import JobError, UserError
+from manifests.source import read_catalogue
 from pipelines.executors import InProcess, LocalProcesses
 from pipelines.generate import fingerprint, generate
+from pipelines.scan import scan
+from pipelines.verify import verify
+from pipelines.worker import RenderJob
 
 pytestmark = pytest.mark.usefixtures("user_stages")
 
@@ -44,6 +51,42 @@ def test_a_sample_that_never_renders_stops_the_job_with_its_reason(
         generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(1), samples=8)
     assert not list((tmp_path / "a").rglob("*.tar"))
     assert not list((tmp_path / "a").rglob("*.tmp"))
+
+
+def test_a_source_that_changed_after_the_scan_is_noticed_and_never_rendered(
+    tmp_path: Path, material_folder: Path
+) -> None:
+    folder = Path(shutil.copytree(material_folder, tmp_path / "m"))
+    sources = tmp_path / "sources.parquet"
+    scan({"speech": [str(folder / "speech")], "noise": [str(folder / "noise")]}, sources, workers=1)
+    recipe = write_recipe(tmp_path / "r.yaml", "noise, snr_db: 3", "limits: {max_failed_share: 1}")
+    generate(recipe, sources, tmp_path / "a", InProcess(), samples=12)
+    victim = next(s for s in read_catalogue(sources) if s.kind == "noise" and s.split == "train")
+    content = bytearray(Path(victim.path).read_bytes())
+    content[5_000:6_000] = bytes(1_000)
+    Path(victim.path).write_bytes(content)
+    with pytest.raises(UserError, match=f"{victim.name} has changed since it was scanned"):
+        generate(recipe, sources, tmp_path / "b", InProcess(), samples=12)
+    found = verify(tmp_path / "a", rerender=12)
+    assert found.problems
+    assert all("has changed since it was scanned" in problem for problem in found.problems)
+    catalogue = read_catalogue(sources)
+    bound = RenderJob((tmp_path / "a").resolve(), 0).load().bound
+    pool = material(catalogue, bound.recipe, "train")
+    specs = (plan(pool, bound, 0, index) for index in range(99))
+    spec = next(s for s in specs if victim.sha256 in {clip.sha256 for clip in s.clips})
+    with pytest.raises(SampleFailed, match=r"noise: source \w+ has changed since it was scanned"):
+        render(spec, catalogue.by_sha256)
+
+
+def test_a_source_that_was_only_touched_is_used_as_it_is(tmp_path: Path, material_folder: Path) -> None:
+    folder = Path(shutil.copytree(material_folder, tmp_path / "m"))
+    sources = tmp_path / "sources.parquet"
+    scan({"speech": [str(folder / "speech")]}, sources, workers=1)
+    for path in folder.rglob("*.flac"):
+        path.touch()
+    recipe = write_recipe(tmp_path / "r.yaml", "halve")
+    assert generate(recipe, sources, tmp_path / "a", InProcess(), samples=4).manifest.failures == {}
 
 
 def test_losing_more_than_the_limit_stops_the_job(tmp_path: Path, catalogue_path: Path) -> None:
