@@ -61,6 +61,8 @@ class LossWeights(_Declared):
     complex: float = Field(default=1.0, ge=0.0)
     asymmetric: float = Field(default=1.0, ge=0.0)
     """Extra penalty on what the estimate has too little of (over-suppression)."""
+    snr: float = Field(default=0.01, ge=0.0)
+    """Of the SNR in dB, in every stage: it holds level and phase, which spectral losses let drift in noise."""
     si_snr: float = Field(default=0.02, ge=0.0)
     """Of the SI-SNR in dB, in the denoiser's stage only: it is blind to level."""
     repaired: float = Field(default=0.3, ge=0.0)

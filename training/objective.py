@@ -1,9 +1,9 @@
-"""The weighted spectral loss: what every stage is trained on, and what every validation is judged by."""
+"""The weighted spectral loss with a little of the SNR: what every stage is trained on and judged by."""
 
 from torch import Tensor
 
 from manifests.experiment import LossWeights
-from training.losses.spectral import spectral_loss
+from training.losses.spectral import snr, spectral_loss
 
 LOSS = "loss"
 """Name of the total among the named losses of a step."""
@@ -12,9 +12,11 @@ LOSS = "loss"
 def spectral_objective(estimate: Tensor, target: Tensor, weights: LossWeights) -> dict[str, Tensor]:
     """Return the spectral terms of waves (B, N) by name, and under `loss` their weighted sum."""
     parts = spectral_loss(estimate, target)
+    snr_db = snr(estimate, target).mean()
     total = (
         weights.magnitude * parts.magnitude
         + weights.complex * parts.complex
         + weights.asymmetric * parts.asymmetric
+        - weights.snr * snr_db
     )
-    return {LOSS: total, **parts._asdict()}
+    return {LOSS: total, **parts._asdict(), "snr_db": snr_db}

@@ -89,6 +89,24 @@ def _compressed_stft(wave: Tensor, window: int, hop: int) -> tuple[Tensor, Tenso
     return magnitude, spectrum * (magnitude / power.sqrt()).unsqueeze(-1)
 
 
+def snr(estimate: Tensor, target: Tensor, eps: float = 1e-2) -> Tensor:
+    """Signal-to-noise ratio of waves, which sees level and phase: 10 log10(|s|^2 / |s - y|^2).
+
+    Args:
+        estimate: (B, N).
+        target: (B, N).
+        eps: energy added to both sides; bounds the result where the target is silent (4 s of speech at -26 dBFS
+            have an energy of about 500).
+
+    Returns:
+        (B,) in dB, higher is better.
+    """
+    with torch.autocast(estimate.device.type, enabled=False):
+        estimate, target = (at_least_float32(x) for x in (estimate, target))
+        ratio = (target.square().sum(-1) + eps) / ((estimate - target).square().sum(-1) + eps)
+        return 10.0 * torch.log10(ratio)
+
+
 def si_snr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     """Scale-invariant signal-to-noise ratio of signals without their means (Le Roux et al., ICASSP 2019).
 

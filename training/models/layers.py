@@ -4,11 +4,12 @@ Every layer that looks along time takes its neighbours through one :class:`TimeC
 only how many frames come from the past and how many from the future. Parameters have the same shapes either
 way, so a non-causal teacher and a causal student exchange state dicts. Inside :func:`carrying`, a causal
 network goes on where it stopped: ``TimeContext`` puts the last frames of the stretch before in the place of
-zeros, and :class:`CumulativeNorm` goes on with its sums.
+zeros, and :class:`CumulativeNorm` goes on with its sums; so does whatever else has a ``memory``.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def carrying(network: nn.Module, memory: Memory) -> Iterator[None]:
         network: causal throughout.
         memory: empty for the beginning of a signal; of the same network and batch size afterwards.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, TimeContext | CumulativeNorm)]
+    layers: list[Any] = [layer for layer in network.modules() if hasattr(layer, "memory")]
     for layer in layers:
         layer.memory = memory
     try:

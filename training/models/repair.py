@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.layers import TFCM, CumulativeNorm, GateConv, TransposedGateConv
+from training.models.level import RunningLevel
 from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
 from training.models.temporal import gtcm_group
 
@@ -71,14 +72,13 @@ def level_bins() -> list[int]:
 class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
-    The mapped spectrum is the head's output plus the compressed input times one learned gain per bin
-    (`chosen`; not in the paper). Gains start at 1 and the head near 0, so that an untrained net returns its
-    input, and training starts from the degraded signal instead of from noise. It remains a complex mapping:
-    the head is unbounded, and the norms make its scale independent of the input level, so it can lift a
-    whisper as well as cut.
+    The input is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum
+    is the head's output plus that input times one learned gain per bin (`chosen`; not in the paper). Gains
+    start at 1 and the head near 0, so that an untrained net returns its input at the right level, and training
+    starts from there instead of from noise. It remains a complex mapping: the head is unbounded.
     """
 
-    HEAD_START_SCALE = 0.02
+    HEAD_START_SCALE = 0.005
 
     def __init__(self, config: RepairConfig, causal: bool) -> None:
         super().__init__()
@@ -86,6 +86,7 @@ class RepairNet(nn.Module):
         self.causal = causal
         C, k_t = config.channels, config.time_kernel
         bins = level_bins()
+        self.level = RunningLevel(causal)
         self.down = nn.ModuleList(
             _Down(2 if i == 0 else C, C, k_t, config.tfcm_layers, causal) for i in range(LEVELS)
         )
@@ -118,7 +119,7 @@ class RepairNet(nn.Module):
             if with_features:
                 features[name] = value
 
-        compressed = compress(spectrum, COMPRESSION_POWER)
+        compressed = self.level(compress(spectrum, COMPRESSION_POWER))
         x = compressed
         skips = []
         for i, down in enumerate(self.down, start=1):
