@@ -14,6 +14,12 @@ EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
+GOES_ON = {
+    **dict.fromkeys(("scan", "generate", "demo"), "run the same command again to go on"),
+    "train": "run the same command with --resume to go on from the last checkpoint",
+}
+"""What to do after Ctrl-C, for the commands that keep what they have done."""
+
 LOCAL_RAY = "local"
 """What a `--ray` without an address means."""
 
@@ -267,7 +273,8 @@ def main() -> None:
     except (UserError, JobError) as error:
         _fail(str(error), error, EXIT_USER_MISTAKE if isinstance(error, UserError) else EXIT_FAILED_JOB)
     except (KeyboardInterrupt, typer.Abort) as error:
-        _fail("interrupted; run the same command again to go on", error, EXIT_INTERRUPTED)
+        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+        _fail("; ".join(["interrupted", *filter(None, [GOES_ON.get(command)])]), error, EXIT_INTERRUPTED)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own complaint about the command line
             _fail(str(error.format_message()), error, EXIT_USER_MISTAKE)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from manifests.corpus import CorpusManifest, read_manifest
 from manifests.errors import UserError
@@ -89,7 +90,7 @@ def refuse_another_run(
         recorded = _recorded_experiment(run_dir / name)
         if recorded is None:
             continue
-        before, now = flat(recorded.stage_written(name)), flat(experiment.stage_written(name))
+        before, now = _as_declared(recorded, name), _as_declared(experiment, name)
         differing = [
             f"{field} was {before.get(field)} and is {now.get(field)}"
             for field in sorted(before.keys() | now.keys())
@@ -101,6 +102,14 @@ def refuse_another_run(
             raise UserError(
                 f"{run_dir}: holds work on stage {name} with other settings ({listed}); choose another --out"
             )
+
+
+def _as_declared(experiment: Experiment, stage: StageName) -> dict[str, Any]:
+    """Return what decides a stage, by the fields of the experiment that say it."""
+    content = experiment.stage_written(stage)
+    content["stages"] = {stage: content.pop("settings")}
+    content["loader"] = {"window_shards": content.pop("window_shards")}
+    return flat(content)
 
 
 def _has_work(run_dir: Path, stage: StageName) -> bool:

@@ -67,6 +67,8 @@ def test_another_run_in_the_same_folder_is_refused_with_the_difference(
         train("tiny", corpus.root, "teacher", overrides=SMALL)
     with pytest.raises(UserError, match=r"optimisation.clip_norm was 5.0 and is 2.0.*another --out"):
         train("tiny", corpus.root, "teacher", resume=True, overrides=(*SMALL, "optimisation.clip_norm=2"))
+    with pytest.raises(UserError, match=r"stages.teacher.steps was 2 and is 3"):
+        train("tiny", corpus.root, "teacher", resume=True, overrides=(*SMALL, "stages.teacher.steps=3"))
     other = build(tmp_path / "other", {"train": 1, "val": 1, "test": 0}, seconds=0.6, seed=9)
     with pytest.raises(UserError, match=f"{corpus.manifest.id}.*{other.manifest.id}"):
         train("tiny", other.root, "teacher", resume=True, overrides=SMALL)
@@ -112,6 +114,7 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_ctrl_c_ends_it_as_killed(
     again.send_signal(signal.SIGINT)
     said = again.communicate()[1]
     assert again.returncode == 130 and "from step" in said, said
+    assert said.splitlines()[-1].startswith("ssiforge: interrupted; ") and "with --resume" in said
     assert "Traceback" not in said and "alembic" not in said
     assert read_link(Path("runs/tiny/teacher"))["run_id"] == run_id
     assert store.get_run(run_id).info.status == "KILLED"
