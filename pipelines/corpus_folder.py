@@ -47,6 +47,8 @@ def corpus_folder(out: Path) -> Iterator[None]:
                     f"{error.filename or out}: {error.strerror or error}; what was finished is kept, "
                     "run the same command again to go on"
                 ) from error
+            finally:
+                sweep_temporaries(out)  # what workers left that were killed on the way
     finally:
         for folder in made:
             with suppress(OSError):

@@ -9,14 +9,17 @@ import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, Protocol
 
 from datagen.environment import THREAD_PINS, pin_threads
-from datagen.shard import ShardTask
+from datagen.shard import Poisoned, ShardTask
 from manifests.corpus import ShardRecord
 from manifests.errors import JobError, UserError
+from manifests.files import TEMPORARY_SUFFIX
 from pipelines.worker import RenderJob
 
 CRASHES_OF_ONE_DRAW = 2
@@ -24,6 +27,10 @@ CRASHES_OF_ONE_DRAW = 2
 CRASHES_OF_ONE_SHARD = 20
 """More than this, and something else is wrong: the machine is out of memory, for example."""
 TASKS_IN_FLIGHT_PER_CPU = 2
+
+
+Draw = tuple[int, int]
+"""(index, attempt) of a sample."""
 
 
 class Executor(Protocol):
@@ -56,8 +63,8 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     task: ShardTask | None = None
-    draw: tuple[int, int] | None = None
-    """(index, attempt) that it last began."""
+    draw: Draw | None = None
+    """The one that it last began."""
 
 
 @dataclass
@@ -65,9 +72,24 @@ class _Crashes:
     """What killed workers so far."""
 
     of_shard: Counter[ShardTask] = field(default_factory=Counter)
-    of_draw: Counter[tuple[ShardTask, tuple[int, int]]] = field(default_factory=Counter)
+    of_draw: Counter[tuple[ShardTask, Draw]] = field(default_factory=Counter)
 
-    def poisoned(self, task: ShardTask) -> frozenset[tuple[int, int]]:
+    def count(self, task: ShardTask, draw: Draw | None, how: str) -> None:
+        """Note that a worker died at a draw of a shard.
+
+        Raises:
+            JobError: when it was one too many.
+        """
+        self.of_shard[task] += 1
+        if draw is not None:
+            self.of_draw[task, draw] += 1
+        if self.of_shard[task] > CRASHES_OF_ONE_SHARD:
+            raise JobError(
+                f"{task.split}/{task.name}: its worker died {self.of_shard[task]} times (last: {how})"
+            )
+
+    def poisoned(self, task: ShardTask) -> Poisoned:
+        """Draws of a shard that are not to be tried again."""
         return frozenset(
             draw
             for (shard, draw), count in self.of_draw.items()
@@ -151,20 +173,14 @@ def _bury(worker: _Worker, pool: list[_Worker], crashes: _Crashes) -> ShardTask:
     worker.process.join()
     task = worker.task
     assert task is not None
-    crashes.of_shard[task] += 1
-    if worker.draw is not None:
-        crashes.of_draw[task, worker.draw] += 1
-    if crashes.of_shard[task] > CRASHES_OF_ONE_SHARD:
-        raise JobError(
-            f"{task.split}/{task.name}: its worker died {crashes.of_shard[task]} times "
-            f"(last exit code {worker.process.exitcode})"
-        )
+    crashes.count(task, worker.draw, f"exit code {worker.process.exitcode}")
     return task
 
 
 def _serve(job: RenderJob, connection: Connection) -> None:
     """Body of a worker process: take tasks until the driver hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then ends its workers
+    task: ShardTask | None = None
     try:
         loaded = job.load()
         while True:
@@ -178,37 +194,56 @@ def _serve(job: RenderJob, connection: Connection) -> None:
     except (UserError, JobError) as error:
         connection.send(("error", error))
     except Exception as error:  # whatever it is, the driver must hear of it; silence would look like a crash
-        connection.send(("error", JobError(f"a worker failed: {type(error).__name__}: {error}")))
+        connection.send(("error", _told(error, task)))
+
+
+def _told(error: Exception, task: ShardTask | None) -> JobError:
+    """Say what went wrong in a worker, as an exception that survives being sent."""
+    shard = f"{task.split}/{task.name}" if task else "loading the corpus"
+    if isinstance(error, OSError) and error.strerror:
+        return JobError(
+            f"{shard}: {error.strerror}; what was finished is kept, run the same command again to go on"
+        )
+    return JobError(f"{shard}: a worker failed: {type(error).__name__}: {error}")
 
 
 class RayTasks:
-    """Renders as one Ray task a shard, on a local Ray or a cluster that shares the corpus folder."""
+    """Renders as one Ray task a shard, on a local Ray or a cluster that shares the corpus folder.
+
+    Ray's own retries are off: it would not know which draw took a worker down.
+    """
 
     def __init__(self, address: str | None = None, cpus: int | None = None) -> None:
         self._address = address
         self._cpus = cpus
 
     def run(self, job: RenderJob, tasks: Iterable[ShardTask]) -> Iterator[ShardRecord]:
-        """Render with a bounded number of tasks in flight; Ray retries those whose worker or node is lost."""
+        """Render with a bounded number of tasks in flight; those whose worker or node is lost are handed out again."""
         import ray
 
         started = not ray.is_initialized()
         if started:
             _connect(ray, self._address, self._cpus)
-        remote = ray.remote(num_cpus=1, max_retries=CRASHES_OF_ONE_SHARD)(_render_with_ray)
+        remote = ray.remote(num_cpus=1, max_retries=0)(_render_with_ray)
         remote = remote.options(runtime_env={"env_vars": THREAD_PINS})
         window = max(1, int(ray.cluster_resources().get("CPU", 1))) * TASKS_IN_FLIGHT_PER_CPU
         pending = iter(tasks)
+        again: deque[ShardTask] = deque()
+        crashes = _Crashes()
         flying: dict[Any, ShardTask] = {}
         try:
             while True:
-                while len(flying) < window and (task := next(pending, None)) is not None:
-                    flying[remote.remote(job, task)] = task
+                while len(flying) < window and (task := _next(again, pending)) is not None:
+                    flying[remote.remote(job, task, crashes.poisoned(task))] = task
                 if not flying:
                     return
                 for reference in ray.wait(list(flying), num_returns=1)[0]:
                     task = flying.pop(reference)
-                    yield _fetch(ray, reference, task)
+                    record = _fetch(ray, reference, job, task, crashes)
+                    if record is None:
+                        again.append(task)
+                    else:
+                        yield record
         finally:
             for reference in flying:
                 ray.cancel(reference, force=True)
@@ -228,21 +263,53 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
         raise UserError(f"--ray {address or ''}: cannot reach Ray ({error})") from error
 
 
-def _render_with_ray(job: RenderJob, task: ShardTask) -> ShardRecord | UserError | JobError:
+def _draw_mark(job: RenderJob, task: ShardTask) -> Path:
+    """A file in which a worker leaves the draw that it is at, should it die; swept like every temporary."""
+    return job.root / task.split / f".{task.name}.draw{TEMPORARY_SUFFIX}"
+
+
+def _render_with_ray(
+    job: RenderJob, task: ShardTask, poisoned: Poisoned
+) -> ShardRecord | UserError | JobError:
+    mark = _draw_mark(job, task)
     try:
-        return job.load().render(task)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        record = job.load().render(task, poisoned, partial(_leave_mark, mark))
+        mark.unlink(missing_ok=True)
     except (UserError, JobError) as error:
         return error  # as a value: Ray would wrap an exception in one of its own
-    except OSError as error:
-        return JobError(f"a worker failed: {error}")
+    except Exception as error:  # whatever it is, the driver must be able to say it in a sentence
+        return _told(error, task)
+    return record
 
 
-def _fetch(ray: Any, reference: Any, task: ShardTask) -> ShardRecord:
+def _leave_mark(mark: Path, index: int, attempt: int) -> None:
+    mark.write_text(f"{index} {attempt}")
+
+
+def _fetch(
+    ray: Any, reference: Any, job: RenderJob, task: ShardTask, crashes: _Crashes
+) -> ShardRecord | None:
+    """Return what a task made, or None when its worker was lost."""
     try:
         result = ray.get(reference)
+    except (ray.exceptions.RayTaskError, ray.exceptions.RuntimeEnvSetupError) as error:
+        cause = getattr(error, "cause", None) or error
+        reason = str(cause).strip().splitlines()[-1:] or [type(cause).__name__]
+        raise JobError(f"{task.split}/{task.name}: Ray could not run it ({reason[0]})") from error
     except ray.exceptions.RayError as error:
-        raise JobError(f"{task.split}/{task.name}: lost by Ray ({type(error).__name__})") from error
+        crashes.count(task, _draw_at_death(_draw_mark(job, task)), type(error).__name__)
+        return None
     if isinstance(result, (UserError, JobError)):
         raise result
     record: ShardRecord = result
     return record
+
+
+def _draw_at_death(mark: Path) -> Draw | None:
+    try:
+        index, attempt = mark.read_text().split()
+        mark.unlink()
+        return int(index), int(attempt)
+    except (OSError, ValueError):
+        return None

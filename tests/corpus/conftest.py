@@ -1,5 +1,7 @@
-"""A user's package with stages, installed into a folder as pip would."""
+"""A user's package with stages, installed into a folder as pip would, and one Ray for all tests."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,25 @@ def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"Halve": "halve", "DoesNothing": "does_nothing", "WritesIntoItsInput": "writes_into_its_input"}
     names |= {"DelaysSilently": "delays_silently", "DelaysAndSaysSo": "delays_and_says_so"}
     names |= {"YieldsNan": "yields_nan", "KillsItsProcess": "kills_its_process"}
+    names |= {"RunsOutOfMemory": "runs_out_of_memory"}
     info = package / "faulty_stages-1.2.3.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-stages\nVersion: 1.2.3\n")
     points = "".join(f"{name} = faulty_stages:{cls}\n" for cls, name in names.items())
     (info / "entry_points.txt").write_text(f"[ssiforge.degradations]\n{points}")
     return package
+
+
+@pytest.fixture(scope="session")
+def ray_session(installed_stages: Path) -> Iterator[None]:
+    """A local Ray of two CPUs, whose workers know the stages of `stages.py`."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(installed_stages), os.environ.get("PYTHONPATH", "")]))
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

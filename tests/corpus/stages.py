@@ -67,16 +67,33 @@ class YieldsNan(_Plain):
         return Applied(out)
 
 
+class RunsOutOfMemory(_Plain):
+    name: ClassVar[str] = "runs_out_of_memory"
+
+    @staticmethod
+    def apply(audio, values, inputs):
+        raise MemoryError("9 GB")
+
+
 class KillsItsProcess(_Plain):
-    """Dies like a native crash would, on two fifths of its draws."""
+    """Dies like a native crash would, on a fifth of its draws."""
 
     name: ClassVar[str] = "kills_its_process"
 
     @staticmethod
     def apply(audio, values, inputs):
-        if values["x"] < 0.45:
+        if values["x"] < 0.32:
             os.kill(os.getpid(), signal.SIGKILL)
         return Applied(audio * np.float32(values["x"]))
 
 
-ALL = (Halve, DoesNothing, WritesIntoItsInput, DelaysSilently, DelaysAndSaysSo, YieldsNan, KillsItsProcess)
+ALL = (
+    Halve,
+    DoesNothing,
+    WritesIntoItsInput,
+    DelaysSilently,
+    DelaysAndSaysSo,
+    YieldsNan,
+    RunsOutOfMemory,
+    KillsItsProcess,
+)

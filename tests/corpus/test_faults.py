@@ -11,7 +11,7 @@ from datagen.render import SampleFailed, render
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from manifests.source import read_catalogue
-from pipelines.executors import InProcess, LocalProcesses
+from pipelines.executors import InProcess, LocalProcesses, RayTasks
 from pipelines.generate import fingerprint, generate
 from pipelines.scan import scan
 from pipelines.verify import verify
@@ -28,19 +28,33 @@ def write_recipe(path: Path, stage: str, more: str = "") -> str:
     return str(path)
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     tmp_path: Path, catalogue_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "kills_its_process", "limits: {max_failed_share: 0.9}")
-    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=6)
+    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=6, seed=2)
     manifest = open_corpus(tmp_path / "a").manifest
     assert sum(manifest.samples.values()) == 6
     assert set(manifest.failures) == {"worker: the process died while rendering this draw"}
     lines = [json.loads(line) for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
     assert len(lines) == sum(manifest.failures.values())
     assert all(line["sources"] for line in lines)
-    generate(recipe, catalogue_path, tmp_path / "b", LocalProcesses(1), samples=6)
-    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    generate(recipe, catalogue_path, tmp_path / "b", RayTasks(), samples=6, seed=2)
+    assert fingerprint(tmp_path / "b") == fingerprint(tmp_path / "a")
+    assert verify(tmp_path / "a").problems == verify(tmp_path / "b").problems == ()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_ray_says_which_shard_failed_and_why(tmp_path: Path, catalogue_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", "does_nothing", "limits: {max_attempts: 2}")
+    with pytest.raises(JobError, match="could not be rendered in 2 attempts.*changed nothing"):
+        generate(recipe, catalogue_path, tmp_path / "a", RayTasks(), samples=4)
+    recipe = write_recipe(tmp_path / "r.yaml", "runs_out_of_memory")
+    for executor in (RayTasks(), LocalProcesses(1)):
+        with pytest.raises(JobError, match=r"\w+/shard-000000: a worker failed: MemoryError: 9 GB"):
+            generate(recipe, catalogue_path, tmp_path / "b", executor, samples=4)
+    assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_a_sample_that_never_renders_stops_the_job_with_its_reason(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -38,11 +39,13 @@ def test_two_workers_and_one_worker_make_the_same_bytes(
         assert open_corpus(out).manifest.id == open_corpus(corpus).manifest.id
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_ray_makes_the_same_bytes(
     corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
-    generate(str(small_recipe), catalogue_path, tmp_path / "c", RayTasks(cpus=2), samples=SAMPLES, seed=SEED)
+    generate(str(small_recipe), catalogue_path, tmp_path / "c", RayTasks(), samples=SAMPLES, seed=SEED)
     assert fingerprint(tmp_path / "c") == fingerprint(corpus)
+    assert not list((tmp_path / "c").rglob(".*"))
 
 
 def test_a_moved_source_folder_and_another_seed_change_what_they_should(
@@ -116,8 +119,46 @@ def test_a_worker_killed_in_mid_shard_changes_nothing(
     os.kill(_children(job.pid)[0], signal.SIGKILL)
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors.decode()
+    assert not list((tmp_path / "c").rglob(".*"))
     assert fingerprint(tmp_path / "c") == fingerprint(big_corpus)
     assert open_corpus(tmp_path / "c").manifest.failures == open_corpus(big_corpus).manifest.failures
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_ray_worker_killed_in_mid_shard_changes_nothing(
+    big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
+) -> None:
+    out = tmp_path / "c"
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        _wait_for_half_a_shard(out)
+        killed.append(_own_ray_workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    generate(str(small_recipe), catalogue_path, out, RayTasks(), samples=BIG, seed=SEED, overrides=LONG)
+    killer.join()
+    assert killed
+    assert fingerprint(out) == fingerprint(big_corpus)
+    assert open_corpus(out).manifest.failures == open_corpus(big_corpus).manifest.failures
+    assert not list(out.rglob(".*"))
+
+
+def _own_ray_workers() -> list[int]:
+    """Processes that render as Ray tasks of this very process; others may run Ray on this machine too."""
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    parent = {int(row[0]): int(row[1]) for row in rows}
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parent and is_ours(parent[pid]))
+
+    named = [int(row[0]) for row in rows if len(row) > 2 and row[2].startswith("ray::_render_with_ray")]
+    return [pid for pid in named if is_ours(pid)]
 
 
 def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
