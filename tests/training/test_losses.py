@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from manifests.experiment import LossWeights
 from training.losses.distillation import (
     attention_match,
     distillation_weight,
@@ -16,6 +17,7 @@ from training.losses.distillation import (
 )
 from training.losses.spectral import EPS_POWER, si_snr, spectral_loss
 from training.models.presets import build_repair
+from training.objective import LOSS, spectral_objective
 
 Distance = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 DISTANCES: list[Distance] = [feature_match, similarity_match, attention_match]
@@ -186,3 +188,13 @@ def test_a_student_with_the_teachers_output_and_features_has_nothing_left_to_lea
     assert float(output_match(out.wave, out.wave)) == 0.0
     for distance in DISTANCES:
         assert float(distance(out.features, out.features)) == 0.0
+
+
+def test_what_cannot_be_predicted_in_phase_is_not_silenced() -> None:
+    """Without any coherence, the default losses are least for an estimate not far below the target's level."""
+    target, unlike = 0.05 * torch.randn(2, 2, 24_000, generator=torch.Generator().manual_seed(0))
+    loss_by_gain_db = {
+        gain_db: spectral_objective(10 ** (gain_db / 20) * unlike, target, LossWeights())[LOSS].item()
+        for gain_db in range(-24, 7, 2)
+    }
+    assert -6 <= min(loss_by_gain_db, key=loss_by_gain_db.__getitem__) <= 0
