@@ -132,7 +132,7 @@ def _assign(content: Any, parts: list[str], value: Any, setting: str) -> None:
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         if isinstance(content, list):
-            if not part.isdigit() or int(part) >= len(content):
+            if not part.isdecimal() or int(part) >= len(content):
                 raise UserError(
                     f"--set {setting}: '{part}' is not the number of an item (0 to {len(content) - 1})"
                 )

@@ -6,6 +6,7 @@ a byte: killed workers are replaced and their shard is rendered again from its f
 
 import multiprocessing as mp
 import signal
+import socket
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ CRASHES_OF_ONE_DRAW = 2
 CRASHES_OF_ONE_SHARD = 20
 """More than this, and something else is wrong: the machine is out of memory, for example."""
 TASKS_IN_FLIGHT_PER_CPU = 2
+REACHED_WITHIN_S = 10.0
 
 
 Draw = tuple[int, int]
@@ -257,10 +259,22 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": 100 * 2**20}
+    elif address != "auto":
+        _knock(address)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray {address or ''}: cannot reach Ray ({error})") from error
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody is there: Ray itself keeps trying for many minutes without a word."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN_S).close()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"--ray {address}: cannot reach Ray ({reason})") from error
 
 
 def _draw_mark(job: RenderJob, task: ShardTask) -> Path:

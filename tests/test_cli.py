@@ -129,6 +129,13 @@ def test_a_read_only_folder(recipe, catalogue_path, tmp_path, monkeypatch, capsy
     assert (code, "cannot be written" in said) == (2, True)
 
 
+def test_a_ray_cluster_that_is_not_there(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+    arguments = ("generate", recipe, "--sources", catalogue_path, "--out", tmp_path / "c", "--samples", 4)
+    for address in ("127.0.0.1:1", "127.0.0.1:port", "ray://127.0.0.1:1"):
+        code, said = run(monkeypatch, capsys, *arguments, "--ray", address)
+        assert (code, f"--ray {address}: cannot reach Ray" in said) == (2, True)
+
+
 def test_neither_or_both_lengths(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
     arguments = ("generate", recipe, "--sources", catalogue_path, "--out", tmp_path / "c")
     for more in ((), ("--samples", 4, "--hours", 1), ("--hours", -1), ("--hours", "nan"), ("--samples", 0)):
