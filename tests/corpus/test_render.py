@@ -77,6 +77,15 @@ def test_stems_add_up_to_the_degraded_signal(catalogue: Catalogue) -> None:
     assert np.abs(both - sample.degraded).max() <= 2.0 / 32768
 
 
+def test_stems_of_24_bits_add_up_256_times_as_well(catalogue: Catalogue) -> None:
+    output = "{bits: 24, stems: [reverberant, noise]}"
+    recipe = bound("  - {stage: noise, snr_db: 5}\n", output=output, target="{kind: reverberant}")
+    sample = rendered(recipe, catalogue)
+    both = sample.stems["reverberant"] + sample.stems["noise"]
+    assert np.abs(both - sample.degraded).max() <= 2.0 / (1 << 23)
+    assert sample.record.measured["target_active_level_dbfs"] == pytest.approx(-26.0, abs=0.05)
+
+
 def test_a_record_is_enough_to_render_the_sample_again(catalogue: Catalogue) -> None:
     recipe = bound(
         "  - {stage: noise}\n  - {stage: codec}\n  - {stage: packet_loss}\n  - {stage: final_level}"

@@ -79,6 +79,7 @@ def test_overrides_reach_into_lists_and_name_their_mistakes() -> None:
     for setting, sentence in [
         ("p", "write it as"),
         ("stages.7.p=1", "not the number"),
+        ("stages.².p=1", "not the number"),
         ("name.x=1", "has no fields"),
     ]:
         with pytest.raises(UserError, match=sentence):
