@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from manifests.canonical import file_sha256
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
@@ -66,8 +67,19 @@ def train(
     place = chosen_device(device)
     if not resume:
         _refuse_earlier_work(run_dir, stages)
+    _refuse_changed_shards(corpus)
     tracker = Several((FileTracker(), *trackers))
     return {stage: _train_stage(stage, experiment, corpus, run_dir, place, tracker) for stage in stages}
+
+
+def _refuse_changed_shards(corpus: Corpus) -> None:
+    """Hash every shard: a model must not name a corpus that it did not hear. Reading 100 hours takes minutes."""
+    for shard in corpus.shards:
+        if file_sha256(corpus.root / shard.tar_name) != shard.sha256:
+            raise UserError(
+                f"{corpus.root / shard.tar_name}: its content is not what corpus {corpus.manifest.id} names; "
+                f"run 'ssiforge verify {corpus.root}'"
+            )
 
 
 def chosen_device(name: str) -> torch.device:

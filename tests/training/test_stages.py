@@ -228,3 +228,14 @@ def test_unknown_presets_and_devices_are_sentences(micro: Experiment) -> None:
         build_task("teacher", micro.model_copy(update={"preset": "huge"}), None, CPU)
     with pytest.raises(UserError, match="--device toaster"):
         chosen_device("toaster")
+
+
+def test_a_corpus_with_a_flipped_bit_is_refused_before_training(corpus_dir: Path, tmp_path: Path) -> None:
+    corpus = Path(shutil.copytree(corpus_dir, tmp_path / "corpus"))
+    tar = corpus / open_corpus(corpus).shards[0].tar_name
+    content = bytearray(tar.read_bytes())
+    content[len(content) // 2] ^= 1
+    tar.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{tar.name}: its content is not what corpus"):
+        train(load_experiment("tiny", MICRO), corpus, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
