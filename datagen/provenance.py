@@ -107,7 +107,9 @@ class Provenance:
         if kind == "noise":
             return str(relative.parent / recording_name(relative.stem))
         if kind == "rir":
-            return relative.parent.name or relative.stem
+            # One folder, one room, also for the scanned folder itself: file names do not tell which responses are of
+            # the same room, and taking each for a room of its own would let one room into several splits.
+            return folder
         if self.speaker_from == "folder":
             return folder
         if self.speaker_from == "file":

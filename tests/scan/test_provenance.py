@@ -57,9 +57,16 @@ def test_recordings_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     assert names == {"a/1-17742", "b/1-17742"}
 
 
-def test_a_room_is_its_folder_or_a_lone_file(tmp_path: Path) -> None:
+def test_a_room_is_its_folder_unless_a_table_says_otherwise(tmp_path: Path) -> None:
     assert fact(tmp_path, "halls/opera/left.wav", "rir", "room") == "opera"
+    assert (
+        fact(tmp_path, "cave.wav", "rir", "room")
+        == fact(tmp_path, "crypt.wav", "rir", "room")
+        == tmp_path.name
+    )
+    (tmp_path / "sources.tsv").write_text("path\troom\ncave*\tcave\ncrypt*\tcrypt\n")
     assert fact(tmp_path, "cave.wav", "rir", "room") == "cave"
+    assert fact(tmp_path, "crypt.wav", "rir", "room") == "crypt"
 
 
 def test_tables_go_before_licence_files_and_the_nearest_before_the_rest(tmp_path: Path) -> None:
