@@ -19,14 +19,16 @@ LEGEND = (
 )
 
 
-def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
-    """Print the overall table, one for the conditions, and the notes."""
+def print_evaluation(
+    evaluation: Evaluation, console: Console | None = None, by_condition: bool = True
+) -> None:
+    """Print the overall table, one for the conditions unless they are left out, and the notes."""
     console = console or Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
     result = evaluation.result
     console.print(_table("all samples", {"": result["summary"]}, evaluation.columns))
-    if result["by_condition"]:
+    if by_condition and result["by_condition"]:
         console.print(_table("by degradation", result["by_condition"], evaluation.columns))
     console.print(Text(LEGEND, style="dim"))
     for failure, count in result["failures"].items():

@@ -56,13 +56,13 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
     from pipelines.lineage_tree import print_lineage
 
     print_lineage(lineage(references[-1], corpora=[corpus]))
-    print_evaluation(evaluation)
+    print_evaluation(evaluation, by_condition=False)
     print(f"done in {(time.monotonic() - began) / 60.0:.1f} minutes; open:")
     for what, path in {
         "corpus": corpus,
         "one row a sample": corpus / "samples.parquet",
         "models": run,
-        "scores": out / "evaluation",
+        "scores in full": out / "evaluation",
         "before and after": enhanced,
         "runs": f"mlflow ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}",
     }.items():
