@@ -63,8 +63,8 @@ class LossWeights(_Declared):
     it costs 13 dB of level there, at 0.3 (the share of Braun and Tashev, 2021) 5 dB."""
     asymmetric: float = Field(default=1.0, ge=0.0)
     """Extra penalty on what the estimate has too little of (over-suppression)."""
-    snr: float = Field(default=0.01, ge=0.0)
-    """Of the SNR in dB, in every stage: it holds level and phase, which spectral losses let drift in noise."""
+    level: float = Field(default=0.01, ge=0.0)
+    """Of the level error in dB, in every stage: spectral losses alone let estimates get quieter in noise and rooms."""
     si_snr: float = Field(default=0.02, ge=0.0)
     """Of the SI-SNR in dB, in the denoiser's stage only: it is blind to level."""
     repaired: float = Field(default=0.3, ge=0.0)

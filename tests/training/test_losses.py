@@ -15,7 +15,7 @@ from training.losses.distillation import (
     output_match,
     similarity_match,
 )
-from training.losses.spectral import EPS_POWER, si_snr, spectral_loss
+from training.losses.spectral import EPS_POWER, level_error, si_snr, spectral_loss
 from training.models.presets import build_repair
 from training.objective import LOSS, spectral_objective
 
@@ -198,3 +198,16 @@ def test_what_cannot_be_predicted_in_phase_is_not_silenced() -> None:
         for gain_db in range(-24, 7, 2)
     }
     assert -6 <= min(loss_by_gain_db, key=loss_by_gain_db.__getitem__) <= 0
+
+
+def test_the_level_error_is_in_db_and_ignores_what_is_inaudible() -> None:
+    target = 0.05 * torch.randn(3, 24_000)
+    for gain_db in (-12.0, 0.0, 7.0):
+        error_db = level_error(10 ** (gain_db / 20) * target, target)
+        torch.testing.assert_close(error_db, torch.full((3,), abs(gain_db)), rtol=0, atol=0.05)
+    silence = torch.zeros(3, 24_000, requires_grad=True)
+    loss = level_error(silence + 1e-5, torch.zeros(3, 24_000)).sum()
+    loss.backward()
+    assert float(loss) < 0.01
+    assert silence.grad is not None
+    assert silence.grad.isfinite().all()

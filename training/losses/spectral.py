@@ -89,22 +89,23 @@ def _compressed_stft(wave: Tensor, window: int, hop: int) -> tuple[Tensor, Tenso
     return magnitude, spectrum * (magnitude / power.sqrt()).unsqueeze(-1)
 
 
-def snr(estimate: Tensor, target: Tensor, eps: float = 1e-2) -> Tensor:
-    """Signal-to-noise ratio of waves, which sees level and phase: 10 log10(|s|^2 / |s - y|^2).
+def level_error(estimate: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """How far the level of an estimate is from the target's: |10 log10(mean y^2 / mean s^2)|.
+
+    Spectral losses are least for an estimate that is too quiet wherever it is uncertain; this one is not.
 
     Args:
         estimate: (B, N).
         target: (B, N).
-        eps: energy added to both sides; bounds the result where the target is silent (4 s of speech at -26 dBFS
-            have an energy of about 500).
+        eps: mean square added to both sides, -60 dBFS: below it, levels are alike.
 
     Returns:
-        (B,) in dB, higher is better.
+        (B,) in dB, lower is better.
     """
     with torch.autocast(estimate.device.type, enabled=False):
         estimate, target = (at_least_float32(x) for x in (estimate, target))
-        ratio = (target.square().sum(-1) + eps) / ((estimate - target).square().sum(-1) + eps)
-        return 10.0 * torch.log10(ratio)
+        ratio = (estimate.square().mean(-1) + eps) / (target.square().mean(-1) + eps)
+        return (10.0 * torch.log10(ratio)).abs()
 
 
 def si_snr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
