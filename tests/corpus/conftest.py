@@ -25,7 +25,7 @@ def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session(installed_stages: Path) -> Iterator[None]:
     """A local Ray of two CPUs, whose workers know the stages of `stages.py`."""
     import ray
