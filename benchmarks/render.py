@@ -109,6 +109,10 @@ def demo_sources(folder: Path) -> Path:
     return folder / "sources.parquet"
 
 
+def _peak_mb(whose: int) -> float:
+    return resource.getrusage(whose).ru_maxrss / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,8 +129,9 @@ def main() -> None:
         lines = [measure(name, catalogue, arguments.samples) for name in names]
         if arguments.workers:
             lines += [compare_workers(name, sources, 4 * arguments.samples) for name in names]
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\npeak memory of this process: {peak_mb:.0f} MB")
+    print(f"\npeak memory of this process: {_peak_mb(resource.RUSAGE_SELF):.0f} MB")
+    if arguments.workers:
+        print(f"peak memory of the largest worker: {_peak_mb(resource.RUSAGE_CHILDREN):.0f} MB")
     print("\n".join(lines))
 
 

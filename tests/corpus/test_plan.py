@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import kstest
 
@@ -102,6 +103,17 @@ def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue
     for first, second in zip(*plans, strict=True):
         assert first.speech == second.speech
         assert list(first.stages) == [stage for stage in second.stages if stage.stage != "level"]
+
+
+def test_each_stage_has_a_stream_of_its_own(catalogue: Catalogue) -> None:
+    twice = "{stage: level, p: 0.5, gain_db: [-10, 10]}"
+    bound = bind(recipe_of(f"name: a\nstages: [{twice}, {twice}]"))
+    pool = material(catalogue, bound.recipe, "train")
+    plans = [plan(pool, bound, 1, index).stages for index in range(200)]
+    both = [stages for stages in plans if len(stages) == 2]
+    assert 20 < len(both) < 90  # a shared stream would let both fire or none
+    gains_db = np.array([[stage.values["gain_db"] for stage in stages] for stages in both])
+    assert abs(np.corrcoef(gains_db.T)[0, 1]) < 0.5
 
 
 def test_a_plan_depends_on_seed_split_index_and_attempt_only(catalogue: Catalogue) -> None:
