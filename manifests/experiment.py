@@ -59,8 +59,8 @@ class LossWeights(_Declared):
 
     magnitude: float = Field(default=1.0, ge=0.0)
     complex: float = Field(default=0.3, ge=0.0)
-    """Where the phase cannot be known (far talkers, low SNR) this term is least at silence. As heavy as the magnitudes
-    it costs 13 dB of level there, at 0.3 (the share of Braun and Tashev, 2021) 5 dB."""
+    """Where the phase cannot be known (far talkers, low SNR) this term is least at silence, so it weighs
+    less than the magnitudes (0.3 is the share of Braun and Tashev, 2021)."""
     asymmetric: float = Field(default=1.0, ge=0.0)
     """Extra penalty on what the estimate has too little of (over-suppression)."""
     level: float = Field(default=0.01, ge=0.0)
