@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+NOISE_SEED = 1
 _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _CHARACTERS = 1
@@ -98,6 +99,8 @@ class Synthesizer:
             (_RANGE, talker.pitch_range),
         ):
             self._library.espeak_SetParameter(parameter, value, 0)
+        # Breathy voices hold noise, which eSpeak NG would seed from the clock.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(NOISE_SEED))
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
@@ -105,15 +108,25 @@ class Synthesizer:
 
 
 def write_voices(folder: Path) -> Iterator[Path]:
-    """Write every sentence by every talker as `folder/TALKER/00.flac`, skipping what is there; yield each path."""
+    """Write every sentence by every talker as `folder/TALKER/00.flac`; yield each path.
+
+    What is there is kept, but spoken again where anything is missing: the library carries its state from one
+    sentence to the next, so only the whole sequence, from the start of a process, is the same every time.
+    """
     import soundfile
 
+    lines = [
+        (talker, sentence, folder / talker.name / f"{number:02d}.flac")
+        for talker in TALKERS
+        for number, sentence in enumerate(SENTENCES)
+    ]
+    if all(path.exists() for _, _, path in lines):
+        yield from (path for _, _, path in lines)
+        return
     synthesizer = Synthesizer()
-    for talker in TALKERS:
-        (folder / talker.name).mkdir(parents=True, exist_ok=True)
-        for number, sentence in enumerate(SENTENCES):
-            path = folder / talker.name / f"{number:02d}.flac"
-            if not path.exists():
-                audio = synthesizer.speak(talker, sentence)
-                soundfile.write(path, audio, synthesizer.rate_hz, subtype="PCM_16")
-            yield path
+    for talker, sentence, path in lines:
+        audio = synthesizer.speak(talker, sentence)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, audio, synthesizer.rate_hz, subtype="PCM_16")
+        yield path
