@@ -5,13 +5,13 @@ all others as they were, and no draw depends on how many samples came before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from datagen.degradations import BoundChoice, BoundRecipe, BoundStep, provenance
-from datagen.degradations.base import Scene
+from datagen.degradations.base import Degradation, Drawn, NoMaterial, Scene
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.ranges import uniform
@@ -118,8 +118,21 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
         frames=recipe.frames,
         bandwidth_hz=min(s.bandwidth_hz or 0.0 for s in pool.speech if s.sha256 in drawn_from),
         sources=pool.sources,
+        speaker=next(s.speaker or "" for s in pool.speech if s.sha256 == speech[0].sha256),
     )
-    stages = [spec for step in bound.steps if (spec := _draw_stage(step, scene, key)) is not None]
+    stages = []
+    for step in bound.steps:
+        chosen = _choose_stage(step, recipe, key)
+        if chosen is None or chosen.stage is None:
+            continue
+        try:
+            drawn = chosen.stage.draw(generator(*key, chosen.label, "values"), scene)
+        except NoMaterial:
+            if not chosen.optional:
+                raise
+            continue
+        scene = replace(scene, rir=drawn.rir or scene.rir)
+        stages.append(_specified(chosen.label, chosen.stage, drawn))
     return SampleSpec(
         key=sample_key(pool.split, index),
         split=pool.split,
@@ -138,17 +151,24 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
 _Key = tuple[int, str, int, int]
 
 
-def _draw_stage(step: BoundStep, scene: Scene, key: _Key) -> StageSpec | None:
+def _choose_stage(step: BoundStep, recipe: Recipe, key: _Key) -> BoundChoice | None:
+    """Draw whether a step fires, and which of its alternatives; None for nothing."""
     if generator(*key, step.label, "fires").random() >= step.p:
         return None
     choice = _choose(step.choices, generator(*key, step.label, "choice"))
-    if choice.stage is None:
-        return None
-    drawn = choice.stage.draw(generator(*key, choice.label, "values"), scene)
-    package, code_digest = provenance(type(choice.stage))
+    return None if choice.stage is None or is_excluded(choice.stage, recipe) else choice
+
+
+def is_excluded(stage: Degradation, recipe: Recipe) -> bool:
+    """Whether a recipe keeps a stage from firing because it would move speech against its target."""
+    return stage.warps_time and recipe.target.time_warps == "exclude"
+
+
+def _specified(label: str, stage: Degradation, drawn: Drawn) -> StageSpec:
+    package, code_digest = provenance(type(stage))
     return StageSpec(
-        label=choice.label,
-        stage=choice.stage.name,
+        label=label,
+        stage=stage.name,
         values=drawn.values,
         clips=drawn.clips,
         package=package,

@@ -176,7 +176,7 @@ def _run_chain(spec: SampleSpec, dry: Audio, sources: Mapping[str, Source], cloc
         applied = _apply(degradation, stage, chain.audio, inputs)
         _advance(chain, degradation, stage, applied, inputs, spec)
         clock.charge(stage.label, now)
-    if spec.target.kind != "dry" and chain.target is not dry:
+    if chain.target is not dry:
         chain.target = _frozen(with_active_level(chain.target, spec.target.active_level_dbfs))
     return chain
 
@@ -204,17 +204,19 @@ def _advance(
     after = without_delay(np.asarray(applied.audio, np.float32), applied.delay_samples, spec.frames)
     _check_changed(before, after, stage)
     chain.audio = _frozen(after)
-    if degradation.additive and applied.added is not None:
+    if applied.added is not None:
         chain.noise = applied.added + chain.noise if len(chain.noise) else applied.added
+        chain.reference = chain.reference if applied.speech is None else _frozen(applied.speech)
     else:
         chain.reference = chain.audio
     if degradation.axis == "reverberation":
-        chain.reverberant = chain.audio
+        chain.reverberant = chain.reference
     if spec.target.kind != "dry":
         kind, early_ms = spec.target.kind, spec.target.early_ms
         chain.target = _frozen(degradation.on_target(chain.target, stage.values, inputs, kind, early_ms))
-    chain.aligned = chain.aligned and not degradation.warps_time
     measured = _plain(applied.measured)
+    if degradation.warps_time:
+        measured |= _warp(chain, stage, applied, spec)
     chain.records.append(
         StageRecord(
             **stage.model_dump(),
@@ -222,8 +224,21 @@ def _advance(
             delay_samples=applied.delay_samples,
             severity=round(float(np.clip(degradation.severity(stage.values, measured), 0.0, 1.0)), 4),
             axis=degradation.axis,
+            out_of_tolerance=degradation.broken_promises(stage.values, measured),
         )
     )
+
+
+def _warp(chain: _Chain, stage: StageSpec, applied: Applied, spec: SampleSpec) -> Values:
+    """Let the target follow a stage that moved time, or mark the sample; return the map for the record."""
+    if applied.time_map is None:
+        raise SampleFailed(stage.label, "moves time and gives no time_map")
+    if spec.target.time_warps == "follow":
+        chain.target = _frozen(applied.time_map.applied(chain.target))
+        chain.reverberant = _frozen(applied.time_map.applied(chain.reverberant))
+    else:
+        chain.aligned = False
+    return {"time_map": applied.time_map.plain(), "time_map_fade_samples": applied.time_map.fade_samples}
 
 
 def _check_changed(before: Audio, after: Audio, stage: StageSpec) -> None:

@@ -121,6 +121,8 @@ class CorpusManifest(_Recorded):
     """Number of samples that hold material under each licence."""
     stages: dict[str, dict[str, float]]
     """For each stage: how often the recipe asks for it, and how often it was drawn."""
+    tolerances: dict[str, dict[str, int]] = {}
+    """For each drawn value that a stage promises to deliver: how often it was checked, and how often it was out."""
     failures: dict[str, int]
     """Failed draws by reason."""
     environment: dict[str, str]

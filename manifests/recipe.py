@@ -16,6 +16,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TargetKind = Literal["dry", "early", "reverberant"]
 Stem = Literal["dry", "reverberant", "noise"]
+TimeWarps = Literal["mark", "exclude", "follow"]
 
 
 class _Declared(BaseModel):
@@ -40,6 +41,9 @@ class TargetSettings(_Declared):
     """ITU-T P.56 active level of every target."""
     early_ms: float = Field(default=50.0, gt=0.0, le=500.0)
     """For `early` targets: how much of the RIR after its direct path belongs to the target."""
+    time_warps: TimeWarps = "mark"
+    """Of stages that move speech in time (clock drift, jitter buffers): `mark` the sample as not aligned, `exclude`
+    these stages, or let the target `follow`, so that the pair stays aligned."""
 
 
 class RoomBank(_Declared):
@@ -95,6 +99,8 @@ class StageEntry(_Declared):
     stage: str = ""
     p: Probability = 1.0
     weight: float = Field(default=1.0, ge=0.0)
+    optional: bool = False
+    """In a split that holds nothing for the stage to draw from, leave it out (and say so) instead of failing."""
     one_of: tuple["StageEntry", ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -126,7 +132,8 @@ class StageEntry(_Declared):
                 "p": self.p,
                 "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of],
             }
-        return {"stage": self.stage, "p": self.p, **self.settings}
+        optional = {"optional": True} if self.optional else {}
+        return {"stage": self.stage, "p": self.p, **optional, **self.settings}
 
 
 class Recipe(_Declared):

@@ -88,6 +88,8 @@ class StageRecord(StageSpec):
     severity: float = 0.0
     """0 (nothing audible) to 1 (as bad as it gets) on the stage's axis."""
     axis: Axis | None = None
+    out_of_tolerance: tuple[str, ...] = ()
+    """Drawn values that the stage promises to deliver, and did not."""
 
 
 class SourceUse(_Recorded):

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datagen.degradations import BoundRecipe, bind
-from datagen.degradations.base import Scene
+from datagen.degradations import BoundRecipe, bind, stage_class
+from datagen.degradations.base import NoMaterial, Scene
 from datagen.environment import code_version, environment
 from datagen.file_identity import is_as_scanned
-from datagen.plan import material, samples_of_splits
+from datagen.plan import is_excluded, material, samples_of_splits
 from datagen.shard import ShardTask, corpus_plan_digest, finished, shard_tasks
 from manifests.canonical import canonical_json, file_sha256
 from manifests.corpus import (
@@ -98,7 +98,9 @@ def generate(
     with corpus_folder(out):
         check_place(out, bound, counts, seed)
         catalogue = with_simulated_rooms(given, bound, cache, say)
-        check_material(bound, catalogue, counts)
+        unavailable = check_material(bound, catalogue, counts)
+        for label, splits in unavailable.items():
+            say(f"stage {label}: nothing to draw from in split {', '.join(splits)}; left out there")
         begin(out, bound, catalogue, counts, seed)
         plan = corpus_plan_digest(bound.digest, catalogue.digest, seed)
         tasks = list(shard_tasks(counts, bound.recipe.output.samples_per_shard, plan))
@@ -111,7 +113,9 @@ def generate(
         records = [record for task in tasks if (record := finished(task, out)) is not None]
         if len(records) != len(tasks):
             raise JobError(f"{out}: {len(tasks) - len(records)} shards are missing after rendering")
-        manifest = _finish(out, bound, catalogue, seed, records, time.monotonic() - began, bool(missing))
+        asked = asked_shares(bound, counts, unavailable)
+        seconds = time.monotonic() - began
+        manifest = _finish(out, bound, asked, catalogue, seed, records, seconds, bool(missing))
     return Generated(manifest, len(missing), kept, time.monotonic() - began)
 
 
@@ -152,18 +156,54 @@ def check_files(catalogue: Catalogue, path: Path) -> None:
         )
 
 
-def check_material(bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int]) -> None:
-    """Let every stage that may fire draw once in every split, so that what is missing is said before rendering."""
+def check_material(
+    bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int]
+) -> dict[str, list[Split]]:
+    """Let every stage that may fire draw once in every split, so that what is missing is said before rendering.
+
+    Returns:
+        For each optional stage that finds nothing to draw from, the splits in which it will be left out.
+
+    Raises:
+        UserError: when a stage that is not optional finds nothing.
+    """
+    unavailable: dict[str, list[Split]] = {}
     for split in counts:
         pool = material(catalogue, bound.recipe, split)
-        scene = Scene(bound.recipe.frames, max(s.bandwidth_hz or 0.0 for s in pool.speech), pool.sources)
+        longest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
+        scene = Scene(
+            bound.recipe.frames, longest.bandwidth_hz or 0.0, pool.sources, speaker=longest.speaker or ""
+        )
         for step in bound.steps:
             for choice in step.choices:
-                if choice.stage is not None and step.p > 0.0 and choice.weight > 0.0:
-                    try:
-                        choice.stage.draw(generator("check", choice.label), scene)
-                    except UserError as error:
+                if choice.stage is None or step.p == 0.0 or choice.weight == 0.0:
+                    continue
+                try:
+                    choice.stage.draw(generator("check", choice.label), scene)
+                except NoMaterial as error:
+                    if not choice.optional:
                         raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
+                    unavailable.setdefault(choice.label, []).append(split)
+                except UserError as error:
+                    raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
+    return unavailable
+
+
+def asked_shares(
+    bound: BoundRecipe, counts: dict[Split, int], unavailable: dict[str, list[Split]]
+) -> dict[str, float]:
+    """Share of the corpus's samples to which each stage should be applied, by label."""
+    total = sum(counts.values())
+    shares = {}
+    for step in bound.steps:
+        of_step = step.shares()
+        for choice in step.choices:
+            if choice.stage is None:
+                continue
+            without = sum(counts[split] for split in unavailable.get(choice.label, ()))
+            possible = 0.0 if is_excluded(choice.stage, bound.recipe) else 1.0 - without / total
+            shares[choice.label] = of_step[choice.label] * possible
+    return shares
 
 
 # --- rendering ------------------------------------------------------------------------------------
@@ -194,6 +234,7 @@ def _render(job: RenderJob, tasks: list[ShardTask], executor: Executor, recipe: 
 def _finish(
     out: Path,
     bound: BoundRecipe,
+    asked: dict[str, float],
     catalogue: Catalogue,
     seed: int,
     records: list[ShardRecord],
@@ -229,8 +270,9 @@ def _finish(
         licences=dict(sorted(Counter(licence for s in samples for licence in s.licences).items())),
         stages={
             label: {"asked": round(share, 6), "drawn": round(drawn[label] / total, 6)}
-            for label, share in bound.shares().items()
+            for label, share in asked.items()
         },
+        tolerances=_tolerances(samples),
         failures=dict(sorted(Counter(f"{f.stage}: {f.reason}" for r in records for f in r.failures).items())),
         environment=environment(),
         timings=held.timings if held and not rendered else {"wall_s": round(seconds, 3)},
@@ -245,6 +287,17 @@ def _held_manifest(out: Path) -> CorpusManifest | None:
         return read_manifest(out)
     except UserError:
         return None
+
+
+def _tolerances(samples: list[SampleRecord]) -> dict[str, dict[str, int]]:
+    """How often each promised value was delivered, and how often it was not."""
+    checked, out = Counter[str](), Counter[str]()
+    for sample in samples:
+        for stage in sample.stages:
+            promises = stage_class(stage.stage).promises
+            checked.update(f"{stage.label}.{name}" for name in promises if stage.values.get(name) is not None)
+            out.update(f"{stage.label}.{name}" for name in stage.out_of_tolerance)
+    return {name: {"checked": checked[name], "out": out[name]} for name in sorted(checked)}
 
 
 def _groups_of_splits(samples: list[SampleRecord]) -> dict[Split, dict[str, int]]:

@@ -33,6 +33,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from datagen.level import active_level_dbfs
+from datagen.time_map import TimeMap
+from manifests.errors import UserError
 from manifests.recipe import TargetKind
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Kind, Source
@@ -45,6 +47,24 @@ class CannotApply(Exception):
     """A stage cannot do what was drawn on this audio; the sample is drawn again and the reason recorded."""
 
 
+class NoMaterial(UserError):
+    """The split holds nothing that a stage could draw from; a recipe may say `optional: true` for such stages."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a measured value may lie from the drawn value of the same name."""
+
+    absolute: float = 0.0
+    """In the unit of the value."""
+    relative: float = 0.0
+    """As a share of the drawn value."""
+
+    def holds(self, drawn: float, measured: float) -> bool:
+        """Whether `measured` is what was drawn, as far as it can be."""
+        return abs(measured - drawn) <= self.absolute + self.relative * abs(drawn) + 1e-9
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a draw may look at: facts about the sample, never its audio."""
@@ -55,6 +75,10 @@ class Scene:
     """Where the spectrum of the clean speech ends."""
     sources: Callable[[Kind], tuple[Source, ...]]
     """Usable sources of a kind in this sample's split, in catalogue order."""
+    speaker: str = ""
+    """Who talks."""
+    rir: Source | None = None
+    """The response through which the talker was put into a room, by a stage before; None for no room."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,8 @@ class Drawn:
 
     values: Values
     clips: tuple[Clip, ...] = ()
+    rir: Source | None = None
+    """Of a stage that puts the talker into a room: the response, for the stages that come after (`Scene.rir`)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,10 @@ class Applied:
     """What was delivered, beside the drawn values; JSON types, units in the names."""
     added: Audio | None = None
     """For additive stages: exactly what was added."""
+    speech: Audio | None = None
+    """For additive stages that also change the speech: what became of `Inputs.reference`."""
+    time_map: TimeMap | None = None
+    """For stages that move parts of the signal in time: from where each part of the result was taken."""
 
 
 class Degradation(BaseModel, ABC):
@@ -105,10 +135,12 @@ class Degradation(BaseModel, ABC):
     """What a recipe calls it."""
     axis: ClassVar[Axis | None] = None
     """The P.804 dimension that it worsens most."""
-    additive: ClassVar[bool] = False
-    """Adds something to the audio and leaves the speech in it as it is."""
+    promises: ClassVar[Mapping[str, Tolerance]] = {}
+    """What is delivered as it was drawn: names that `Drawn.values` and `Applied.measured` share. A measured value
+    outside its tolerance is an error in tests, and is counted in `corpus.json`."""
     warps_time: ClassVar[bool] = False
-    """Moves parts of the signal in time: such samples carry `aligned: false`."""
+    """Moves parts of the signal in time, and says how in `Applied.time_map`. What becomes of such samples is up to
+    `target.time_warps` of the recipe."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
@@ -127,6 +159,16 @@ class Degradation(BaseModel, ABC):
     def severity(values: Values, measured: Values) -> float:
         """How bad it is on `axis`: 0 inaudible to 1 worst, rising with the strength of the degradation."""
         return 0.5
+
+    @classmethod
+    def broken_promises(cls, values: Values, measured: Values) -> tuple[str, ...]:
+        """Name the promised values that were not delivered within their tolerances (or not measured)."""
+        return tuple(
+            name
+            for name, tolerance in cls.promises.items()
+            if values.get(name) is not None
+            and (measured.get(name) is None or not tolerance.holds(values[name], measured[name]))
+        )
 
     @staticmethod
     def on_target(target: Audio, values: Values, inputs: Inputs, kind: TargetKind, early_ms: float) -> Audio:

@@ -20,6 +20,8 @@ class BoundChoice:
     weight: float
     stage: Degradation | None
     """None is the alternative that does nothing."""
+    optional: bool = False
+    """Left out in a split that holds nothing for it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _bind_step(
             )
         stage, complete = _bind_stage(entry, document, at)
         label = labels.next(entry.stage)
-        return BoundStep(label, entry.p, (BoundChoice(label, 1.0, stage),)), complete
+        return BoundStep(label, entry.p, (BoundChoice(label, 1.0, stage, entry.optional),)), complete
     label = labels.next("one_of")
     choices, entries = [], []
     for number, alternative in enumerate(entry.one_of):
@@ -119,7 +121,14 @@ def _bind_step(
         elif alternative.settings:
             field = sorted(alternative.settings)[0]
             raise UserError(f"{document.where((*place, field))}: '{NO_STAGE}' has no settings")
-        choices.append(BoundChoice(labels.next(alternative.stage), alternative.weight, bound))
+        choices.append(
+            BoundChoice(
+                labels.next(alternative.stage),
+                alternative.weight,
+                bound,
+                entry.optional or alternative.optional,
+            )
+        )
         entries.append(complete)
     return BoundStep(label, entry.p, tuple(choices)), entry.model_copy(update={"one_of": tuple(entries)})
 

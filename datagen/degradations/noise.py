@@ -4,6 +4,7 @@ Every SNR here is the difference of two ITU-T P.56 active levels, that of the sp
 in the talk and silence between barks do not count. (An SNR of plain RMS values would be 10 dB off for a door slam.)
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import fft
 
-from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
+from datagen.degradations.base import (
+    Applied,
+    Audio,
+    CannotApply,
+    Degradation,
+    Drawn,
+    Inputs,
+    NoMaterial,
+    Scene,
+    Tolerance,
+)
 from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
-from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.ranges import Span, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
@@ -25,6 +35,8 @@ CROSSFADE_SAMPLES = 960
 LOWEST_HZ = 20.0
 """Below this, coloured noise is flat: 1/f^2 would otherwise be all inaudible drift."""
 _QUIETEST_SOURCE_DB = (-10.0, 0.0)
+SNR_TOLERANCE_DB = 0.1
+"""Scaling moves an active level by exactly the gain; this leaves room for the next measurement's rounding."""
 
 
 class EnvironmentalNoise(Degradation):
@@ -32,7 +44,7 @@ class EnvironmentalNoise(Degradation):
 
     name: ClassVar[str] = "noise"
     axis: ClassVar[Axis | None] = "noisiness"
-    additive: ClassVar[bool] = True
+    promises: ClassVar[Mapping[str, Tolerance]] = {"snr_db": Tolerance(absolute=SNR_TOLERANCE_DB)}
 
     snr_db: Annotated[Span, Within(-30.0, 60.0)] = (-5.0, 30.0)
     sources: Annotated[Span, Within(1, 5)] = (1.0, 3.0)
@@ -46,7 +58,7 @@ class EnvironmentalNoise(Degradation):
         if self.min_bandwidth_hz:
             pool = tuple(s for s in pool if (s.bandwidth_hz or 0.0) >= self.min_bandwidth_hz)
         if not pool:
-            raise UserError(_no_noise(scene, self.min_bandwidth_hz))
+            raise NoMaterial(_no_noise(scene, self.min_bandwidth_hz))
         count = min(integer(rng, self.sources), len(pool))
         chosen = [pool[int(i)] for i in rng.choice(len(pool), count, replace=False)]
         clips = tuple(_stretch(rng, source, scene.frames) for source in chosen)
@@ -87,7 +99,7 @@ class ColouredNoise(Degradation):
 
     name: ClassVar[str] = "coloured_noise"
     axis: ClassVar[Axis | None] = "noisiness"
-    additive: ClassVar[bool] = True
+    promises: ClassVar[Mapping[str, Tolerance]] = {"snr_db": Tolerance(absolute=SNR_TOLERANCE_DB)}
 
     snr_db: Annotated[Span, Within(-30.0, 60.0)] = (10.0, 50.0)
     exponent: Annotated[Span, Within(-2.0, 2.0)] = (-2.0, 2.0)

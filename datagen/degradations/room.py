@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.signal import oaconvolve
 
-from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Drawn, Inputs, Scene
+from datagen.degradations.base import (
+    Applied,
+    Audio,
+    CannotApply,
+    Degradation,
+    Drawn,
+    Inputs,
+    NoMaterial,
+    Scene,
+)
 from datagen.level import SILENCE_DBFS, active_level_dbfs, scaled, with_active_level
 from datagen.rir import direct_path_index, drr_db, early_part, rt60_s
 from datagen.rooms import NAME_PREFIX
-from manifests.errors import UserError
 from manifests.ranges import Probability, Span, Within, uniform
 from manifests.recipe import SAMPLE_RATE_HZ, TargetKind
 from manifests.sample import Axis, Clip, Values
@@ -65,7 +73,7 @@ class Room(Degradation):
         }
         if self.drr_db is not None:
             values["drr_db"] = uniform(rng, self.drr_db)
-        return Drawn(values, (clip,))
+        return Drawn(values, (clip,), rir=source)
 
     def _response(self, rng: np.random.Generator, scene: Scene) -> Source:
         pool = scene.sources("rir")
@@ -74,7 +82,7 @@ class Room(Degradation):
             pool = tuple(s for s in pool if s.rt60_s is not None and low <= s.rt60_s <= high)
         if not pool:
             reach = f" with an RT60 of {self.rt60_s[0]:g} to {self.rt60_s[1]:g} s" if self.rt60_s else ""
-            raise UserError(
+            raise NoMaterial(
                 f"stage room: there is no room impulse response{reach} in a split that samples are made for; "
                 "scan some with --rir, add 'rooms' to the recipe, or remove the stage"
             )
