@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests run side by side; each is single-threaded, and some train networks or start a cluster of their own.
+TEST_WORKERS ?= 2
 
 .PHONY: help demo test lint bench lock clean
 
@@ -19,7 +21,7 @@ demo: $(STAMP) ## Run the whole chain on a small built-in corpus (under 10 minut
 	$(BIN)/ssiforge demo
 
 test: lint ## Run the linters and all tests (under 8 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy --strict and the import rule
 	$(BIN)/ruff check .
