@@ -4,7 +4,6 @@ Every draw has its own keyed generator, named by what it is for, so adding a sta
 all others as they were, and no draw depends on how many samples came before.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -122,17 +121,17 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
     )
     stages = []
     for step in bound.steps:
-        chosen = _choose_stage(step, recipe, key)
-        if chosen is None or chosen.stage is None:
-            continue
-        try:
-            drawn = chosen.stage.draw(generator(*key, chosen.label, "values"), scene)
-        except NoMaterial:
-            if not chosen.optional:
-                raise
-            continue
-        scene = replace(scene, rir=drawn.rir or scene.rir)
-        stages.append(_specified(chosen.label, chosen.stage, drawn))
+        for choice in _choices(step, key):
+            if choice.stage is None or is_excluded(choice.stage, recipe):
+                continue
+            try:
+                drawn = choice.stage.draw(generator(*key, choice.label, "values"), scene)
+            except NoMaterial:
+                if not choice.optional:
+                    raise
+                continue
+            scene = replace(scene, rir=drawn.rir or scene.rir)
+            stages.append(_specified(choice.label, choice.stage, drawn))
     return SampleSpec(
         key=sample_key(pool.split, index),
         split=pool.split,
@@ -151,12 +150,16 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
 _Key = tuple[int, str, int, int]
 
 
-def _choose_stage(step: BoundStep, recipe: Recipe, key: _Key) -> BoundChoice | None:
-    """Draw whether a step fires, and which of its alternatives; None for nothing."""
-    if generator(*key, step.label, "fires").random() >= step.p:
-        return None
-    choice = _choose(step.choices, generator(*key, step.label, "choice"))
-    return None if choice.stage is None or is_excluded(choice.stage, recipe) else choice
+def _choices(step: BoundStep, key: _Key) -> list[BoundChoice]:
+    """Draw how many alternatives of a step are taken, and which; in the order of the recipe."""
+    at = generator(*key, step.label, "fires").random()
+    count = int(np.searchsorted(np.cumsum(step.how_many[:-1]), at, side="right"))
+    if not count:
+        return []
+    weights = np.array([choice.weight for choice in step.choices])
+    rng = generator(*key, step.label, "choice")
+    taken = rng.choice(len(weights), count, replace=False, p=weights / weights.sum())
+    return [step.choices[int(i)] for i in sorted(taken)]
 
 
 def is_excluded(stage: Degradation, recipe: Recipe) -> bool:
@@ -174,11 +177,6 @@ def _specified(label: str, stage: Degradation, drawn: Drawn) -> StageSpec:
         package=package,
         code_digest=code_digest,
     )
-
-
-def _choose(choices: Sequence[BoundChoice], rng: np.random.Generator) -> BoundChoice:
-    weights = np.array([choice.weight for choice in choices])
-    return choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
 
 
 def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:

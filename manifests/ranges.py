@@ -46,6 +46,16 @@ class Within:
         return (first, last)
 
 
+class Whole(Within):
+    """A range of whole numbers: `Annotated[Span, Whole(1, 5)]`."""
+
+    def _checked(self, value: Any) -> Span:
+        first, last = super()._checked(value)
+        if not (first.is_integer() and last.is_integer()):
+            raise ValueError("must hold whole numbers")
+        return first, last
+
+
 def _written(pair: Span) -> list[float]:
     return [float(end) for end in pair]  # defaults may be whole numbers; a digest must not see the difference
 

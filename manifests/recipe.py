@@ -93,7 +93,8 @@ class StageEntry(_Declared):
     """One step of the chain: a stage with its probability, or one chosen among alternatives.
 
     Written flat: `{stage: noise, p: 0.6, snr_db: [-5, 30]}`; everything that is not a field here is a setting
-    of the stage. With `one_of`, one alternative is chosen by `weight`; `stage: none` is the empty one.
+    of the stage. With `one_of`, one alternative is chosen by `weight`; `stage: none` is the empty one. With
+    `how_many` beside it, several are chosen, each at most once, and applied in the order in which they are listed.
     """
 
     stage: str = ""
@@ -102,6 +103,8 @@ class StageEntry(_Declared):
     optional: bool = False
     """In a split that holds nothing for the stage to draw from, leave it out (and say so) instead of failing."""
     one_of: tuple["StageEntry", ...] = ()
+    how_many: tuple[Probability, ...] = ()
+    """With `one_of`: probabilities of taking none, one, two, ... different alternatives, instead of `p`."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -123,13 +126,24 @@ class StageEntry(_Declared):
             raise ValueError(f"'{sorted(self.settings)[0]}' belongs in an alternative, not beside 'one_of'")
         if self.one_of and sum(choice.weight for choice in self.one_of) <= 0:
             raise ValueError("the weights of 'one_of' must not all be 0")
+        if self.how_many:
+            self._check_how_many()
         return self
+
+    def _check_how_many(self) -> None:
+        if not self.one_of or self.p != 1.0:
+            raise ValueError("'how_many' belongs beside 'one_of', without 'p'")
+        possible = sum(choice.weight > 0.0 for choice in self.one_of)
+        if len(self.how_many) > possible + 1:
+            raise ValueError(f"'how_many' has more entries than 0 to {possible} alternatives")
+        if abs(sum(self.how_many) - 1.0) > 1e-6:
+            raise ValueError("the probabilities of 'how_many' must sum to 1")
 
     def written(self) -> dict[str, Any]:
         """Return the entry in the flat form in which users write it."""
         if self.one_of:
             return {
-                "p": self.p,
+                **({"how_many": list(self.how_many)} if self.how_many else {"p": self.p}),
                 "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of],
             }
         optional = {"optional": True} if self.optional else {}

@@ -176,7 +176,7 @@ def check_material(
         )
         for step in bound.steps:
             for choice in step.choices:
-                if choice.stage is None or step.p == 0.0 or choice.weight == 0.0:
+                if choice.stage is None or not step.fires or choice.weight == 0.0:
                     continue
                 try:
                     choice.stage.draw(generator("check", choice.label), scene)

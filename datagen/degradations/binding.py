@@ -26,21 +26,47 @@ class BoundChoice:
 
 @dataclass(frozen=True)
 class BoundStep:
-    """One step of the chain: fires with probability `p`, then one of its choices is taken by weight."""
+    """One step of the chain: a number of its choices is taken by weight, each at most once."""
 
     label: str
     """Keys the step's own draws: the stage's label, or `one_of`, `one_of#2` where there are alternatives."""
-    p: float
+    how_many: tuple[float, ...]
+    """Probabilities of taking none, one, two, ... of the choices: `(1 - p, p)` where it is all or one."""
     choices: tuple[BoundChoice, ...]
+
+    @property
+    def fires(self) -> bool:
+        """Whether anything can ever be taken."""
+        return self.how_many[0] < 1.0
 
     def shares(self) -> dict[str, float]:
         """Probability with which each stage of this step is applied to a sample, by label."""
-        total = sum(choice.weight for choice in self.choices)
+        taken = _inclusion(tuple(choice.weight for choice in self.choices), self.how_many)
         return {
-            choice.label: self.p * choice.weight / total
-            for choice in self.choices
+            choice.label: share
+            for choice, share in zip(self.choices, taken, strict=True)
             if choice.stage is not None
         }
+
+
+def _inclusion(weights: tuple[float, ...], how_many: tuple[float, ...]) -> list[float]:
+    """Probability that each of several weights is among those drawn one after the other without replacement."""
+    shares = [0.0] * len(weights)
+
+    def draw(left: frozenset[int], reached: float, count: int) -> None:
+        """Follow every order of drawing; `reached` is the probability of having come here."""
+        going_on = sum(how_many[count:])
+        total = sum(weights[i] for i in left)
+        if going_on <= 0.0 or total <= 0.0:
+            return
+        for i in left:
+            here = reached * weights[i] / total
+            shares[i] += here * going_on
+            if here > 0.0:
+                draw(left - {i}, here, count + 1)
+
+    draw(frozenset(range(len(weights))), 1.0, 1)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,9 @@ def _bind_step(
             )
         stage, complete = _bind_stage(entry, document, at)
         label = labels.next(entry.stage)
-        return BoundStep(label, entry.p, (BoundChoice(label, 1.0, stage, entry.optional),)), complete
+        return BoundStep(
+            label, (1.0 - entry.p, entry.p), (BoundChoice(label, 1.0, stage, entry.optional),)
+        ), complete
     label = labels.next("one_of")
     choices, entries = [], []
     for number, alternative in enumerate(entry.one_of):
@@ -130,7 +158,8 @@ def _bind_step(
             )
         )
         entries.append(complete)
-    return BoundStep(label, entry.p, tuple(choices)), entry.model_copy(update={"one_of": tuple(entries)})
+    how_many = entry.how_many or (1.0 - entry.p, entry.p)
+    return BoundStep(label, how_many, tuple(choices)), entry.model_copy(update={"one_of": tuple(entries)})
 
 
 def _bind_stage(entry: StageEntry, document: Document, at: Location) -> tuple[Degradation, StageEntry]:

@@ -16,7 +16,7 @@ def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"Halve": "halve", "DoesNothing": "does_nothing", "WritesIntoItsInput": "writes_into_its_input"}
     names |= {"DelaysSilently": "delays_silently", "DelaysAndSaysSo": "delays_and_says_so"}
     names |= {"YieldsNan": "yields_nan", "KillsItsProcess": "kills_its_process"}
-    names |= {"RunsOutOfMemory": "runs_out_of_memory"}
+    names |= {"RunsOutOfMemory": "runs_out_of_memory", "PromisesTooMuch": "promises_too_much"}
     info = package / "faulty_stages-1.2.3.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-stages\nVersion: 1.2.3\n")

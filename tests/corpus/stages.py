@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datagen.degradations.base import Applied, Degradation, Drawn
+from datagen.degradations.base import Applied, Degradation, Drawn, Tolerance
 from manifests.ranges import uniform
 
 
@@ -75,6 +75,21 @@ class RunsOutOfMemory(_Plain):
         raise MemoryError("9 GB")
 
 
+class PromisesTooMuch(_Plain):
+    """Delivers more than it promised on half of its draws."""
+
+    name: ClassVar[str] = "promises_too_much"
+    promises: ClassVar = {"gain": Tolerance(relative=0.05)}
+
+    def draw(self, rng, scene):
+        return Drawn({"gain": uniform(rng, (0.2, 0.4)), "honest": bool(rng.random() < 0.5)})
+
+    @staticmethod
+    def apply(audio, values, inputs):
+        gain = values["gain"] * (1.0 if values["honest"] else 1.5)
+        return Applied(audio * np.float32(gain), measured={"gain": gain})
+
+
 class KillsItsProcess(_Plain):
     """Dies like a native crash would, on a fifth of its draws."""
 
@@ -95,5 +110,6 @@ ALL = (
     DelaysAndSaysSo,
     YieldsNan,
     RunsOutOfMemory,
+    PromisesTooMuch,
     KillsItsProcess,
 )
