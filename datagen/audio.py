@@ -22,7 +22,7 @@ RATE_HZ = 48_000
 
 BLOCK_FRAMES = 1 << 18
 """Frames decoded at a time: bounds memory whatever the length of a file."""
-KEPT_BYTES = 48 << 20
+KEPT_BYTES = 24 << 20
 """Decoded audio kept in each process."""
 FLAC_LEVEL = 0.5
 """libFLAC level 4: 0.5 % larger than the smallest level, in half its time."""
