@@ -50,11 +50,16 @@ class RoomBank(_Declared):
     """Rooms simulated with pyroomacoustics once, cached by content, and drawn by the `room` stage."""
 
     count: int = Field(default=64, ge=1, le=1_000_000)
+    """Rooms, each of which gives `positions` responses. More of them leave the first ones as they are."""
+    positions: int = Field(default=2, ge=1, le=8)
+    """Places in each room from which talkers and noises are heard, by one microphone: a response each."""
     rt60_s: Annotated[Span, Within(0.05, 3.0)] = (0.1, 1.0)
+    """Reverberation time T20 of a room, drawn log-uniformly; its responses come within 15 % of it."""
     length_m: Annotated[Span, Within(1.5, 30.0)] = (3.0, 10.0)
     width_m: Annotated[Span, Within(1.5, 30.0)] = (3.0, 8.0)
     height_m: Annotated[Span, Within(2.0, 10.0)] = (2.5, 4.0)
     distance_m: Annotated[Span, Within(0.1, 10.0)] = (0.2, 3.0)
+    """From each position to the microphone, drawn log-uniformly."""
     seed: int = 0
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
-from datagen.rooms import bank_sources, cache_directory
+from datagen.rooms import Rows, bank_sources, cache_directory
 from datagen.split import assign_splits
 from manifests.errors import JobError
-from manifests.source import Catalogue, Source
+from manifests.source import Catalogue
 from pipelines.progress import JobProgress
 
 ROOM_STAGE = "room"
@@ -32,14 +32,12 @@ def with_simulated_rooms(
     if bank is None or not used:
         return catalogue
     folder = cache or cache_directory()
-    say(f"rooms: {bank.count} simulated, cached in {folder}")
+    say(f"rooms: {bank.count} simulated, {bank.positions} positions in each, cached in {folder}")
     rooms = bank_sources(bank, folder, partial(_in_processes, workers))
     return catalogue.extended(assign_splits(rooms))
 
 
-def _in_processes(
-    workers: int, simulate: Callable[[int], Source], numbers: Collection[int]
-) -> Iterator[Source]:
+def _in_processes(workers: int, simulate: Callable[[int], Rows], numbers: Collection[int]) -> Iterator[Rows]:
     pin_threads()
     pool = ProcessPoolExecutor(
         min(workers, len(numbers)), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)

@@ -15,14 +15,15 @@ import pytest
 from scipy.io import wavfile
 
 from datagen.air import air_absorption_db_m, through_air
-from datagen.room_simulation import LEAD_SAMPLES, draw_room, simulate
+from datagen.room_plan import draw_plan
+from datagen.room_simulation import LEAD_SAMPLES, simulate
 from datagen.rooms import bank_digest, bank_sources, cache_directory
 from manifests.errors import UserError
 from manifests.recipe import RoomBank
 from manifests.source import Source
 
 RATE = 48_000
-BANK = RoomBank(count=6, rt60_s=(0.12, 0.5), seed=3)
+BANK = RoomBank(count=6, positions=2, rt60_s=(0.12, 0.5), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,12 @@ def test_lost_and_damaged_rooms_come_back_and_the_others_are_not_rendered_again(
     paths[1].unlink()
     paths[2].write_bytes(paths[2].read_bytes()[:-1_000])
     paths[3].with_suffix(".json").write_text("{")
+    paths[8].write_bytes(b"")
     again = bank_sources(BANK, tmp_path)
     assert _hashes(again) == hashes
     kept = [n for n, path in enumerate(paths) if path.stat().st_mtime_ns == times[n]]
-    assert kept == [0, 4, 5]
+    # Positions of one room are simulated together: 0 and 1 of room 0, 2 and 3 of room 1, 8 and 9 of room 4.
+    assert kept == [4, 5, 6, 7, 10, 11]
 
 
 def test_only_missing_rooms_are_handed_to_workers(rendered, tmp_path):
@@ -91,7 +94,7 @@ def test_only_missing_rooms_are_handed_to_workers(rendered, tmp_path):
     assert bank_sources(BANK, cache, noted) == rendered
     assert asked == []
     more = bank_sources(BANK.model_copy(update={"count": BANK.count + 1}), cache, noted)
-    assert more[:-1] == rendered
+    assert more[: -BANK.positions] == rendered
     assert asked == [BANK.count]
 
 
@@ -106,7 +109,7 @@ def test_a_killed_rendering_leaves_nothing_partial_and_is_finished_by_the_next(r
     found = list(tmp_path.glob("*/*.wav"))
     assert found
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in found} <= whole
-    old, young = (found[0].with_name(f".room-000005.wav.{age}.tmp") for age in ("old", "young"))
+    old, young = (found[0].with_name(f".room-000005-0.wav.{age}.tmp") for age in ("old", "young"))
     for leftover in (old, young):
         leftover.write_bytes(b"half")
     os.utime(old, (0, 0))
@@ -125,71 +128,56 @@ def test_rows_say_what_a_room_is(rendered):
         rate, rir = wavfile.read(source.path)
         assert (rate, rir.dtype, rir.shape) == (RATE, np.float32, (source.frames,))
         assert source.kind == "rir" and source.split is None and source.refused is None
-        assert source.room == f"simulated-{bank_digest(BANK)[:8]}-{number:06d}"
+        assert source.room == f"simulated-{bank_digest(BANK)[:8]}-{number // BANK.positions:06d}"
         assert source.licence.startswith("CC0-1.0")
         assert source.rt60_s == pytest.approx(_decay_time_s(rir), rel=0.05)
         assert source.direct_path_frame == LEAD_SAMPLES == int(np.argmax(np.abs(rir)))
 
 
-@pytest.mark.parametrize("asked_s", [0.2, 0.4, 0.6, 1.0])
-def test_rooms_reverberate_for_as_long_as_asked(asked_s):
-    bank = RoomBank(rt60_s=(asked_s, asked_s))
-    for number in range(2):
-        room = simulate(bank, number)
-        assert room.plan.rt60_s == pytest.approx(asked_s)
-        assert room.rt60_s == pytest.approx(asked_s, rel=0.1)
-        assert _decay_time_s(room.rir) == pytest.approx(asked_s, rel=0.15)
-
-
 @pytest.mark.parametrize("rt60_s", [0.2, 0.8])
 def test_a_tail_decays_without_hole_even_when_the_talker_is_near(rt60_s):
     bank = RoomBank(rt60_s=rt60_s, distance_m=0.2, length_m=8, width_m=6, height_m=3.5)
-    room = simulate(bank, 0)
+    rir = simulate(bank, 0).responses[0].rir
     window = round(0.02 * RATE)
-    tail = room.rir[LEAD_SAMPLES + window :]
+    tail = rir[LEAD_SAMPLES + window :]
     tail = tail[: len(tail) // window * window].astype(np.float64).reshape(-1, window)
     level_db = 10 * np.log10(np.mean(tail**2, axis=1))
     level_db = level_db[level_db > level_db.max() - 45]
     assert np.abs(np.diff(level_db)).max() < 60 / rt60_s * 0.02 + 8
 
 
-def test_a_room_is_full_band_and_silent_before_the_sound_can_arrive():
-    room = simulate(RoomBank(rt60_s=0.3, distance_m=0.5), 1)
-    assert np.abs(room.rir[: LEAD_SAMPLES - 48]).max() < 1e-3
-    spectrum = np.abs(np.fft.rfft(room.rir[: LEAD_SAMPLES + 2_400], 1 << 14)) ** 2
-    frequency = np.fft.rfftfreq(1 << 14, 1 / RATE)
-    low = spectrum[(frequency > 1_000) & (frequency < 4_000)].mean()
-    high = spectrum[(frequency > 18_000) & (frequency < 23_000)].mean()
-    assert abs(10 * np.log10(high / low)) < 4
-
-
 def test_direct_sound_falls_off_with_distance():
     ratios = [
-        simulate(RoomBank(rt60_s=0.4, distance_m=metres, seed=5), 2).drr_db for metres in (0.2, 0.6, 1.8)
+        simulate(RoomBank(rt60_s=0.4, distance_m=metres, seed=5), 2).responses[0].drr_db
+        for metres in (0.2, 0.6, 1.8)
     ]
     assert ratios == sorted(ratios, reverse=True)
 
 
 def test_draws_are_within_the_settings_and_differ():
-    bank = RoomBank(count=200, rt60_s=(0.1, 1.2), distance_m=(0.3, 2.5))
-    plans = [draw_room(bank, number) for number in range(200)]
+    bank = RoomBank(count=200, positions=3, rt60_s=(0.1, 1.2), distance_m=(0.3, 2.5))
+    plans = [plan for number in range(200) if (plan := draw_plan(bank, number))]
+    assert len(plans) > 190
     for plan in plans:
         assert 0.1 <= plan.rt60_s <= 1.2
-        assert 0.29 <= plan.distance_m <= 2.51
         spans = (bank.length_m, bank.width_m, bank.height_m)
-        for size, source, microphone, (low, high) in zip(
-            plan.size_m, plan.source_m, plan.microphone_m, spans, strict=True
-        ):
-            assert low <= size <= high and 0.2 < source < size - 0.2 and 0.2 < microphone < size - 0.2
-        assert np.linalg.norm(np.subtract(plan.source_m, plan.microphone_m)) == pytest.approx(plan.distance_m)
-    assert len({plan.size_m for plan in plans}) == 200
+        for place in (*plan.positions_m, plan.microphone_m):
+            for size, at, (low, high) in zip(plan.size_m, place, spans, strict=True):
+                assert low <= size <= high and 0.2 < at < size - 0.2
+        assert len(set(plan.positions_m)) == len(plan.positions_m) == 3
+        for place, metres in zip(plan.positions_m, plan.distances_m, strict=True):
+            assert 0.29 <= metres <= 2.51
+            assert np.linalg.norm(np.subtract(place, plan.microphone_m)) == pytest.approx(metres)
+    assert len({plan.size_m for plan in plans}) == len(plans)
     # Log-uniform: as many rooms below the geometric mean as above.
     assert 70 < sum(plan.rt60_s < np.sqrt(0.1 * 1.2) for plan in plans) < 130
 
 
 def test_contradictory_settings_are_a_clear_error(tmp_path):
     cathedral = RoomBank(count=1, rt60_s=0.1, length_m=30, width_m=30, height_m=10)
-    with pytest.raises(UserError, match="reverberates for only 0.10 s"):
+    with pytest.raises(
+        UserError, match="room 0, to reverberate for 0.10 s, still has no size that is so dead"
+    ):
         bank_sources(cathedral, tmp_path)
 
 

@@ -55,7 +55,7 @@ def _decaying(rt60_s: float, *, before: int = 300, drr_db: float = 0.0, seconds:
 @pytest.fixture(scope="module", params=[0.15, 0.35, 0.8])
 def simulated(request: pytest.FixtureRequest) -> np.ndarray:
     room = simulate(RoomBank(rt60_s=request.param, distance_m=(0.3, 2.0), seed=2), 1)
-    return _frozen(room.rir)
+    return _frozen(room.responses[0].rir)
 
 
 def _measured_responses(folder: str) -> list[tuple[str, np.ndarray]]:
