@@ -23,9 +23,11 @@ from datagen.degradations.base import (
     Scene,
     Tolerance,
 )
+from datagen.degradations.noise_rooms import Place, draw_place, in_room
+from datagen.degradations.room import LEAD_SAMPLES
 from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
 from manifests.keyed import generator
-from manifests.ranges import Span, Within, integer, uniform
+from manifests.ranges import Probability, Span, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -40,20 +42,36 @@ SNR_TOLERANCE_DB = 0.1
 
 
 class EnvironmentalNoise(Degradation):
-    """One to three recordings at once, from random places in them, at an SNR against the speech."""
+    """One to three recordings at once, from random places in them, at an SNR against the speech.
+
+    The SNR is the difference of two ITU-T P.56 active levels, so neither pauses in the talk nor silence between barks
+    count. Recordings can come through a room of their own and with a microphone's hiss on top, as in the synthesizer
+    of the ICASSP Speech Signal Improvement challenge.
+    """
 
     name: ClassVar[str] = "noise"
     axis: ClassVar[Axis | None] = "noisiness"
-    promises: ClassVar[Mapping[str, Tolerance]] = {"snr_db": Tolerance(absolute=SNR_TOLERANCE_DB)}
+    promises: ClassVar[Mapping[str, Tolerance]] = {
+        "snr_db": Tolerance(absolute=SNR_TOLERANCE_DB),
+        "self_noise_db": Tolerance(absolute=SNR_TOLERANCE_DB),
+    }
 
     snr_db: Annotated[Span, Within(-30.0, 60.0)] = (-5.0, 30.0)
     sources: Annotated[Span, Within(1, 5)] = (1.0, 3.0)
     """How many recordings play at once; never more than the split has."""
     min_bandwidth_hz: float = Field(default=0.0, ge=0.0, le=24_000.0)
     """Recordings whose spectrum ends below this are not drawn."""
+    room_share: Probability = 0.0
+    """How often a recording comes through a room impulse response: one of the talker's room at another position;
+    where that room has no other, the one with the nearest RT60; where the talker is in no room, any. Recordings stay
+    as they are where the split has no such response."""
+    self_noise_share: Probability = 0.0
+    """How often white noise is added to the recordings."""
+    self_noise_db: Annotated[Span, Within(-60.0, 20.0)] = (-10.0, 0.0)
+    """RMS of that white noise against the RMS of the recordings; the SNR counts both."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
-        """Draw recordings (each at most once), a stretch of each, their balance and the SNR."""
+        """Draw recordings (each at most once), a stretch and a room of each, their balance, hiss and the SNR."""
         pool = scene.sources("noise")
         if self.min_bandwidth_hz:
             pool = tuple(s for s in pool if (s.bandwidth_hz or 0.0) >= self.min_bandwidth_hz)
@@ -61,32 +79,57 @@ class EnvironmentalNoise(Degradation):
             raise NoMaterial(_no_noise(scene, self.min_bandwidth_hz))
         count = min(integer(rng, self.sources), len(pool))
         chosen = [pool[int(i)] for i in rng.choice(len(pool), count, replace=False)]
-        clips = tuple(_stretch(rng, source, scene.frames) for source in chosen)
+        places: list[Place | None] = [None] * count
+        if self.room_share:
+            places = [draw_place(rng, scene) if rng.random() < self.room_share else None for _ in chosen]
+        # A room needs to have been heard for as long as it rings before the sample begins.
+        clips = tuple(
+            _stretch(rng, source, scene.frames + (place.samples if place else 0))
+            for source, place in zip(chosen, places, strict=True)
+        )
         balance = [0.0, *(uniform(rng, _QUIETEST_SOURCE_DB) for _ in chosen[1:])]
-        values = {
+        values: Values = {
             "snr_db": uniform(rng, self.snr_db),
             "relative_db": [round(x, 3) for x in balance],
             "begin_samples": [clip.at for clip in clips],
         }
-        return Drawn(values, clips)
+        if self.room_share:
+            values["rooms"] = [place.source.room if place else None for place in places]
+            values["room_relations"] = [place.relation if place else None for place in places]
+        if self.self_noise_share and rng.random() < self.self_noise_share:
+            values["self_noise_db"] = uniform(rng, self.self_noise_db)
+            values["self_noise_seed"] = int(rng.integers(0, 1 << 32))
+        return Drawn(values, (*clips, *(place.clip for place in places if place)))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
         """Mix the clips by their active levels and add them at the drawn SNR.
 
+        The clips are the recordings, and after them the responses of those that have a room, in the same order.
+
         Raises:
             CannotApply: when there is no speech, or one of the clips is silent.
         """
-        noise = np.zeros(len(audio), np.float32)
-        for clip, relative_db, begin in zip(
-            inputs.clips, values["relative_db"], values["begin_samples"], strict=True
+        balance = values["relative_db"]
+        responses = iter(inputs.clips[len(balance) :])
+        relations = values.get("room_relations") or [None] * len(balance)
+        noise = np.zeros(0, np.float32)
+        for clip, relative_db, begin, relation in zip(
+            inputs.clips[: len(balance)], balance, values["begin_samples"], relations, strict=True
         ):
-            part = repeated(clip, len(audio), begin)
+            part = _heard(clip, len(audio), begin, next(responses) if relation else None)
             level_dbfs = active_level_dbfs(part)
             if level_dbfs <= SILENCE_DBFS:
                 raise CannotApply("the drawn stretch of noise is silent")
-            noise += scaled(part, relative_db - level_dbfs)
-        return added_at_snr(audio, noise, values["snr_db"], inputs)
+            part = scaled(part, relative_db - level_dbfs)
+            noise = np.add(noise, part, out=noise) if len(noise) else part
+        # One recording has the level that it was just given.
+        noise_dbfs = balance[0] if len(balance) == 1 else None
+        hiss: dict[str, float] = {}
+        if values.get("self_noise_db") is not None:
+            hiss["self_noise_db"] = _add_self_noise(noise, values["self_noise_db"], values["self_noise_seed"])
+            noise_dbfs = None
+        return added_at_snr(audio, noise, values["snr_db"], inputs, noise_dbfs=noise_dbfs, measured=hiss)
 
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
@@ -136,26 +179,62 @@ def severity_of_snr(snr_db: float) -> float:
     return min(1.0, max(0.0, (40.0 - snr_db) / 45.0))
 
 
-def added_at_snr(audio: Audio, noise: NDArray[np.float32], snr_db: float, inputs: Inputs) -> Applied:
+def added_at_snr(
+    audio: Audio,
+    noise: NDArray[np.float32],
+    snr_db: float,
+    inputs: Inputs,
+    *,
+    noise_dbfs: float | None = None,
+    name: str = "snr",
+    measured: Mapping[str, float] | None = None,
+) -> Applied:
     """Scale `noise` so that its active level lies `snr_db` below that of the speech, and add it.
+
+    Args:
+        audio: what it is added to, shape (N,).
+        noise: shape (N,), the caller's own array: it is scaled in place.
+        snr_db: the ratio of the active levels.
+        inputs: hold the speech.
+        noise_dbfs: active level of `noise`, where it is known.
+        name: as for `delivered`.
+        measured: what else is reported.
+
+    Raises:
+        CannotApply: when the speech or the noise is silent.
+    """
+    scale_to_snr(noise, snr_db, inputs, noise_dbfs)
+    return Applied(
+        audio + noise, measured={**delivered(noise, inputs, name), **(measured or {})}, added=noise
+    )
+
+
+def scale_to_snr(
+    noise: NDArray[np.float32], snr_db: float, inputs: Inputs, noise_dbfs: float | None = None
+) -> None:
+    """Scale `noise` in place so that its active level lies `snr_db` below that of the speech.
 
     Raises:
         CannotApply: when the speech or the noise is silent.
     """
     speech_dbfs = inputs.speech_level_dbfs
-    noise_dbfs = active_level_dbfs(noise)
-    if speech_dbfs <= SILENCE_DBFS or inputs.reference is None:
+    if speech_dbfs <= SILENCE_DBFS:
         raise CannotApply("the speech is silent, so there is no SNR")
+    noise_dbfs = active_level_dbfs(noise) if noise_dbfs is None else noise_dbfs
     if noise_dbfs <= SILENCE_DBFS:
         raise CannotApply("the noise is silent")
-    noise = scaled(noise, speech_dbfs - snr_db - noise_dbfs)
-    delivered_dbfs = active_level_dbfs(noise)
-    measured = {
-        "snr_db": speech_dbfs - delivered_dbfs,
-        "snr_rms_db": rms_dbfs(inputs.reference) - rms_dbfs(noise),
-        "noise_active_level_dbfs": delivered_dbfs,
+    noise *= np.float32(10.0 ** ((speech_dbfs - snr_db - noise_dbfs) / 20.0))
+
+
+def delivered(added: NDArray[np.float32], inputs: Inputs, name: str = "snr") -> dict[str, float]:
+    """Measure what was added: `NAME_db` of active levels, `NAME_rms_db` of plain RMS, and its own active level."""
+    assert inputs.reference is not None
+    added_dbfs = active_level_dbfs(added)
+    return {
+        f"{name}_db": inputs.speech_level_dbfs - added_dbfs,
+        f"{name}_rms_db": rms_dbfs(inputs.reference) - rms_dbfs(added),
+        "noise_active_level_dbfs": added_dbfs,
     }
-    return Applied(audio + noise, measured=measured, added=noise)
 
 
 def repeated(clip: Audio, frames: int, begin: int) -> NDArray[np.float32]:
@@ -186,6 +265,24 @@ def coloured(frames: int, exponent: float, seed: int) -> NDArray[np.float32]:
     spectrum[0] = 0.0
     noise: NDArray[np.float32] = fft.irfft(spectrum, size)[:frames]
     return noise
+
+
+def _heard(clip: Audio, frames: int, begin: int, response: Audio | None) -> Audio:
+    """Fill `frames` with a clip, in the room of `response`; the room was ringing with it before, as rooms do."""
+    if response is None:
+        return repeated(clip, frames, begin)
+    before = len(response) + LEAD_SAMPLES
+    return in_room(repeated(clip, before + frames, begin), response)[before:]
+
+
+def _add_self_noise(noise: NDArray[np.float32], level_db: float, seed: int) -> float:
+    """Add white noise in place at a level against the noise's RMS; return that level as measured."""
+    hiss = generator("self noise", seed).standard_normal(len(noise), dtype=np.float32)
+    noise_dbfs = rms_dbfs(noise)
+    hiss *= np.float32(10.0 ** ((noise_dbfs + level_db - rms_dbfs(hiss)) / 20.0))
+    delivered_db = rms_dbfs(hiss) - noise_dbfs
+    noise += hiss
+    return delivered_db
 
 
 def _stretch(rng: np.random.Generator, source: Source, frames: int) -> Clip:

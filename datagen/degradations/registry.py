@@ -30,21 +30,35 @@ NO_STAGE = "none"
 _PACKAGE = "ssiforge"
 
 BUILT_IN = {
+    "air_absorption": "datagen.degradations.air_absorption:AirAbsorption",
     "audiomentations": "datagen.degradations.library:Audiomentations",
+    "babble": "datagen.degradations.interferers:Babble",
     "bandpass": "datagen.degradations.filters:BandPass",
     "bandwidth_loss": "datagen.degradations.bandwidth:BandwidthLoss",
+    "bit_depth": "datagen.degradations.bit_depth:BitDepth",
     "clipping": "datagen.degradations.clipping:Clipping",
     "codec": "datagen.degradations.codec:Codec",
     "coloured_noise": "datagen.degradations.noise:ColouredNoise",
+    "comb": "datagen.degradations.comb:Comb",
+    "dc_offset": "datagen.degradations.dc_offset:DcOffset",
     "final_level": "datagen.degradations.playout:FinalLevel",
     "gain_step": "datagen.degradations.talker:GainStep",
     "highpass": "datagen.degradations.filters:HighPass",
+    "interfering_talker": "datagen.degradations.interferers:InterferingTalker",
     "level": "datagen.degradations.talker:Level",
     "lowpass": "datagen.degradations.filters:LowPass",
+    "mains_hum": "datagen.degradations.mains_hum:MainsHum",
     "microphone_eq": "datagen.degradations.equalizer:MicrophoneEq",
     "noise": "datagen.degradations.noise:EnvironmentalNoise",
+    "notch": "datagen.degradations.notch:Notch",
+    "opus_packet_loss": "datagen.degradations.opus_packet_loss:OpusPacketLoss",
+    "overdrive": "datagen.degradations.overdrive:Overdrive",
     "packet_loss": "datagen.degradations.packet_loss:PacketLoss",
     "room": "datagen.degradations.room:Room",
+    "short_events": "datagen.degradations.short_events:ShortEvents",
+    "spectral_holes": "datagen.degradations.spectral_holes:SpectralHoles",
+    "tandem": "datagen.degradations.tandem:Tandem",
+    "wind": "datagen.degradations.wind:Wind",
 }
 """Stage name to `module:Class`; a module is imported when its stage is first used."""
 

@@ -13,6 +13,7 @@ from stage_signals import speech_like
 
 from datagen.degradations import stage_class, stage_names
 from datagen.degradations.base import Degradation, Drawn, Inputs, Scene
+from datagen.degradations.codec_mix import CodecMix
 from datagen.level import scaled
 from manifests.keyed import generator
 from manifests.sample import Values
@@ -27,13 +28,19 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"transform": "AddColorNoise"},
     ],
     "clipping": [{"kinds": [kind]} for kind in ("hard", "soft", "asymmetric")],
-    "codec": [{"codecs": {name: {}}} for name in ("opus", "mp3", "aac", "g711", "g722", "amr_nb")],
+    "codec": [{"codecs": {name: {}}} for name in CodecMix.model_fields],
     "gain_step": [{"ends_early": 0.0}, {"ends_early": 1.0}],
+    "interfering_talker": [{"talkers": 2, "room_share": 1.0}, {"talkers": 1}],
+    "mains_hum": [{"buzz": 0.0}, {"buzz": 1.0}],
+    "noise": [{}, {"room_share": 1.0}, {"self_noise_share": 1.0}],
     "packet_loss": [{"concealments": [how]} for how in ("zero", "hold", "repeat")],
+    "short_events": [{"kinds": [kind]} for kind in ("click", "key", "thump", "recorded")],
+    "wind": [{"clipped": 0.0}, {"clipped": 1.0, "duck_threshold_db": -20}],
 }
 """Settings with which a stage behaves differently; every other stage is taken with its defaults."""
 
 HARSHER: dict[str, tuple[dict[str, Any], str, tuple[Any, ...]]] = {
+    "babble": ({}, "snr_db", (40, 20, 10, 0, -5)),
     "bandpass": ({}, "high_hz", (8_000, 5_000, 3_000)),
     "bandwidth_loss": ({}, "rates_hz", ([32_000], [24_000], [16_000], [8_000])),
     "clipping": ({"kinds": ["hard"]}, "share", (0.001, 0.01, 0.1, 0.2)),
@@ -42,12 +49,21 @@ HARSHER: dict[str, tuple[dict[str, Any], str, tuple[Any, ...]]] = {
     "final_level": ({}, "active_level_dbfs", (-26, -32, -40, -55)),
     "gain_step": ({}, "step_db", (3, 6, 12, 18)),
     "highpass": ({}, "cutoff_hz", (30, 100, 300)),
+    "interfering_talker": ({}, "sir_db", (40, 20, 10, 0, -5)),
     "level": ({}, "gain_db", (-3, -10, -20, -30)),
     "lowpass": ({}, "cutoff_hz", (16_000, 8_000, 4_000, 2_000)),
+    "mains_hum": ({}, "snr_db", (40, 20, 10, 0, -5)),
     "microphone_eq": ({"peaks": 0}, "shelf_db", (2, 6, 12)),
     "noise": ({}, "snr_db", (40, 20, 10, 0, -5)),
     "packet_loss": ({"mean_burst_packets": 2, "packet_ms": [20]}, "loss_share", (0.02, 0.1, 0.25)),
     "room": ({}, "drr_db", (20, 10, 0, -5)),
+    "short_events": ({"kinds": ["click"], "per_10_s": 10}, "event_snr_db", (30, 18, 6, -6)),
+    "wind": ({}, "snr_db", (30, 15, 0, -10)),
+    "tandem": (
+        {"second": {"g722": {}}},
+        "first",
+        tuple({"opus": {"bitrate_kbps": kbps}} for kbps in (64, 32, 12, 6)),
+    ),
 }
 """For each stage: settings to hold, and the setting that makes it worse, with values in rising order of harm."""
 
