@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests run side by side; each is single-threaded, and some train networks or start a cluster of their own.
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint bench docs lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,6 +32,9 @@ lint: $(STAMP) ## ruff, mypy --strict and the import rule
 bench: $(STAMP) ## Measure speed against the targets
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/stream.py
+
+docs: $(STAMP) ## Write docs/degradations.md and its pictures anew, after a change to any degradation
+	$(BIN)/python -m pipelines.catalogue_page
 
 lock: $(STAMP) ## Write the versions of this environment into constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new

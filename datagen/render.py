@@ -19,7 +19,7 @@ from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, 
 from datagen.file_identity import is_as_scanned
 from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, rms_dbfs, scaled, with_active_level
 from manifests.canonical import rounded
-from manifests.recipe import SAMPLE_RATE_HZ, Stem
+from manifests.recipe import SAMPLE_RATE_HZ, Stem, TargetSettings
 from manifests.sample import (
     AXES,
     Axis,
@@ -109,6 +109,35 @@ def render(spec: SampleSpec, sources: Mapping[str, Source], clock: StageClock | 
     record = _record(spec, sources, chain, degraded, target, guard_db)
     clock.charge("measure", now)
     return Rendered(degraded, target, stems, record)
+
+
+def apply_stage(stage: StageSpec, speech: Audio, sources: Mapping[str, Source]) -> tuple[Audio, StageRecord]:
+    """Apply one drawn stage to speech as a chain of one: delay removed, change checked, delivery measured.
+
+    Args:
+        stage: fully drawn.
+        speech: shape (N,), 48 kHz; left as it is.
+        sources: catalogue rows of the stage's clips, by content hash.
+
+    Returns:
+        The degraded speech, shape (N,), and the stage's record.
+
+    Raises:
+        SampleFailed: naming the stage and the reason.
+    """
+    spec = SampleSpec(
+        key=stage.stage,
+        split="train",
+        index=0,
+        seed=0,
+        frames=len(speech),
+        bits=24,
+        speech=(),
+        target=TargetSettings(),
+        stages=(stage,),
+    )
+    chain = _run_chain(spec, _frozen(speech.view()), sources, StageClock())
+    return chain.audio, chain.records[0]
 
 
 # --- the clean talker -----------------------------------------------------------------------------

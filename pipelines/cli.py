@@ -241,6 +241,43 @@ def lineage(
 
 
 @app.command()
+def degradations(
+    name: Annotated[str | None, typer.Argument(help="A stage to show, or to try with --input.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="Try the stage on this recording; any rate, any channels.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The result, .wav or .flac; spectrograms are drawn beside it.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="Set what to draw from, e.g. snr_db=5."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    noise: Annotated[Path | None, typer.Option(help="Noise to draw from: a file or folder.")] = None,
+    rir: Annotated[Path | None, typer.Option(help="Room impulse responses, likewise.")] = None,
+    speech: Annotated[Path | None, typer.Option(help="Other talkers, likewise.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List all degradations, show one in full, or hear one on a recording of your own."""
+    from pipelines.degradations import print_stage, print_stages, print_trial
+
+    material = {"noise": noise, "rir": rir, "speech": speech}
+    given = {kind: path for kind, path in material.items() if path}
+    if source is None and out is None:
+        if settings or given:
+            raise UserError("--set, --noise, --rir and --speech need --input and --out")
+        print_stage(name, as_json) if name else print_stages(as_json)
+        return
+    if name is None or source is None or out is None:
+        raise UserError("to try a degradation, give its name, --input and --out")
+    from pipelines.try_stage import try_stage
+
+    trial = try_stage(name, source, out, settings or (), seed, given, say)  # type: ignore[arg-type]
+    print_trial(trial, out, as_json)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
 ) -> None:

@@ -1,7 +1,9 @@
 """Spectrograms as PNG: what a degradation took away and what a model put back, on one scale."""
 
 import io
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,14 @@ MAX_COLUMNS = 1200
 """Longer clips are thinned to this many frames: no screen shows more."""
 _INCHES = (9.0, 2.2)
 _DPI = 100
+PAIR_CELLS = (200, 100)
+"""Of each spectrogram of a pair: columns over the clip, rows from 0 to 24 kHz on the mel scale."""
+_CELL_PIXELS = 2
+_LEFT, _BETWEEN, _RIGHT, _ABOVE, _BELOW = 44, 12, 10, 20, 20
+_TICKS_KHZ = (0, 0.5, 1, 2, 4, 8, 16, 24)
+_PALETTE_COLOURS = 48
+_STEP_DB = 3.0
+"""Levels of a pair are rounded to this: a third of the bytes, and no eye sees it."""
 
 
 def spectrogram_db(audio: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -67,3 +77,71 @@ def spectrogram_png(waves: Mapping[str, NDArray[np.float32]]) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
+
+
+def before_and_after_png(before: NDArray[np.float32], after: NDArray[np.float32]) -> bytes:
+    """Draw two spectrograms side by side, small enough for a page of many, as PNG bytes.
+
+    On one scale of levels (`FLOOR_DB` to `TOP_DB`), frequency on the mel scale.
+
+    Args:
+        before: mono wave at 48 kHz, shape (N,).
+        after: likewise.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    panel_width, panel_height = (_CELL_PIXELS * cells for cells in PAIR_CELLS)
+    width = _LEFT + 2 * panel_width + _BETWEEN + _RIGHT
+    height = _ABOVE + panel_height + _BELOW
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    for number, (title, wave) in enumerate({"before": before, "after": after}.items()):
+        left = _LEFT + number * (panel_width + _BETWEEN)
+        # Whole pixels for every cell, or the picture would be neither sharp nor small.
+        place = (left / width, _BELOW / height, panel_width / width, panel_height / height)
+        axis = figure.add_axes(place)
+        axis.imshow(
+            _mel_cells(spectrogram_db(wave)),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=FLOOR_DB,
+            vmax=TOP_DB,
+            extent=(0.0, len(wave) / SAMPLE_RATE_HZ, 0.0, _mel(SAMPLE_RATE_HZ / 2.0)),
+            interpolation="nearest",
+        )
+        axis.set_title(title, fontsize=8, loc="left", pad=3)
+        seconds = range(int(len(wave) / SAMPLE_RATE_HZ) + 1)
+        axis.set_xticks(seconds, [str(second) if second else "0 s" for second in seconds])
+        khz = [f"{tick:g}{' kHz' if tick == _TICKS_KHZ[-1] else ''}" for tick in _TICKS_KHZ]
+        axis.set_yticks([_mel(1_000.0 * tick) for tick in _TICKS_KHZ], [] if number else khz)
+        axis.tick_params(labelsize=7, length=2, pad=2)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    content = io.BytesIO()
+    # A palette takes a third of the bytes of true colour.
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(_PALETTE_COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _mel(hz: float) -> float:
+    """Return the mel value of a frequency (O'Shaughnessy, Speech Communication, 1987)."""
+    return 2595.0 * math.log10(1.0 + hz / 700.0)
+
+
+def _mel_cells(levels_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average the power of a spectrogram over cells, `PAIR_CELLS`, in dB; shape (rows, columns)."""
+    columns, rows = PAIR_CELLS
+    power = 10.0 ** (levels_db / 10.0)
+    mels = np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2.0), rows + 1)
+    bins = (10.0 ** (mels / 2595.0) - 1.0) * 700.0 * FRAME_SAMPLES / SAMPLE_RATE_HZ
+    for edges in (np.minimum(bins + 0.5, len(power)), np.linspace(0.0, power.shape[1], columns + 1)):
+        # What lies between two edges is what came up to the second less what came up to the first.
+        total = np.concatenate([np.zeros((1, power.shape[1])), np.cumsum(power, axis=0)])
+        whole = np.minimum(edges.astype(int), len(power) - 1)
+        upto = total[whole] + (edges - whole)[:, None] * power[whole]
+        power = (np.diff(upto, axis=0) / np.diff(edges)[:, None]).T
+    levels: NDArray[np.float64] = _STEP_DB * np.round(10.0 * np.log10(np.maximum(power, 1e-30)) / _STEP_DB)
+    return levels
