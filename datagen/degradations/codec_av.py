@@ -19,17 +19,19 @@ PCM16_SCALE = 32_768.0
 
 @dataclass(frozen=True)
 class Trip:
-    """How to get a signal through a codec."""
+    """How to get a signal through a codec of FFmpeg."""
 
     encoder: str
     """FFmpeg's name, as for the decoder."""
     decoder: str
     sample_format: str
-    """What the encoder takes: `s16`, `flt` or `fltp`."""
+    """What the encoder takes: `s16`, `s16p`, `flt` or `fltp`."""
     rate_hz: int
     bitrate_kbps: float | None = None
     encoder_options: Mapping[str, str] = field(default_factory=dict)
     decoder_options: Mapping[str, str] = field(default_factory=dict)
+    packet_samples: int | None = None
+    """How much signal a packet holds; None where every sample is coded on its own."""
 
 
 def there_and_back(audio: NDArray[np.float32], trip: Trip) -> tuple[NDArray[np.float32], list[bytes]]:
@@ -54,6 +56,18 @@ def there_and_back(audio: NDArray[np.float32], trip: Trip) -> tuple[NDArray[np.f
         raise CannotApply(f"{trip.encoder} at {trip.rate_hz} Hz: {error}") from error
 
 
+def as_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Round to 16 bits; what exceeds full scale is clipped."""
+    pcm = np.rint(audio * np.float32(PCM16_SCALE))
+    clipped: NDArray[np.int16] = np.clip(pcm, -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
+    return clipped
+
+
+def from_int16(audio: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return full scale 1.0."""
+    return audio.astype(np.float32) / np.float32(PCM16_SCALE)
+
+
 def _encode(audio: NDArray[np.float32], trip: Trip) -> tuple[list[Any], bytes | None]:
     import av
 
@@ -66,11 +80,9 @@ def _encode(audio: NDArray[np.float32], trip: Trip) -> tuple[list[Any], bytes | 
     if trip.bitrate_kbps is not None:
         encoder.bit_rate = round(trip.bitrate_kbps * 1_000)
     encoder.options = {"flags": "+bitexact", **trip.encoder_options}
-    if trip.sample_format == "s16":
-        pcm = np.rint(audio * np.float32(PCM16_SCALE))
-        audio = np.clip(pcm, -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
+    samples = as_int16(audio) if trip.sample_format.startswith("s16") else audio
     # One frame holds everything: PyAV cuts it to the encoder's frame size in C.
-    frame = av.AudioFrame.from_ndarray(audio[None], format=trip.sample_format, layout="mono")
+    frame = av.AudioFrame.from_ndarray(samples[None], format=trip.sample_format, layout="mono")
     frame.sample_rate = trip.rate_hz
     frame.pts = 0
     frame.time_base = encoder.time_base
@@ -96,5 +108,5 @@ def _decode(packets: list[Any], extradata: bytes | None, trip: Trip) -> NDArray[
         raise CannotApply(f"{trip.decoder} came back at {frames[0].sample_rate} Hz instead of {trip.rate_hz}")
     decoded = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
     if decoded.dtype == np.int16:
-        return decoded.astype(np.float32) / np.float32(PCM16_SCALE)
+        return from_int16(decoded)
     return decoded.astype(np.float32, copy=False)

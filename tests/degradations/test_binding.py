@@ -89,7 +89,7 @@ def test_a_stage_that_stands_twice_has_two_labels():
         ),
         (
             "  - {stage: codec, codecs: {ogg: {}}}",
-            "'stages.0.codecs.ogg': no such field; allowed here: aac, amr_nb",
+            "'stages.0.codecs.ogg': no such field; allowed here: aac, adpcm, amr_nb",
         ),
         ("  - {stage: codec, codecs: {opus: {bitrate: 9}}}", r"opus.bitrate': no such field.*'bitrate_kbps'"),
         ("  - {stage: codec, codecs: {opus: {weight: 0}}}", "'stages.0.codecs': must name at least one"),

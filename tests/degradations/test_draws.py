@@ -9,7 +9,8 @@ from stage_signals import scene_of
 
 from datagen.degradations import stage_class
 from datagen.degradations.base import Scene
-from datagen.degradations.codec_settings import AMR_MODES_KBPS, MP3_BITRATES_KBPS
+from datagen.degradations.codec_settings import MP3_BITRATES_KBPS
+from datagen.degradations.codec_telephone import AMR_MODES_KBPS
 from manifests.keyed import generator
 
 DRAWS = 1_000

@@ -1,0 +1,30 @@
+"""What an Opus encoder chose to do, read out of its packets (RFC 6716, section 3.1)."""
+
+from manifests.sample import Values
+
+OPUS_BANDWIDTHS_HZ = (4_000, 6_000, 8_000, 12_000, 20_000)
+_SILK_CONFIGS = 12
+_HYBRID_CONFIGS = 16
+
+
+def opus_modes(packets: list[bytes]) -> Values:
+    """Return the mode (`silk`, `hybrid` or `celt`) and the audio bandwidth that most packets have."""
+    configs = [packet[0] >> 3 for packet in packets if packet]
+    modes = [_opus_mode(config) for config in configs]
+    bandwidths_hz = [_opus_bandwidth_hz(config) for config in configs]
+    return {
+        "mode": max(sorted(set(modes)), key=modes.count),
+        "bandwidth_hz": max(sorted(set(bandwidths_hz)), key=bandwidths_hz.count),
+    }
+
+
+def _opus_mode(config: int) -> str:
+    return "silk" if config < _SILK_CONFIGS else "hybrid" if config < _HYBRID_CONFIGS else "celt"
+
+
+def _opus_bandwidth_hz(config: int) -> int:
+    if config < _SILK_CONFIGS:
+        return OPUS_BANDWIDTHS_HZ[config // 4]
+    if config < _HYBRID_CONFIGS:
+        return (12_000, 20_000)[(config - _SILK_CONFIGS) // 2]
+    return (4_000, 8_000, 12_000, 20_000)[(config - _HYBRID_CONFIGS) // 4]
