@@ -4,13 +4,15 @@ Everything on it comes from the stages themselves and from `costs.json`, so it i
 """
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from datagen.degradations.registry import BUILT_IN
 from manifests.files import write_atomically
 from pipelines.stage_card import CHAIN, StageCard, card, measured_costs, milliseconds, tolerance_text
 from pipelines.stage_pictures import SECONDS, SHOWN, write_pictures
-from pipelines.stage_settings import plain
+from pipelines.stage_settings import Setting, plain
 
 PAGE = "degradations.md"
 PICTURES = "degradations"
@@ -41,9 +43,10 @@ def page() -> str:
         INTRODUCTION.format(machine=f" of {machine}" if machine else "", seconds=SECONDS),
         _contents(),
     ]
+    listed: dict[str, str] = {}
     for place, stages in shown_stages():
         parts.append(f"## {place}\n")
-        parts.extend(_section(stage) for stage in stages)
+        parts.extend(_section(stage, listed) for stage in stages)
     return "\n".join(parts)
 
 
@@ -71,7 +74,7 @@ def _contents() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _section(stage: StageCard) -> str:
+def _section(stage: StageCard, listed: dict[str, str]) -> str:
     shown = plain({"stage": stage.name, **SHOWN.get(stage.name, {})})
     lines = [
         f"### `{stage.name}`",
@@ -90,10 +93,25 @@ def _section(stage: StageCard) -> str:
         lines += [
             f"| `{setting.name}` | {_cell(setting.default_text)} | {_cell(setting.possible)} | "
             f"{_cell(setting.meaning)} |"
-            for setting in stage.settings
+            for setting in _without_repetitions(stage, listed)
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _without_repetitions(stage: StageCard, listed: dict[str, str]) -> Iterator[Setting]:
+    """Settings of a stage, but fields of a setting like one that was `listed` before only by a reference."""
+    skipped = ""
+    for setting in stage.settings:
+        if skipped and setting.name.startswith(skipped):
+            continue
+        skipped = ""
+        if setting.fields in listed:
+            skipped = f"{setting.name}."
+            setting = replace(setting, possible=f"as {listed[setting.fields]}")
+        elif setting.fields:
+            listed[setting.fields] = f"`{setting.name}` of `{stage.name}`"
+        yield setting
 
 
 def _facts(stage: StageCard) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines.stage_card import StageCard, card, cards, milliseconds, tolerance_text
 from pipelines.stage_settings import plain, rounded
@@ -33,7 +33,7 @@ def print_stages(as_json: bool = False) -> None:
             escape(stage.summary),
             stage.delay_text,
             stage.cost_text,
-            escape(stage.package),
+            escape(stage.package.rpartition(" ")[0]),
             end_section=following is None or following.place != stage.place,
         )
     _console().print(table)
@@ -48,10 +48,11 @@ def print_stage(name: str, as_json: bool = False) -> None:
     console = _console()
     console.print(
         f"[bold]{escape(stage.name)}[/bold]  axis: {stage.axis or 'none'}, delay: {stage.delay_text}, "
-        f"ms per 10 s: {stage.cost_text}, package: {escape(stage.package)}\n\n{escape(stage.description)}\n",
+        f"ms per 10 s: {stage.cost_text}, package: {escape(stage.package)}\n\n"
+        f"{escape(_unwrapped(stage.description) if console.is_terminal else stage.description)}\n",
         highlight=False,
     )
-    table = Table("setting", "default", "possible", "meaning")
+    table = Table(Column("setting", overflow="fold"), "default", "possible", "meaning")
     for setting in stage.settings:
         table.add_row(
             setting.name, escape(setting.default_text), escape(setting.possible), escape(setting.meaning)
@@ -107,6 +108,17 @@ def _cell(values: dict[str, object], name: str) -> str:
     if len(text) > LONGEST_VALUE and isinstance(value, list | dict):
         text = f"{text[: LONGEST_VALUE - 14]}… ({len(value)} in all)"
     return escape(text)
+
+
+def _unwrapped(text: str) -> str:
+    """Leave the breaking of lines to the terminal, except where a paragraph is a list or a formula."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        part
+        if any(line.startswith((" ", "-", "*")) for line in part.splitlines())
+        else " ".join(part.split())
+        for part in paragraphs
+    )
 
 
 def _print_json(content: object) -> None:

@@ -173,7 +173,7 @@ def tolerance_text(name: str, tolerance: Tolerance) -> str:
     unit = UNITS.get(name.rpartition("_")[2], "") if "_" in name else ""
     parts = []
     if tolerance.absolute:
-        parts.append(f"{number(tolerance.absolute)} {unit}".strip())
+        parts.append(f"{number(float(f'{tolerance.absolute:.3g}'))} {unit}".strip())
     if tolerance.relative:
         parts.append(f"{number(100.0 * tolerance.relative)} %")
     return f"± {' and '.join(parts)}" if parts else "exactly"

@@ -19,20 +19,38 @@ SECONDS = 5.4
 """Two sentences and the pause between them."""
 ATTEMPTS = 8
 SHOWN: dict[str, dict[str, Any]] = {
+    "air_absorption": {"distance_m": 50, "temperature_c": 20, "humidity_percent": 30},
     "audiomentations": {"transform": "TanhDistortion", "min_distortion": 0.6, "max_distortion": 0.6},
+    "babble": {"snr_db": 8},
     "bandpass": {"families": ["butter"], "order": 8, "low_hz": 300, "high_hz": 3400},
-    "bandwidth_loss": {"rates_hz": [16000], "qualities": ["HQ"]},
-    "clipping": {"kinds": ["hard"], "share": 0.1, "restore_level": 0},
-    "codec": {"codecs": {"opus": {"bitrate_kbps": 8, "applications": ["voip"]}}},
+    "bandwidth_loss": {"rates_hz": [16000], "methods": ["linear"], "antialias": 0},
+    "bit_depth": {"bits": 7, "dither": 0},
+    "clipping": {"kinds": ["hard"], "by": ["share"], "share": 0.1, "restore_level": 0},
+    "codec": {"codecs": {"mp3": {"bitrate_kbps": 32, "rates_hz": [44100]}}},
     "coloured_noise": {"snr_db": 15, "exponent": 1},
+    "comb": {"delay_ms": 0.6, "echo_db": -1},
     "final_level": {"active_level_dbfs": -40},
     "gain_step": {"step_db": -18, "ramp_ms": 500, "start_share": 0.4, "ends_early": 0},
     "highpass": {"families": ["butter"], "order": 6, "cutoff_hz": 300},
+    "interfering_talker": {"sir_db": 3, "talkers": 1, "share": 0.5},
     "level": {"gain_db": -20},
     "lowpass": {"families": ["butter"], "order": 8, "cutoff_hz": 5000},
-    "noise": {"snr_db": 5, "sources": 1},
-    "packet_loss": {"loss_share": 0.2, "packet_ms": [40], "concealments": ["zero"]},
+    "mains_hum": {"snr_db": 15, "buzz": 1},
+    "noise": {"snr_db": 10, "sources": 1},
+    "notch": {"notches": 2, "centre_hz": [800, 6000], "width_hz": 500, "depth_db": 40},
+    "opus_packet_loss": {
+        "loss_share": 0.2,
+        "mean_burst_packets": 4,
+        "packet_ms": [20],
+        "bandwidths_hz": [20000],
+        "bitrate_kbps": 32,
+    },
+    "overdrive": {"curves": ["tanh"], "drive_db": 20},
+    "packet_loss": {"loss_share": 0.2, "mean_burst_packets": 2, "packet_ms": [20], "concealments": ["zero"]},
     "room": {"rt60_s": [0.5, 1.0]},
+    "short_events": {"event_snr_db": -3, "per_10_s": 20, "kinds": ["key"]},
+    "spectral_holes": {"holes": 200, "depth_db": 60},
+    "wind": {"snr_db": 0},
 }
 """Settings with which a stage is easy to see; the others are shown with their defaults."""
 

@@ -21,19 +21,21 @@ from manifests.ranges import Within
 REQUIRED = "required"
 LEFT_OUT = "left out"
 UNITS = {
+    "c": "°C",
     "db": "dB",
     "dbfs": "dBFS",
     "hz": "Hz",
     "kbps": "kbit/s",
     "lufs": "LUFS",
-    "m": "metres",
-    "ms": "milliseconds",
-    "percent": "percent",
-    "ppm": "parts per million",
-    "s": "seconds",
-    "samples": "samples at 48 kHz",
+    "m": "m",
+    "ms": "ms",
+    "percent": "%",
+    "ppm": "ppm",
+    "s": "s",
+    "samples": "samples",
 }
 """What the last word of a name stands for."""
+ACRONYMS = frozenset(("dc", "drr", "eq", "fec", "rms", "rt60", "sdr", "sir", "snr"))
 _PLAIN_TYPES: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "text", bool: "true, false"}
 
 
@@ -47,6 +49,8 @@ class Setting:
     """A JSON value, or `REQUIRED`; of a setting with fields of its own, those that are there."""
     possible: str
     meaning: str
+    fields: str = ""
+    """Of a setting with fields of its own: name of their class."""
 
     @property
     def default_text(self) -> str:
@@ -66,7 +70,11 @@ def settings_of(model: type[BaseModel], within: str = "") -> tuple[Setting, ...]
     for name, field in model.model_fields.items():
         inner = model_within(field.annotation)
         meaning = meanings.get(name) or (first_sentence(inner.__doc__) if inner else meaning_of_name(name))
-        found.append(Setting(within + name, _default(field), _possible(field), meaning))
+        found.append(
+            Setting(
+                within + name, _default(field), _possible(field), meaning, inner.__name__ if inner else ""
+            )
+        )
         if inner:
             found.extend(settings_of(inner, f"{within}{name}."))
     return tuple(found)
@@ -105,9 +113,8 @@ def meaning_of_name(name: str) -> str:
     """Spell out a name: `high_shelf_hz` becomes 'High shelf, in Hz.' and so on."""
     *words, last = name.split("_")
     unit = UNITS.get(last) if words else None
-    spelled = " ".join(words) if unit else " ".join([*words, last])
     spelled = " ".join(
-        word.upper() if word in ("snr", "drr", "rt60", "dc") else word for word in spelled.split()
+        word.upper() if word in ACRONYMS else word for word in (words if unit else [*words, last])
     )
     return f"{spelled[:1].upper()}{spelled[1:]}{f', in {unit}' if unit else ''}."
 

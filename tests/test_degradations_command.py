@@ -158,7 +158,8 @@ def test_every_stage_is_listed_with_its_package(ssiforge, package) -> None:
     assert (code, err) == (0, "")
     for name in stage_names():
         assert f" {name} " in out
-    assert "halve_late" in out and "others 2.0" in out
+    assert "halve_late" in out and " others " in out
+    assert "package: others 2.0" in ssiforge("degradations", "halve_late")[1]
     assert "Halves, 500 samples late. " in out and "It says so" not in out
     code, out, _ = ssiforge("degradations", "--json")
     listed = {stage["name"]: stage for stage in json.loads(out)}
