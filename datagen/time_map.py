@@ -12,6 +12,11 @@ import soxr
 from numpy.typing import NDArray
 
 RATE_HZ = 48_000
+CONTEXT_SAMPLES = 512
+"""What the resampler gets to hear before and after a piece, so that it does not ring where the piece is cut out."""
+
+WHOLE_SAMPLES = 0.005
+"""How far from a whole sample the beginning of that context may be; 0.01 at the most unlucky rate."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Piece:
     at: int
     """Where it begins in the result, in samples at 48 kHz; it lasts until the next piece, or the end."""
     source: int
-    """Where it begins in the source."""
+    """Where it begins in the source; may lie before the source does, where there is silence."""
     rate: float = 1.0
     """How many samples of the source go by in one of the result."""
 
@@ -33,12 +38,16 @@ class TimeMap:
     pieces: tuple[Piece, ...]
     """In order of `at`; the first begins at 0."""
     fade_samples: int = 0
-    """The end of the piece before goes on for so long under the beginning of the next."""
+    """The piece before goes on for so long under the beginning of the next, and fades out linearly."""
 
     def __post_init__(self) -> None:
         starts = [piece.at for piece in self.pieces]
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError("the pieces of a time map begin at 0 and come one after the other")
+        if not all(0.0 < piece.rate < float("inf") for piece in self.pieces):
+            raise ValueError("the pieces of a time map go forward: rate must be above 0")
+        if self.fade_samples < 0:
+            raise ValueError("fade_samples must not be negative")
 
     def applied(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `audio`, shape (N,), rearranged; same length. What lies outside of it is silence."""
@@ -46,9 +55,12 @@ class TimeMap:
         result = np.zeros(frames, np.float32)
         ends = [*(piece.at for piece in self.pieces[1:]), frames]
         for number, (piece, end) in enumerate(zip(self.pieces, ends, strict=True)):
+            if piece.at >= frames:
+                break
             played = _played(audio, piece, min(end + self.fade_samples, frames) - piece.at)
             fade = min(self.fade_samples, len(played)) if number else 0
-            ramp = np.linspace(0.0, 1.0, fade + 2, dtype=np.float32)[1:-1]
+            ramp = np.arange(1, fade + 1, dtype=np.float32) / np.float32(self.fade_samples + 1)
+            # Under a fade lies what all pieces before made of this stretch, a fade not yet finished included.
             joined = result[piece.at : piece.at + len(played)]
             joined[fade:] = played[fade:]
             joined[:fade] += ramp * (played[:fade] - joined[:fade])
@@ -70,14 +82,28 @@ def recorded_map(pieces: Sequence[Sequence[float]], fade_samples: int) -> TimeMa
 
 
 def _played(audio: NDArray[np.float32], piece: Piece, frames: int) -> NDArray[np.float32]:
-    if frames <= 0:
-        return np.zeros(0, np.float32)
-    needed = frames if piece.rate == 1.0 else int(np.ceil(frames * piece.rate)) + 1
-    taken = np.zeros(needed, np.float32)
-    first, last = max(piece.source, 0), min(piece.source + needed, len(audio))
-    if last > first:
-        taken[first - piece.source : last - piece.source] = audio[first:last]
+    """Return the first `frames` samples of a piece."""
     if piece.rate == 1.0:
-        return taken
+        return _stretch(audio, piece.source, frames)
+    before = _context(piece.rate) if piece.source > 0 else 0
+    needed = int(np.ceil((before + frames + CONTEXT_SAMPLES) * piece.rate))
+    taken = _stretch(audio, piece.source - round(before * piece.rate), needed)
     played: NDArray[np.float32] = soxr.resample(taken, RATE_HZ * piece.rate, RATE_HZ, quality="HQ")
-    return np.pad(played, (0, max(0, frames - len(played))))[:frames]
+    return played[before : before + frames]
+
+
+def _context(rate: float) -> int:
+    """Return how many samples of the result to make before a piece, so that a whole number of the source goes by."""
+    lengths = np.arange(CONTEXT_SAMPLES, CONTEXT_SAMPLES + RATE_HZ)
+    passed = rate * lengths
+    off = np.abs(passed - np.rint(passed))
+    return int(lengths[np.argmax(off <= max(off.min(), WHOLE_SAMPLES))])
+
+
+def _stretch(audio: NDArray[np.float32], start: int, frames: int) -> NDArray[np.float32]:
+    """Return `frames` samples from `start` on, silence where there are none."""
+    taken = np.zeros(frames, np.float32)
+    first, last = max(start, 0), min(start + frames, len(audio))
+    if last > first:
+        taken[first - start : last - start] = audio[first:last]
+    return taken
