@@ -69,7 +69,7 @@ def settings_of(model: type[BaseModel], within: str = "") -> tuple[Setting, ...]
     found: list[Setting] = []
     for name, field in model.model_fields.items():
         inner = model_within(field.annotation)
-        meaning = meanings.get(name) or (first_sentence(inner.__doc__) if inner else meaning_of_name(name))
+        meaning = meanings.get(name) or (first_sentence(inner.__doc__) if inner else _spelled(name, field))
         found.append(
             Setting(
                 within + name, _default(field), _possible(field), meaning, inner.__name__ if inner else ""
@@ -82,10 +82,7 @@ def settings_of(model: type[BaseModel], within: str = "") -> tuple[Setting, ...]
 
 def words_of(field: FieldInfo) -> tuple[str, ...]:
     """Return the words that a setting takes any number of, such as kinds of clipping; none for other settings."""
-    if get_origin(field.annotation) is not tuple:
-        return ()
-    member = get_args(field.annotation)[0]
-    words = get_args(member) if get_origin(member) is Literal else ()
+    words = _choices(field)
     return words if all(isinstance(word, str) for word in words) else ()
 
 
@@ -137,6 +134,19 @@ def number(value: float) -> str:
     if value == int(value):
         return str(int(value))
     return f"{value:g}" if abs(value) >= 1e-4 else f"{value:.10f}".rstrip("0")
+
+
+def _spelled(name: str, field: FieldInfo) -> str:
+    meaning = meaning_of_name(name)
+    return f"{meaning[:-1]}; one of them is drawn." if _choices(field) else meaning
+
+
+def _choices(field: FieldInfo) -> tuple[Any, ...]:
+    """Values of which a setting holds any number; empty for other settings."""
+    if get_origin(field.annotation) is not tuple:
+        return ()
+    member = get_args(field.annotation)[0]
+    return get_args(member) if get_origin(member) is Literal else ()
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
