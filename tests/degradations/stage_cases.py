@@ -41,7 +41,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "noise": [{}, {"room_share": 1.0}, {"self_noise_share": 1.0}],
     "notch": [{}, {"width_hz": 20}],
     "opus_packet_loss": [
-        {"complexity": 0, "applications": ["voip"], "bitrate_kbps": [24, 32], "fec": 1, "packet_ms": [20, 60]},
+        {
+            "complexity": 0,
+            "applications": ["voip"],
+            "bitrate_kbps": [24, 32],
+            "fec": 1,
+            "packet_ms": [20, 60],
+        },
         {"complexity": 0, "applications": ["audio", "lowdelay"], "fec": 0, "dtx": 0, "packet_ms": [10, 40]},
         {"complexity": 0, "applications": ["voip"], "dtx": 1},
     ],
