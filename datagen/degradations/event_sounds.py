@@ -24,6 +24,8 @@ ONSET_SAMPLES = 6
 END_SAMPLES = 240
 BURST_DECAYS = 8.0
 """Time constants after which a burst of noise has died away, by 70 dB."""
+LOWEST_HZ = 20.0
+"""No microphone hears the slow push of a hand."""
 JITTER_DB = 4.0
 """Two strokes excite the same modes differently."""
 
@@ -132,8 +134,10 @@ def _thumps(rng: np.random.Generator, samples: int, count: int) -> Iterator[NDAr
     modes = _modes(rng, 3, (35.0, 220.0), (12e-3, 60e-3))
     contact_s, corner_hz = log_uniform(rng, (10e-3, 40e-3)), log_uniform(rng, (150.0, 700.0))
     body = _thing(modes, samples, 2.0, contact_s, corner_hz)
+    pole = math.exp(-2.0 * math.pi * LOWEST_HZ / SAMPLE_RATE_HZ)
     for _ in range(count):
         sound = body.struck(rng, samples)
         attack = round(uniform(rng, (2e-3, 10e-3)) * SAMPLE_RATE_HZ)
         sound[:attack] *= 0.5 - 0.5 * np.cos(np.linspace(0.0, math.pi, attack, dtype=np.float32))
-        yield sound
+        filtered = lfilter([1.0, -1.0], [1.0, -pole], sound)
+        yield filtered.astype(np.float32)

@@ -24,7 +24,7 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.degradations.noise_rooms import Place, draw_place, in_room
-from datagen.degradations.room import LEAD_SAMPLES
+from datagen.degradations.room_conditioning import LEAD_SAMPLES
 from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
 from manifests.keyed import generator
 from manifests.ranges import Probability, Span, Within, integer, uniform

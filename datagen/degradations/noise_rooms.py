@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from datagen.degradations.base import Audio, Scene
-from datagen.degradations.room import LEAD_SAMPLES, conditioned, convolved
+from datagen.degradations.room import conditioned, convolved
+from datagen.degradations.room_conditioning import LEAD_SAMPLES
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Clip
 from manifests.source import Source

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from naive_p56 import active_dbfs
 from scipy import signal
 
 from datagen.audio import read_all, resampled
@@ -54,28 +55,6 @@ def _short() -> np.ndarray:
     return _stationary()[: RATE // 3]
 
 
-def _naive_p56_dbfs(audio: np.ndarray) -> float:
-    """P.56 method B, sample by sample: the threshold that lies 15.9 dB below the active level, by bisection."""
-    squared = float(np.sum(audio.astype(np.float64) ** 2))
-    g = math.exp(-1 / (RATE * 0.03))
-    envelope = signal.lfilter([1 - g], [1, -g], np.abs(audio.astype(np.float64)))
-    envelope = signal.lfilter([1 - g], [1, -g], envelope)
-    hangover = round(0.2 * RATE)
-    position = np.arange(len(audio))
-    low_db, high_db = -160.0, 20 * math.log10(envelope.max())
-    for _ in range(24):
-        threshold_db = (low_db + high_db) / 2
-        exceeded = envelope >= 10 ** (threshold_db / 20)
-        last = np.maximum.accumulate(np.where(exceeded, position, -hangover - 1))
-        active = np.count_nonzero(position - last <= hangover)
-        level_db = 10 * math.log10(squared / active)
-        if level_db - threshold_db > 15.9:
-            low_db = threshold_db
-        else:
-            high_db = threshold_db
-    return level_db
-
-
 def _source(number: int, **changes: object) -> Source:
     fields: dict[str, object] = {
         "path": f"/noise/{number}.wav",
@@ -104,7 +83,7 @@ def test_the_delivered_snr_is_the_drawn_one_for_any_kind_of_noise(make, snr_db):
     values = {"snr_db": snr_db, "relative_db": [0.0], "begin_samples": [0]}
     applied = EnvironmentalNoise.apply(speech, values, Inputs((_frozen(make()),), speech))
     assert applied.measured["snr_db"] == pytest.approx(snr_db, abs=0.01)
-    naive = _naive_p56_dbfs(speech) - _naive_p56_dbfs(applied.added)
+    naive = active_dbfs(speech) - active_dbfs(applied.added)
     assert naive == pytest.approx(snr_db, abs=0.1)
 
 
@@ -120,7 +99,7 @@ def test_the_snr_refers_to_the_speech_and_not_to_noise_that_was_there_before():
     noisy = _frozen(speech + np.float32(3.0) * _stationary().astype(np.float32))
     values = {"snr_db": 20.0, "relative_db": [0.0], "begin_samples": [0]}
     applied = EnvironmentalNoise.apply(noisy, values, Inputs((_frozen(_stationary()),), speech))
-    assert _naive_p56_dbfs(speech) - _naive_p56_dbfs(applied.added) == pytest.approx(20.0, abs=0.1)
+    assert active_dbfs(speech) - active_dbfs(applied.added) == pytest.approx(20.0, abs=0.1)
 
 
 def test_sources_are_balanced_by_their_active_levels():
@@ -222,8 +201,120 @@ def test_coloured_noise_is_a_function_of_its_seed_and_has_its_snr():
     again = ColouredNoise.apply(speech, drawn.values, Inputs((), speech))
     other = ColouredNoise.apply(speech, drawn.values | {"noise_seed": 1}, Inputs((), speech))
     assert np.array_equal(once.audio, again.audio) and not np.array_equal(once.audio, other.audio)
-    naive = _naive_p56_dbfs(speech) - _naive_p56_dbfs(once.added)
+    naive = active_dbfs(speech) - active_dbfs(once.added)
     assert naive == pytest.approx(drawn.values["snr_db"], abs=0.1)
+
+
+def _response(number: int, room: str | None, rt60_s: float | None, **changes: object) -> Source:
+    fields = {
+        "kind": "rir",
+        "room": room,
+        "rt60_s": rt60_s,
+        "recording": None,
+        "rate_hz": 48_000,
+        "frames": 9_600,
+    }
+    return _source(number, **(fields | changes))
+
+
+def _roomy(own: Source | None, *responses: Source) -> Scene:
+    pools = {"noise": tuple(_source(n) for n in range(4)), "rir": responses, "speech": ()}
+    return Scene(FRAMES, 24_000.0, lambda kind: pools[kind], rir=own)
+
+
+def _heard_through(scene: Scene, **settings: object) -> list[tuple[str, str]]:
+    """Hash and relation of the responses that 200 noises come through."""
+    stage = EnvironmentalNoise(**({"room_share": 1.0, "sources": 1} | settings))
+    found = []
+    for seed in range(200):
+        drawn = stage.draw(np.random.default_rng(seed), scene)
+        found += [
+            (clip.sha256, relation)
+            for clip, relation in zip(
+                drawn.clips[1:], filter(None, drawn.values["room_relations"]), strict=True
+            )
+        ]
+    return found
+
+
+def test_a_noise_is_in_the_talkers_room_but_not_where_the_talker_is():
+    hall = [_response(n, "hall", 1.2) for n in (10, 11, 12)]
+    found = _heard_through(_roomy(hall[0], *hall, _response(13, "closet", 0.2)))
+    assert {sha for sha, _ in found} == {hall[1].sha256, hall[2].sha256}
+    assert {relation for _, relation in found} == {"same"}
+
+
+def test_where_the_room_has_no_other_place_another_room_that_reverberates_alike_is_taken():
+    hall = _response(10, "hall", 1.2, channels=2)
+    others = (_response(11, "closet", 0.2), _response(12, "church", 1.5), _response(13, "cave", None))
+    found = _heard_through(_roomy(hall, hall, *others))
+    assert set(found) == {(others[1].sha256, "alike")}
+
+
+def test_a_talker_without_a_room_leaves_every_room_to_the_noise():
+    responses = (_response(10, "hall", 1.2), _response(11, "closet", 0.2))
+    found = _heard_through(_roomy(None, *responses))
+    assert set(found) == {(response.sha256, "any") for response in responses}
+
+
+def test_a_noise_stays_dry_where_there_is_no_response_but_the_talkers_own():
+    hall = _response(10, "hall", 1.2)
+    assert _heard_through(_roomy(None)) == []
+    assert _heard_through(_roomy(hall, hall)) == []
+
+
+def test_rooms_are_drawn_as_often_as_asked_and_leave_other_draws_alone():
+    scene = _roomy(None, _response(10, "hall", 1.2))
+    assert 70 < len(_heard_through(scene, room_share=0.5)) < 130
+    dry = EnvironmentalNoise().draw(np.random.default_rng(3), scene)
+    assert set(dry.values) == {"snr_db", "relative_db", "begin_samples"}
+
+
+def test_a_noise_in_a_room_is_what_convolution_makes_of_it_and_rings_from_the_first_sample():
+    speech = _speech()
+    rng = np.random.default_rng(2)
+    response = np.zeros(24_000)
+    response[200] = 1.0
+    response[201:] = 0.05 * rng.standard_normal(23_799) * 10 ** (-3 * np.arange(23_799) / 24_000)
+    response = _frozen(response)
+    # A noise that stops when the sample begins is still heard in it.
+    clip = np.zeros(FRAMES + 24_000 + 96)
+    clip[:24_096] = rng.standard_normal(24_096)
+    clip = _frozen(clip)
+    values = {"snr_db": 5.0, "relative_db": [0.0], "begin_samples": [0], "room_relations": ["any"]}
+    applied = EnvironmentalNoise.apply(speech, values, Inputs((clip, response), speech))
+    expected = signal.fftconvolve(clip, response)[200 + 24_096 :][:FRAMES]
+    gain = float(np.dot(applied.added, expected) / np.dot(expected, expected))
+    assert (
+        np.abs(applied.added[:12_000] - gain * expected[:12_000]).max() < 0.02 * gain * np.abs(expected).max()
+    )
+    assert active_dbfs(speech) - active_dbfs(applied.added) == pytest.approx(5.0, abs=0.1)
+
+
+def test_self_noise_is_white_and_as_loud_against_the_recordings_as_drawn():
+    speech = _speech()
+    tone = _frozen(0.1 * np.sin(2 * np.pi * 500 * np.arange(FRAMES) / RATE))
+    values = {"snr_db": 5.0, "relative_db": [0.0], "begin_samples": [0], "self_noise_seed": 4}
+    for level_db in (-10.0, 0.0):
+        applied = EnvironmentalNoise.apply(
+            speech, values | {"self_noise_db": level_db}, Inputs((tone,), speech)
+        )
+        spectrum = np.abs(np.fft.rfft(applied.added.astype(np.float64))) ** 2
+        at = 500 * FRAMES // RATE
+        ratio_db = 10 * np.log10((spectrum.sum() - spectrum[at]) / spectrum[at])
+        assert ratio_db == pytest.approx(level_db, abs=0.1)
+        assert applied.measured["self_noise_db"] == pytest.approx(level_db, abs=0.01)
+        assert active_dbfs(speech) - active_dbfs(applied.added) == pytest.approx(5.0, abs=0.1)
+        low, high = spectrum[at + 9 : len(spectrum) // 2].mean(), spectrum[len(spectrum) // 2 :].mean()
+        assert 10 * np.log10(low / high) == pytest.approx(0.0, abs=0.1)
+
+
+def test_self_noise_is_drawn_as_often_as_asked_and_within_its_range():
+    stage = EnvironmentalNoise(self_noise_share=0.6, self_noise_db=(-10, 0))
+    drawn = [stage.draw(np.random.default_rng(seed), _scene(_source(0))).values for seed in range(300)]
+    levels = [values["self_noise_db"] for values in drawn if "self_noise_db" in values]
+    assert 150 < len(levels) < 210
+    assert -10 <= min(levels) < -9 and -1 < max(levels) <= 0
 
 
 def test_severity_rises_as_the_snr_falls():
@@ -242,5 +333,5 @@ def test_recorded_noises_are_delivered_at_their_snr():
         clip = _frozen(resampled(np.ascontiguousarray(audio[:, 0]), rate, RATE))
         values = {"snr_db": 7.0, "relative_db": [0.0], "begin_samples": [-100]}
         applied = EnvironmentalNoise.apply(speech, values, Inputs((clip,), speech))
-        naive = _naive_p56_dbfs(speech) - _naive_p56_dbfs(applied.added)
+        naive = active_dbfs(speech) - active_dbfs(applied.added)
         assert naive == pytest.approx(7.0, abs=0.1), path
