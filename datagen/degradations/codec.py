@@ -9,6 +9,7 @@ import soxr
 
 from datagen.degradations.base import Applied, Audio, Degradation, Drawn, Inputs, Scene, Tolerance
 from datagen.degradations.codec_av import Trip, there_and_back
+from datagen.degradations.codec_lag import SEARCH_SAMPLES, best_match
 from datagen.degradations.codec_mix import CodecMix, every_codec
 from datagen.degradations.codec_opus import opus_modes
 from datagen.degradations.codec_phase import AMR_HIGHPASS, opus_voip_highpass, without_phase_of
@@ -47,11 +48,6 @@ LOOKED_UP = ("opus", "amr_nb", "g723_1", "g726", "gsm", "adpcm")
 """These model speech instead of its waveform, or lag behind its steepest edges (ADPCM), and SILK within Opus
 resamples (-2 samples at 8 kHz of bandwidth, +3 at 4 kHz): where the waveforms match best can be a few samples at
 48 kHz from the table. It is looked up."""
-SEARCH_SAMPLES = 5
-"""How far from the table to look, at 48 kHz: a tenth of a millisecond, in which speech does not repeat."""
-SURE_LIKENESS = 0.3
-"""Below this correlation the waveforms say nothing, and the table stands."""
-
 AMR_FRAME_HEADER_BYTES = 1
 """RFC 4867, section 5.3: not part of the bitrate."""
 G722_CHANNEL_KBPS = 64
@@ -61,6 +57,10 @@ CONSTANT_RATE = Tolerance(relative=0.03)
 VARIABLE_RATE = Tolerance(relative=0.6)
 """Encoders that follow the signal spend up to half more than they were told on lively speech (1.41 times, Opus, and
 1.45, AAC, were measured), and as little as they like in pauses: only more than this is wrong."""
+
+G726_GAIN = 0.5
+"""G.726 is fed 6 dB lower: what it predicts for a clipped wave exceeds 16 bits, and its decoders wrap there (that of
+FFmpeg and Sun's alike). Its steps adapt to the level, so nothing else changes."""
 
 
 class Codec(Degradation):
@@ -108,9 +108,11 @@ def through_codec(audio: Audio, values: Values) -> Applied:
     """
     name, rate_hz = values["codec"], values["rate_hz"]
     delay = DELAY_SAMPLES["opus lowdelay" if values.get("application") == "lowdelay" else name]
-    lead = _lead_for_whole_delay(delay, rate_hz)
+    lead = _lead(name, delay, rate_hz)
     delay_samples = (lead + delay) * SAMPLE_RATE_HZ // rate_hz
     sent = _prepared(audio, rate_hz, lead, delay)
+    if name == "g726":
+        sent = np.clip(sent, -1.0, 1.0) * np.float32(G726_GAIN)
     trip = trip_for(values)
     decoded, packets = (
         there_and_back(sent, trip) if isinstance(trip, Trip) else there_and_back_in_a_file(sent, trip)
@@ -121,10 +123,12 @@ def through_codec(audio: Audio, values: Values) -> Applied:
         measured |= opus_modes(packets)
     if highpass := _highpass(values):
         decoded = without_phase_of(decoded, highpass, rate_hz)
+    if name == "g726":
+        decoded = decoded / np.float32(G726_GAIN)
     if rate_hz != SAMPLE_RATE_HZ:
         decoded = soxr.resample(decoded, rate_hz, SAMPLE_RATE_HZ)
     if name in LOOKED_UP:
-        moved, rest = _best_match(audio, decoded, delay_samples)
+        moved, rest = best_match(audio, decoded, delay_samples)
         delay_samples += moved
         measured["residual_lag_samples"] = round(rest, 3)
     return Applied(decoded, delay_samples=float(delay_samples), measured=measured)
@@ -158,10 +162,14 @@ def follows_the_signal(values: Values) -> bool:
     return name == "aac" or str(values.get("rate_mode", "cbr")) != "cbr"
 
 
-def _lead_for_whole_delay(delay: int, rate_hz: int) -> int:
-    """Zeros to put in front, so that codec delay and zeros together are whole samples at 48 kHz."""
+def _lead(name: str, delay: int, rate_hz: int) -> int:
+    """Zeros to put in front, so that codec delay and zeros together are whole samples at 48 kHz.
+
+    Where the best match is looked up, there are enough of them to find one that comes earlier than the table.
+    """
     step = rate_hz // math.gcd(rate_hz, SAMPLE_RATE_HZ)
-    return -delay % step
+    least = SEARCH_SAMPLES * rate_hz // SAMPLE_RATE_HZ + 1 if name in LOOKED_UP else 0
+    return -(-max(delay, least) // step) * step - delay
 
 
 def _prepared(audio: Audio, rate_hz: int, lead: int, delay: int) -> Audio:
@@ -188,31 +196,3 @@ def _bitrate_kbps(values: Values, packets: list[bytes], held_samples: int) -> fl
     if values["codec"] == "g722":
         coded = coded * values["bitrate_kbps"] // G722_CHANNEL_KBPS
     return coded * 8 / 1_000 / (held_samples / float(values["rate_hz"]))
-
-
-def _best_match(audio: Audio, decoded: Audio, delay_samples: int) -> tuple[int, float]:
-    """Find where `decoded` correlates best with `audio`.
-
-    Returns:
-        By how many samples that is later than `delay_samples`, and what lag is left by parabolic interpolation;
-        zeros where nothing is sure.
-    """
-    length = min(len(audio), len(decoded) - delay_samples - SEARCH_SAMPLES)
-    if length <= 0:
-        return 0, 0.0
-    sent = audio[:length]
-    lags = range(-min(SEARCH_SAMPLES, delay_samples), SEARCH_SAMPLES + 1)
-    likeness = [float(np.dot(sent, decoded[delay_samples + lag :][:length])) for lag in lags]
-    best = int(np.argmax(likeness))
-    energy = float(np.dot(sent, sent)) * float(np.dot(decoded, decoded))
-    if not likeness[best] > SURE_LIKENESS * math.sqrt(energy) > 0.0:
-        return 0, 0.0
-    return lags[best], _vertex(likeness, best)
-
-
-def _vertex(likeness: list[float], best: int) -> float:
-    if not 0 < best < len(likeness) - 1:
-        return 0.0
-    before, at, after = likeness[best - 1 : best + 2]
-    curvature = before - 2.0 * at + after
-    return 0.5 * (before - after) / curvature if curvature < 0.0 else 0.0

@@ -24,7 +24,7 @@ TRANSPARENT_KBPS = {
 WORST_OCTAVES = 4.5
 """As many halvings of the bitrate below it are the worst."""
 INAUDIBLE = 0.02
-SEVERITY_OF_QUALITY = {"vorbis": ((0.0, 10.0), (0.35, INAUDIBLE)), "mp3_vbr": ((0.0, 10.0), (0.05, 0.55))}
+SEVERITY_OF_QUALITY = {"vorbis": ((0.0, 10.0), (0.35, INAUDIBLE)), "mp3_vbr": ((0.0, 10.0), (0.05, 0.7))}
 """For codecs that are asked for a quality: its two ends, and how bad they are; as their bitrates would be."""
 
 

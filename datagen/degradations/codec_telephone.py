@@ -150,6 +150,6 @@ def adpcm_block(kind: AdpcmKind, rate_hz: int) -> tuple[int, int]:
 
 
 def sbc_kbps(bitpool: int, rate_hz: int) -> float:
-    """Bitrate of mono SBC: 4 bytes of header, 4 bits of scale a subband, and the bitpool for each block (A2DP, appendix B)."""
+    """Bitrate of mono SBC: 4 bytes of header, 4 bits of scale a band, a bitpool a block (A2DP, appendix B)."""
     frame_bytes = 4 + SBC_SUBBANDS // 2 + -(-SBC_BLOCKS * bitpool // 8)
     return 8 * frame_bytes * rate_hz / SBC_PACKET_SAMPLES / 1_000

@@ -12,6 +12,7 @@ from datagen.degradations.codec import (
     codec_severity,
     through_codec,
 )
+from datagen.degradations.codec_lag import best_match
 from datagen.degradations.codec_mix import CodecMix, every_codec
 from manifests.sample import Axis, Values
 
@@ -47,8 +48,12 @@ class Tandem(Degradation):
         """Send `audio` through both; measures what each of them delivered."""
         first = through_codec(audio, _of(FIRST, values))
         second = through_codec(first.audio, _of(SECOND, values))
+        delay_samples = int(first.delay_samples + second.delay_samples)
+        # Each was matched to what it was given; what is left of both could add up to more than half a sample.
+        moved, rest = best_match(audio, second.audio, delay_samples)
         measured = _named(FIRST, dict(first.measured)) | _named(SECOND, dict(second.measured))
-        return Applied(second.audio, first.delay_samples + second.delay_samples, measured)
+        measured["residual_lag_samples"] = round(rest, 3)
+        return Applied(second.audio, float(delay_samples + moved), measured)
 
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
