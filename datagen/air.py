@@ -4,24 +4,36 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-PRESSURE_KPA = 101.325
-TEMPERATURE_K = 293.15
+TEMPERATURE_C = 20.0
 HUMIDITY_PERCENT = 50.0
 
 _WINDOW = 256
 _HOP = 64
 
 
-def air_absorption_db_m(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Attenuation in dB per metre at 20 degrees C, 50 % humidity and sea level (ISO 9613-1, equations 3 to 5)."""
+def air_absorption_db_m(
+    frequency_hz: NDArray[np.float64],
+    temperature_c: float = TEMPERATURE_C,
+    humidity_percent: float = HUMIDITY_PERCENT,
+) -> NDArray[np.float64]:
+    """Attenuation in dB per metre at sea level (ISO 9613-1, equations 3 to 5 and B.3).
+
+    Args:
+        frequency_hz: any shape.
+        temperature_c: of the air.
+        humidity_percent: relative humidity.
+    """
+    kelvin = temperature_c + 273.15
+    warmth = kelvin / 293.15
     squared = np.square(frequency_hz)
-    saturation = 10.0 ** (-6.8346 * (273.16 / TEMPERATURE_K) ** 1.261 + 4.6151)
-    vapour = HUMIDITY_PERCENT * saturation  # molar concentration in percent
+    saturation = 10.0 ** (-6.8346 * (273.16 / kelvin) ** 1.261 + 4.6151)
+    vapour = humidity_percent * saturation  # molar concentration in percent
     oxygen_hz = 24.0 + 4.04e4 * vapour * (0.02 + vapour) / (0.391 + vapour)
-    nitrogen_hz = 9.0 + 280.0 * vapour  # the reference temperature is ours: its correction is 1
-    relaxation = 0.01275 * np.exp(-2239.1 / TEMPERATURE_K) / (oxygen_hz + squared / oxygen_hz)
-    relaxation += 0.1068 * np.exp(-3352.0 / TEMPERATURE_K) / (nitrogen_hz + squared / nitrogen_hz)
-    attenuation: NDArray[np.float64] = 8.686 * squared * (1.84e-11 + relaxation)
+    nitrogen_hz = warmth**-0.5 * (9.0 + 280.0 * vapour * np.exp(-4.170 * (warmth ** (-1.0 / 3.0) - 1.0)))
+    relaxation = 0.01275 * np.exp(-2239.1 / kelvin) / (oxygen_hz + squared / oxygen_hz)
+    relaxation += 0.1068 * np.exp(-3352.0 / kelvin) / (nitrogen_hz + squared / nitrogen_hz)
+    classical = 1.84e-11 * warmth**0.5
+    attenuation: NDArray[np.float64] = 8.686 * squared * (classical + warmth**-2.5 * relaxation)
     return attenuation
 
 

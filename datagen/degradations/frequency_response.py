@@ -1,11 +1,12 @@
-"""Applying a real magnitude response with zero phase: colours the signal and moves nothing in time.
+"""Applying a frequency response to a whole signal: with zero phase it colours the signal and moves nothing in time.
 
 A response is given on a fixed logarithmic grid of frequencies and interpolated to the bins of one FFT of the whole
-signal. Zero phase means no delay at any frequency, so the degraded signal stays aligned with its target to the
-sample, which no causal filter of the same response would.
+signal. A real response has zero phase: no delay at any frequency, so the degraded signal stays aligned with its
+target to the sample, which no causal filter of the same response would.
 """
 
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,14 @@ from scipy import fft
 from datagen.degradations.base import Audio
 from manifests.recipe import SAMPLE_RATE_HZ
 
+Gain = TypeVar("Gain", np.float32, np.complex64)
+
 GRID_POINTS = 4_096
 LOWEST_HZ = 1.0
 PAD_SAMPLES = SAMPLE_RATE_HZ // 2
 """Silence around the signal, so that what rings before its start or after its end does not wrap into it."""
+POWER_OF_TWO = 16
+"""Sizes of FFTs are multiples of this: the next number of small odd factors is smaller, and a third slower."""
 
 FULL_BAND_HZ = 20_000.0
 """Losing what lies above this is inaudible."""
@@ -42,18 +47,28 @@ def with_response(audio: Audio, magnitude: NDArray[np.float64]) -> Audio:
     Returns:
         The filtered signal, shape (N,), delay 0.
     """
-    size = fft.next_fast_len(len(audio) + PAD_SAMPLES, real=True)
-    spectrum = fft.rfft(audio, size)
-    below, share = _interpolation(size)
-    magnitude = magnitude.astype(np.float32)
-    gain = magnitude[below]
-    gain += share * np.diff(magnitude)[below]
-    spectrum *= gain
-    filtered: Audio = fft.irfft(spectrum, size)[: len(audio)]
+    spectrum, size = padded_spectrum(audio)
+    spectrum *= at_bins(magnitude.astype(np.float32), size)
+    filtered: Audio = fft.irfft(spectrum, size, overwrite_x=True)[: len(audio)]
     return filtered
 
 
-@lru_cache(maxsize=4)
+def padded_spectrum(audio: Audio) -> tuple[NDArray[np.complex64], int]:
+    """Return the spectrum of `audio` with at least 0.5 s of silence after it, and the size of the FFT."""
+    pieces = -(-(len(audio) + PAD_SAMPLES) // POWER_OF_TWO)
+    size = POWER_OF_TWO * int(fft.next_fast_len(pieces, real=True))
+    return fft.rfft(audio, size), size
+
+
+def at_bins(response: NDArray[Gain], size: int) -> NDArray[Gain]:
+    """Interpolate a response on `grid_hz`, real or complex, to the bins of an FFT of `size`."""
+    below, share = _interpolation(size)
+    gains: NDArray[Gain] = response[below]
+    gains += share * np.diff(response)[below]
+    return gains
+
+
+@lru_cache(maxsize=2)
 def _interpolation(size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """For each bin of an FFT of `size`: the grid point below it, and how far it lies towards the next one."""
     grid = grid_hz()

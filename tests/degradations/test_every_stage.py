@@ -20,7 +20,11 @@ DRAWS = 2
 LARGEST_LAG_SAMPLES = 0.5
 NO_OP_DB = -90.0
 """The engine's own limit: less than this is nothing."""
-SPOILS_CORRELATION = {"room": "reflections are later arrivals; its direct path is tested in test_room.py"}
+SPOILS_CORRELATION = {
+    "comb": "a reflection is a later arrival; its direct path is tested in test_microphone.py",
+    "phaser": "all-passes bend the phase of a voice; what lies above their sweep is tested in test_device.py",
+    "room": "reflections are later arrivals; its direct path is tested in test_room.py",
+}
 """Stages after which the best match of waveforms says nothing about a delay, and why."""
 
 

@@ -1,15 +1,16 @@
-"""Filters and equalisers have the response that their names promise, and no phase."""
+"""Filters have the response that their names promise, and no phase."""
 
 import numpy as np
 import pytest
-from scipy import signal
-from stage_signals import RATE_HZ, lag_samples, speech_like
+from scipy import optimize, signal
+from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
 from datagen.degradations.bandwidth import BandwidthLoss
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.equalizer import MicrophoneEq, high_shelf_db, low_shelf_db, peak_db
-from datagen.degradations.filters import FAMILIES, BandPass, HighPass, LowPass
+from datagen.degradations.filters import FAMILIES, BandPass, HighPass, LowPass, edge_db
 from datagen.degradations.frequency_response import bandwidth_severity
+from datagen.level import scaled
+from manifests.keyed import generator
 
 ORDERS = (1, 2, 7, 20)
 SPEECH = speech_like(2.0)
@@ -76,7 +77,7 @@ def test_ripple_and_attenuation_are_what_was_drawn(family):
     assert max(stopped) < -49.0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["butter", "cheby1", "ellip", "bessel"])
 def test_a_high_pass_mirrors_the_analogue_filter_of_scipy(family):
     values = {"cutoff_hz": 250.0} | shape(family, 5)
     ripple = {"rp": 1.0} if family in ("cheby1", "ellip") else {}
@@ -93,48 +94,100 @@ def test_a_high_pass_mirrors_the_analogue_filter_of_scipy(family):
         assert gain_db(response, hz) == pytest.approx(20 * np.log10(abs(expected[0])), abs=0.15)
 
 
-def test_silence_cannot_be_filtered():
+@pytest.mark.parametrize("order", [2, 5, 9])
+def test_an_inverse_chebyshev_is_that_of_scipy_with_its_half_power_at_the_cutoff(order):
+    """In scipy its frequency is the edge of the stop band: found here so that the gain at 2 kHz is a half."""
+
+    def analogue(hz, stop_hz):
+        b, a = signal.cheby2(order, 45.0, 2 * np.pi * stop_hz, analog=True)
+        return abs(signal.freqs(b, a, [2 * np.pi * hz])[1][0])
+
+    stop_hz = optimize.brentq(lambda hz: analogue(2_000.0, hz) ** 2 - 0.5, 2_001.0, 200_000.0)
+    values = {"cutoff_hz": 2_000.0, "family": "cheby2", "order": order, "attenuation_db": 45.0}
+    response = impulse_response(LowPass, values)
+    assert gain_db(response, 2_000) == pytest.approx(-3.01, abs=0.05)
+    for hz in (500, 1_500, 1_900, 2_200, 2_500):
+        assert gain_db(response, hz) == pytest.approx(20 * np.log10(analogue(hz, stop_hz)), abs=0.1)
+    assert max(gain_db(response, hz) for hz in range(int(stop_hz) + 50, 24_000, 250)) < -44.9
+
+
+def test_a_brick_wall_is_flat_then_gone_and_does_not_ring_for_long():
+    response = impulse_response(LowPass, {"cutoff_hz": 4_000.0, "family": "brickwall"})
+    assert [gain_db(response, hz) for hz in (100, 2_000, 3_900)] == pytest.approx([0.0] * 3, abs=0.01)
+    assert gain_db(response, 4_000) == pytest.approx(-6.02, abs=0.1)
+    assert max(gain_db(response, hz) for hz in range(4_100, 24_000, 100)) < -90.0
+    far = np.abs(np.arange(RATE_HZ) - RATE_HZ // 2) > 0.05 * RATE_HZ
+    assert np.sum(response[far] ** 2) < 1e-5 * np.sum(response**2)
+    low = impulse_response(HighPass, {"cutoff_hz": 80.0, "family": "brickwall"})
+    assert gain_db(low, 70) < -60.0 < -0.1 < gain_db(low, 90)
+
+
+EDGED = [
+    (LowPass, {"cutoff_hz": 900.0}),
+    (LowPass, {"cutoff_hz": 7_000.0}),
+    (LowPass, {"cutoff_hz": 18_000.0}),
+    (HighPass, {"cutoff_hz": 45.0}),
+    (HighPass, {"cutoff_hz": 250.0}),
+    (BandPass, {"low_hz": 60.0, "high_hz": 8_000.0}),
+    (BandPass, {"low_hz": 400.0, "high_hz": 2_800.0}),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_measured_edge_is_the_drawn_one_in_every_voice(voice, family, order):
+    for stage, edges in EDGED:
+        values = edges | shape(family, order)
+        assert stage.broken_promises(values, stage.apply(voice, values, Inputs()).measured) == (), values
+
+
+@pytest.mark.parametrize(
+    ("family", "down_db"), [("butter", 3.01), ("cheby2", 3.01), ("cheby1", 1.0), ("brickwall", 6.02)]
+)
+def test_the_edge_is_measured_from_the_audio_not_copied(family, down_db):
+    """What came out is compared with an edge that was not asked for."""
+    assert edge_db(shape(family, 6)) == pytest.approx(-down_db, abs=0.01)
+    asked, got = ({"cutoff_hz": hz} | shape(family, 6) for hz in (4_000.0, 4_200.0))
+    measured = LowPass.apply(SPEECH, got, Inputs()).measured
+    assert measured["cutoff_hz"] == pytest.approx(4_200.0, rel=0.01)
+    assert LowPass.broken_promises(asked, measured) == ("cutoff_hz",)
+
+
+def test_the_edge_is_found_at_any_level():
+    values = {"cutoff_hz": 3_000.0} | shape("butter", 4)
+    faint, loud = (LowPass.apply(scaled(SPEECH, db), values, Inputs()).measured for db in (-80.0, 30.0))
+    assert faint["cutoff_hz"] == pytest.approx(loud["cutoff_hz"], rel=1e-3)
+
+
+def test_what_cannot_be_filtered_is_refused():
+    values = {"cutoff_hz": 2_000.0} | shape("butter", 4)
     with pytest.raises(CannotApply, match="no signal"):
-        LowPass.apply(np.zeros(RATE_HZ, np.float32), {"cutoff_hz": 2_000.0} | shape("butter", 4), Inputs())
+        LowPass.apply(np.zeros(RATE_HZ, np.float32), values, Inputs())
+    tone = (0.1 * np.sin(2 * np.pi * 300 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
+    with pytest.raises(CannotApply, match="no sound around 9000 Hz"):
+        LowPass.apply(tone, values | {"cutoff_hz": 9_000.0}, Inputs())
 
 
-def test_equaliser_curves_reach_their_gain_where_they_should():
-    hz = np.array([1.0, 500.0, 1_000.0, 2_000.0, 23_000.0])
-    assert peak_db(hz, 1_000.0, 9.0, 3.0)[[0, 2, 4]] == pytest.approx([0.0, 9.0, 0.0], abs=0.02)
-    assert low_shelf_db(hz, 500.0, -12.0)[[0, 1, 4]] == pytest.approx([-12.0, -6.0, 0.0], abs=0.02)
-    assert high_shelf_db(hz, 2_000.0, 8.0)[[0, 3, 4]] == pytest.approx([0.0, 4.0, 8.0], abs=0.02)
-
-
-def test_the_equaliser_delivers_its_curve():
-    values = {"low_shelf_hz": 100.0, "low_shelf_db": -6.0, "high_shelf_hz": 12_000.0, "high_shelf_db": 0.0}
-    response = impulse_response(MicrophoneEq, values | {"peaks": [{"hz": 3_000.0, "db": 10.0, "q": 2.0}]})
-    assert gain_db(response, 3_000) == pytest.approx(10.0, abs=0.1)
-    assert gain_db(response, 20) == pytest.approx(-6.0, abs=0.3)
-    assert gain_db(response, 800) == pytest.approx(0.0, abs=0.5)
-
-
-def test_a_bent_response_is_worse_than_a_flat_one():
-    def severity(gain):
-        values = {
-            "low_shelf_hz": 200.0,
-            "low_shelf_db": gain,
-            "high_shelf_hz": 6_000.0,
-            "high_shelf_db": -gain,
-        }
-        measured = MicrophoneEq.apply(SPEECH, values | {"peaks": []}, Inputs()).measured
-        return MicrophoneEq.severity(values, dict(measured))
-
-    assert severity(1.0) < severity(4.0) < severity(12.0)
+def test_a_recipe_that_names_its_families_draws_what_it_drew_before_there_were_more():
+    named = HighPass(families=("butter", "cheby1", "ellip", "bessel"))
+    seen = {named.draw(generator(1, n), scene_of(SPEECH)).values["family"] for n in range(100)}
+    assert seen == set(FAMILIES[:4])
+    assert "order" not in LowPass(families=["brickwall"]).draw(generator(2), scene_of(SPEECH)).values
 
 
 def test_less_band_is_worse():
     low_pass = [LowPass.severity({"cutoff_hz": hz}, {}) for hz in (18_000, 8_000, 4_000, 2_000)]
     high_pass = [HighPass.severity({"cutoff_hz": hz}, {}) for hz in (25, 80, 300, 900)]
     both = [BandPass.severity({"low_hz": lo, "high_hz": hi}, {}) for lo, hi in ((50, 8_000), (300, 3_400))]
-    lost = [BandwidthLoss.severity({"rate_hz": rate}, {}) for rate in (32_000, 16_000, 8_000)]
+    lost = [BandwidthLoss.severity({"rate_hz": hz}, {"images_db": -120.0}) for hz in (32_000, 16_000, 8_000)]
     for rising in (low_pass, high_pass, both, lost):
         assert rising == sorted(set(rising))
     assert (bandwidth_severity(24_000), bandwidth_severity(1_000)) == (0.0, 1.0)
+
+
+def resampler(rate_hz, quality, speech_bandwidth_hz=24_000.0):
+    values = {"method": "soxr", "quality": quality, "lag_samples": 0.0}
+    return values | {"rate_hz": rate_hz, "speech_bandwidth_hz": speech_bandwidth_hz}
 
 
 @pytest.mark.parametrize("quality", ["QQ", "LQ", "MQ", "HQ", "VHQ"])
@@ -142,20 +195,18 @@ def test_less_band_is_worse():
     "rate_hz", [4_000, 6_000, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100]
 )
 def test_resampling_leaves_no_lag(rate_hz, quality, voice):
-    values = {"rate_hz": rate_hz, "quality": quality, "speech_bandwidth_hz": 24_000.0}
-    applied = BandwidthLoss.apply(voice, values, Inputs())
+    applied = BandwidthLoss.apply(voice, resampler(rate_hz, quality), Inputs())
     assert len(applied.audio) == len(voice)
     assert abs(lag_samples(voice, applied.audio)) < 0.25
 
 
 def test_a_sharp_resampler_leaves_nothing_above_its_rate():
     noise = np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32) * np.float32(0.1)
-    values = {"rate_hz": 16_000, "quality": "VHQ", "speech_bandwidth_hz": 24_000.0}
-    power = np.abs(np.fft.rfft(BandwidthLoss.apply(noise, values, Inputs()).audio)) ** 2
+    lost = BandwidthLoss.apply(noise, resampler(16_000, "VHQ"), Inputs()).audio
+    power = np.abs(np.fft.rfft(lost * np.hanning(RATE_HZ))) ** 2  # its ends are cut off while they ring
     assert power[8_100:].sum() < 1e-6 * power.sum()
 
 
 def test_a_rate_that_takes_nothing_away_is_refused():
-    values = {"rate_hz": 16_000, "quality": "HQ", "speech_bandwidth_hz": 7_400.0}
     with pytest.raises(CannotApply, match="7400 Hz"):
-        BandwidthLoss.apply(SPEECH, values, Inputs())
+        BandwidthLoss.apply(SPEECH, resampler(16_000, "HQ", 7_400.0), Inputs())
