@@ -33,11 +33,16 @@ def with_simulated_rooms(
         return catalogue
     folder = cache or cache_directory()
     say(f"rooms: {bank.count} simulated, {bank.positions} positions in each, cached in {folder}")
-    rooms = bank_sources(bank, folder, partial(_in_processes, workers))
+    rooms = bank_sources(bank, folder, partial(in_processes, workers))
     return catalogue.extended(assign_splits(rooms))
 
 
-def _in_processes(workers: int, simulate: Callable[[int], Rows], numbers: Collection[int]) -> Iterator[Rows]:
+def in_processes(workers: int, simulate: Callable[[int], Rows], numbers: Collection[int]) -> Iterator[Rows]:
+    """Map `simulate` over the numbers of rooms in processes of one thread each, with a progress bar.
+
+    Raises:
+        JobError: when a process dies.
+    """
     pin_threads()
     pool = ProcessPoolExecutor(
         min(workers, len(numbers)), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
