@@ -169,10 +169,9 @@ def _other_talkers(scene: Scene, stage: str, at_least: int = 1) -> dict[str, lis
         if source.speaker and source.speaker != scene.speaker:
             talkers.setdefault(source.speaker, []).append(source)
     if len(talkers) < at_least:
-        missing = "another talker" if at_least == 1 else f"{at_least} more talkers than the sample's own"
         raise NoMaterial(
-            f"stage {stage}: there is not another talker for a sample in a split that samples are made for; it "
-            f"needs {missing}: scan more speech, or remove the stage"
+            f"stage {stage}: there is not another talker to draw (besides the sample's own it needs {at_least}) in a "
+            "split that samples are made for; scan more speech, or remove the stage"
         )
     return talkers
 

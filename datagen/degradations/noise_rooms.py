@@ -62,4 +62,5 @@ def _candidates(scene: Scene) -> tuple[list[Source], Relation]:
     if own.rt60_s is None:
         return others, "alike"
     distances = [abs(s.rt60_s - own.rt60_s) if s.rt60_s is not None else np.inf for s in others]
-    return [s for s, d in zip(others, distances, strict=True) if d == min(distances)], "alike"
+    nearest = min(distances, default=np.inf)
+    return [s for s, distance in zip(others, distances, strict=True) if distance == nearest], "alike"

@@ -42,7 +42,8 @@ class Wind(Degradation):
 
     The noise falls above a corner frequency, which moves with the wind's speed; the speed is log-normal with von
     Karman's spectrum of turbulence. As in the URGENT 2025 challenge, a compressor that listens to the wind turns the
-    voice down (ducking), and the sum of both clips. The SNR counts the voice before it is turned down.
+    voice down (ducking), with all that was added to it before, and the sum of both clips. The SNR counts the voice
+    before it is turned down.
     """
 
     name: ClassVar[str] = "wind"
@@ -63,7 +64,9 @@ class Wind(Degradation):
     duck_ratio: Annotated[Span, Within(1.0, 100.0)] = (1.0, 20.0)
     """For each dB of wind above the threshold the voice loses 1 - 1/ratio dB."""
     duck_attack_ms: Annotated[Span, Within(1.0, 1_000.0)] = (5.0, 100.0)
+    """Time constant with which the device notices that the wind rises."""
     duck_release_ms: Annotated[Span, Within(1.0, 5_000.0)] = (5.0, 100.0)
+    """Time constant with which it notices that the wind has fallen."""
     clipped: Probability = 0.75
     """How often voice and wind together are clipped."""
     clip_share: Annotated[Span, Within(0.05, 1.0)] = (0.85, 1.0)
@@ -99,15 +102,16 @@ class Wind(Degradation):
         assert inputs.reference is not None
         gain = ducking(wind, inputs.speech_level_dbfs, values)
         ducked, speech = audio * gain, inputs.reference * gain
-        clipped_share = 0.0
+        wind_clipped_share = 0.0
         if values.get("clip_share") is not None:
-            clipped_share = _clip(wind, ducked, values["clip_share"])
+            wind_clipped_share = _clip(wind, ducked, values["clip_share"])
+        levels = delivered(wind, inputs)
         measured = {
-            **delivered(wind, inputs),
-            "ducked_snr_db": active_level_dbfs(speech) - active_level_dbfs(wind),
+            **levels,
+            "ducked_snr_db": active_level_dbfs(speech) - levels["noise_active_level_dbfs"],
             "ducked_db": rms_dbfs(inputs.reference) - rms_dbfs(speech),
             "deepest_duck_db": -20.0 * math.log10(float(gain.min())),
-            "clipped_share": clipped_share,
+            "wind_clipped_share": wind_clipped_share,
         }
         return Applied(ducked + wind, measured=measured, added=wind, speech=speech)
 

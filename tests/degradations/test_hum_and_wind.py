@@ -250,8 +250,8 @@ def test_clipping_cuts_the_sum_and_counts_as_wind():
     assert cut.audio.min() == pytest.approx(0.85 * free.audio.min(), rel=1e-5)
     assert np.array_equal(cut.speech, free.speech)
     changed = np.abs(cut.audio - free.audio) > 1e-6
-    assert changed.mean() == pytest.approx(cut.measured["clipped_share"], abs=2 / len(speech))
-    assert free.measured["clipped_share"] == 0.0
+    assert changed.mean() == pytest.approx(cut.measured["wind_clipped_share"], abs=2 / len(speech))
+    assert free.measured["wind_clipped_share"] == 0.0
 
 
 def test_clipping_is_drawn_as_often_as_said():
