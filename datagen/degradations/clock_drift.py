@@ -16,6 +16,7 @@ from datagen.degradations.base import (
     Scene,
     Tolerance,
 )
+from datagen.degradations.lateness import lateness, loudest
 from datagen.time_map import Piece, TimeMap
 from manifests.ranges import Span, Within, log_uniform
 from manifests.sample import Values
@@ -25,8 +26,6 @@ WINDOW_SAMPLES = 4_096
 END_SHARE = 0.4
 """The loudest window is taken out of this share of the clip at each end."""
 FURTHEST_PPM = 1_000.0
-QUIETEST_WINDOW = 1e-12
-"""Mean square below which a window holds nothing to look for."""
 SPARE_SAMPLES = 32
 
 
@@ -76,33 +75,18 @@ def _drift_ppm(audio: Audio, drifted: Audio) -> float:
 
 def _found_again(audio: Audio, drifted: Audio, part: slice) -> tuple[float, float]:
     """Return where the loudest stretch of a part of `audio` has its middle, and by how much it is late, in samples."""
-    start, window = _loudest(audio, part)
-    mine = audio[start : start + window]
-    furthest = SPARE_SAMPLES + round(1.1e-6 * FURTHEST_PPM * len(audio))
-    low = max(0, start - furthest)
-    theirs = drifted[low : start + window + furthest]
-    size = fft.next_fast_len(len(theirs) + window, real=True)
-    likeness = fft.irfft(fft.rfft(theirs, size) * np.conj(fft.rfft(mine, size)), size)
-    power = np.cumsum(np.concatenate(([0.0], np.square(theirs, dtype=np.float64))))
-    power = power[window:] - power[:-window]
-    found = low + int(np.argmax(likeness[: len(power)] / np.sqrt(power + QUIETEST_WINDOW)))
-    shape = np.hanning(window).astype(np.float32)
-    mine = mine * shape
-    late = found - start + _rest(mine, drifted[found : found + window] * shape)
-    middle = np.dot(np.arange(window), np.square(mine, dtype=np.float64)) / np.dot(mine, mine)
-    return start + float(middle), late
-
-
-def _loudest(audio: Audio, part: slice) -> tuple[int, int]:
-    """Return where the loudest window of a part of `audio` begins, and how long it is."""
     first, last, _ = part.indices(len(audio))
-    window = min(WINDOW_SAMPLES, last - first)
-    framed = audio[first : last - (last - first) % window].reshape(-1, window)
-    power = np.einsum("bs,bs->b", framed, framed) / window
-    loudest = int(np.argmax(power))
-    if power[loudest] < QUIETEST_WINDOW:
+    window = loudest(audio, first, last, WINDOW_SAMPLES)
+    if window is None:
         raise CannotApply("there is nothing to be heard at one end to tell a drift by")
-    return first + loudest * window, window
+    start, frames = window
+    furthest = SPARE_SAMPLES + round(1.1e-6 * FURTHEST_PPM * len(audio))
+    late = lateness(audio, drifted, start, frames, furthest)
+    shape = np.hanning(frames).astype(np.float32)
+    mine = audio[start : start + frames] * shape
+    theirs = drifted[start + late : start + late + frames] * shape
+    middle = np.dot(np.arange(frames), np.square(mine, dtype=np.float64)) / np.dot(mine, mine)
+    return start + float(middle), late + _rest(mine, theirs)
 
 
 def _rest(mine: Audio, theirs: Audio) -> float:

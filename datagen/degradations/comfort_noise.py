@@ -37,6 +37,7 @@ FADE_SAMPLES = FRAME_SAMPLES // 4
 FLOOR_DBFS = -85.0
 """White noise that is always there: what comes after digital silence is not silent."""
 FLOOR_POWER = 10.0 ** (FLOOR_DBFS / 10.0)
+LOUDER_THAN_BACKGROUND = 2.0
 WORST_LATE_MS = 120.0
 WORST_OFFSET_DB = 20.0
 WORST_SHARE = 0.5
@@ -166,8 +167,8 @@ def _onsets(spoken: NDArray[np.bool_]) -> int:
 
 
 def _background(frames: Audio, loudness: NDArray[np.float32]) -> Audio:
-    """Leave out breaths, and what is left of a word: the background is in the quieter half of a pause."""
-    return frames[np.sort(np.argsort(loudness, kind="stable")[: -(-len(frames) // 2)])]
+    """Leave out breaths, and what is left of a word: what is more than 3 dB louder than half of the pause."""
+    return frames[loudness <= LOUDER_THAN_BACKGROUND * np.median(loudness)]
 
 
 def _power(frames: Audio) -> float:

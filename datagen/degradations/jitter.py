@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from datagen.alignment import residual_lag
 from datagen.degradations.base import (
     Applied,
     Audio,
@@ -18,6 +17,7 @@ from datagen.degradations.base import (
     Scene,
     Tolerance,
 )
+from datagen.degradations.lateness import lateness, loudest
 from datagen.level import peak_dbfs
 from datagen.time_map import Piece, TimeMap
 from manifests.ranges import Span, Within, log_uniform, uniform
@@ -31,6 +31,8 @@ FADE_SAMPLES = round(5 * PER_MS)
 """Of the crossfade at each join."""
 MATCH_SAMPLES = round(10 * PER_MS)
 """How much of what would have come is compared with what comes instead."""
+WINDOW_SAMPLES = round(100 * PER_MS)
+"""How much of a piece is looked for to measure how late it is."""
 SEARCH_MS = 5.0
 """How far from the drawn length a cut may move to find the same place in the pitch, if that is 100 Hz or above."""
 SHORTEST_MS = 2.5
@@ -43,7 +45,6 @@ LARGEST_SHARE = 0.25
 """Of a short clip that may be moved, whatever the settings say."""
 HEARD_BELOW_PEAK_DB = 40.0
 """An event in what is quieter is not heard."""
-SURE_LIKENESS = 0.5
 WORST_PER_MINUTE = 90.0
 MATCHED = 0.5
 """A join at the same place in the pitch is as bad as this share of a stutter."""
@@ -173,10 +174,11 @@ def _around(audio: Audio, at: int) -> Audio:
 
 
 def _found_offset(audio: Audio, moved: Audio, pieces: list[Piece], number: int) -> float:
-    """Find by correlation how late one piece is in the result, in samples; around what the map says."""
-    start = pieces[number].at
+    """Find one piece of the result in what it was made of; return how late it is, in samples."""
+    piece = pieces[number]
+    offset = piece.at - piece.source
     end = pieces[number + 1].at if number + 1 < len(pieces) else len(audio)
-    offset = start - pieces[number].source
-    end = min(end, len(audio) + offset)
-    lag, likeness = residual_lag(moved[start:end], audio[start - offset : end - offset])
-    return offset + (lag if likeness > SURE_LIKENESS else 0.0)
+    window = loudest(moved, min(piece.at + FADE_SAMPLES, end), min(end, len(audio) + offset), WINDOW_SAMPLES)
+    if window is None:
+        return offset
+    return -lateness(moved, audio, *window, furthest=2 * abs(offset) + MATCH_SAMPLES)
