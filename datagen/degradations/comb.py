@@ -26,16 +26,16 @@ SPEED_M_S = 343.0
 """Of sound, at 20 degrees C."""
 SAMPLES_PER_MS = SAMPLE_RATE_HZ / 1_000.0
 REGULARISATION = 1e-6
-"""Sound 60 dB below the mean spectrum still helps to tell the reflection's delay."""
+"""Sound 60 dB below the mean spectrum still helps to tell the delay."""
 WORST_RIPPLE_DB = 30.0
 
 
 class Comb(Degradation):
-    """Adds one reflection, which makes peaks and notches at the multiples of half the inverse of its delay.
+    """Adds one reflection: peaks at the multiples of 1 / delay, and notches half-way between them.
 
     The direct sound stays where and as it is. A reflector sends back only waves that are shorter than it is wide: the
     reflection is high-passed, by 6 dB an octave, below the frequency whose wave is as long as the reflector (343 Hz
-    for a metre). Delay and level of the reflection are measured by deconvolution.
+    for a metre). The delay of the reflection is measured by deconvolution, then its level.
     """
 
     name: ClassVar[str] = "comb"
@@ -92,7 +92,9 @@ def _reflected(audio: Audio, reflector_m: float) -> Audio:
 
 
 def _echo_between(reflected: Audio, added: Audio) -> tuple[float, float]:
-    """Return at what delay in ms, and how loud in dB, `reflected` is in `added`."""
+    """Return at what delay in ms, by deconvolution, and how loud in dB, by projection, `reflected` is in `added`."""
     response = response_between(reflected, added).impulse_response(REGULARISATION)
     arrival = int(np.argmax(np.abs(response[: len(response) // 2])))
-    return arrival / SAMPLES_PER_MS, 20.0 * math.log10(abs(float(response[arrival])))
+    early, late = reflected[: len(reflected) - arrival], added[arrival:]
+    echo = abs(float(np.dot(early, late))) / max(float(np.dot(early, early)), 1e-30)
+    return arrival / SAMPLES_PER_MS, 20.0 * math.log10(max(echo, 1e-9))

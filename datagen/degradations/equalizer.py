@@ -60,12 +60,19 @@ class MicrophoneEq(Degradation):
     }
 
     low_shelf_hz: Annotated[Span, Within(20.0, 2_000.0)] = (50.0, 700.0)
+    """Corner of the low shelf."""
     high_shelf_hz: Annotated[Span, Within(2_000.0, 20_000.0)] = (4_500.0, 16_000.0)
+    """Corner of the high shelf."""
     shelf_db: Annotated[Span, Within(-30.0, 30.0)] = (-12.0, 12.0)
+    """Gain of each shelf, drawn for each."""
     peaks: Annotated[Span, Within(0, 20)] = (0, 7)
+    """How many peaks and dips."""
     peak_hz: Annotated[Span, Within(20.0, 20_000.0)] = (100.0, 16_000.0)
+    """Centre of each."""
     peak_db: Annotated[Span, Within(-30.0, 30.0)] = (-10.0, 10.0)
+    """Gain at the centre of each."""
     peak_q: Annotated[Span, Within(0.1, 30.0)] = (0.5, 5.0)
+    """Quality of each: its centre over its width."""
     phase: tuple[Phase, ...] = Field(default=("zero",), min_length=1)
 
     @model_validator(mode="after")

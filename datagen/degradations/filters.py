@@ -50,6 +50,7 @@ class _Filter(Degradation):
     families: tuple[Family, ...] = Field(default=FAMILIES, min_length=1)
     """`brickwall` has no order: it falls within 3 % of the cut-off, at least 10 Hz, as half a cosine."""
     order: Annotated[Span, Within(1, 20)] = (1, 20)
+    """Slope: 6 dB an octave each, for `butter`."""
     ripple_db: Annotated[Span, Within(0.01, 6.0)] = (0.1, 3.0)
     """Ripple in the pass band, of `cheby1` and `ellip`."""
     attenuation_db: Annotated[Span, Within(10.0, 120.0)] = (30.0, 80.0)

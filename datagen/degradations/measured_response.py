@@ -1,6 +1,6 @@
 """Measuring the frequency response of a stage from what went in and what came out, whatever happened in between.
 
-The gain at a frequency is the cross-spectrum of output and input over the power of the input (H. Bendat and A. Piersol,
+The gain at a frequency is the cross-spectrum of output and input over the power of the input (J. Bendat and A. Piersol,
 "Random Data", chapter 6). Long signals are summed in pieces before the FFT, which samples their spectrum every
 0.8 Hz without computing all of it. Where the input holds nothing, there is no gain to measure.
 """

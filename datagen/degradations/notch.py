@@ -53,6 +53,7 @@ class Notch(Degradation):
     width_hz: Annotated[Span, Within(10.0, 4_000.0)] = (20.0, 500.0)
     """Between the points of half the depth."""
     depth_db: Annotated[Span, Within(3.0, 80.0)] = (10.0, 40.0)
+    """One for all bands of a clip."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the bands, log-uniform and where the speech is, and one depth for them all."""

@@ -43,9 +43,9 @@ WORST_SHARE = 0.4
 class SpectralHoles(Degradation):
     """Cuts up to 250 patches of drawn time, frequency, duration and width out of the spectrogram, without delay.
 
-    In a short-time Fourier transform (Hann windows of 21 ms, a quarter of a window apart) cells in a hole are lowered
-    by the depth; the edges are a cell wide, and outside of the holes the signal is what it was, bit by bit. The share
-    of the spectrogram that is gone is measured from the spectrograms before and after.
+    In a short-time Fourier transform (Hann windows of 21 ms, a quarter of a window apart) cells in a hole are
+    lowered by the depth; the edges fall over two cells, and outside of the holes the signal is what it was, bit by
+    bit. The share of the spectrogram that is gone is measured from the spectrograms before and after.
     """
 
     name: ClassVar[str] = "spectral_holes"
@@ -53,9 +53,11 @@ class SpectralHoles(Degradation):
     promises: ClassVar[Mapping[str, Tolerance]] = {"removed_share": Tolerance(absolute=5e-4, relative=0.2)}
 
     holes: Annotated[Span, Within(1, 2_000)] = (1, 250)
+    """In the whole clip; where they overlap, no more is taken than one of them takes."""
     duration_ms: Annotated[Span, Within(10.0, 5_000.0)] = (20.0, 400.0)
     width_hz: Annotated[Span, Within(50.0, 20_000.0)] = (100.0, 2_000.0)
     depth_db: Annotated[Span, Within(6.0, 100.0)] = (20.0, 60.0)
+    """One for all holes of a clip."""
     up_to_hz: float = Field(default=10_000.0, ge=1_000.0, le=24_000.0)
     """No centre of a hole lies above this, or above the speech; the removed share is of what lies below it."""
 
