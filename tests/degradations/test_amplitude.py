@@ -1,73 +1,51 @@
-"""Levels, steps and clipping hit what was asked for."""
+"""Levels, steps and drifts are what was asked for, as measured on the audio."""
 
 import numpy as np
 import pytest
-from stage_signals import RATE_HZ, speech_like
+from stage_signals import RATE_HZ, scene_of, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.clipping import Clipping
 from datagen.degradations.playout import FinalLevel
-from datagen.degradations.talker import GainStep, Level
+from datagen.degradations.talker import GainStep, Level, LevelDrift
 from datagen.level import active_level_dbfs
+from manifests.keyed import generator
 
 SPEECH = speech_like(3.0)
 
 
-@pytest.mark.parametrize("share", [0.0005, 0.01, 0.2, 0.6])
-def test_hard_clipping_hits_exactly_the_share_that_was_drawn(share):
-    applied = Clipping.apply(SPEECH, {"kind": "hard", "share": share, "restore_level": False}, Inputs())
-    ceiling = np.abs(applied.audio).max()
-    assert abs(np.count_nonzero(np.abs(applied.audio) == ceiling) - share * len(SPEECH)) <= 1
-    assert applied.measured["clipped_share"] == pytest.approx(share, abs=1.01 / len(SPEECH))
-    below = np.abs(SPEECH) < ceiling
-    assert np.array_equal(applied.audio[below], SPEECH[below])
+def _sine(seconds=2.0, peak=0.1, hz=1_000.0):
+    return (peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)).astype(np.float32)
 
 
-def test_soft_clipping_bends_only_the_share_that_was_drawn():
-    values = {"kind": "soft", "share": 0.1, "softness": 0.5, "restore_level": False}
-    applied = Clipping.apply(SPEECH, values, Inputs())
-    changed = np.count_nonzero(applied.audio != SPEECH)
-    assert changed == pytest.approx(0.1 * len(SPEECH), abs=0.002 * len(SPEECH))
-    order = np.argsort(SPEECH, kind="stable")
-    assert (np.diff(applied.audio[order]) >= -1e-7).all()
-
-
-def test_asymmetric_clipping_cuts_at_the_quantiles_of_numpy():
-    values = {"kind": "asymmetric", "low_quantile": 0.03, "high_quantile": 0.95, "restore_level": False}
-    applied = Clipping.apply(SPEECH, values, Inputs())
-    low, high = np.quantile(SPEECH.astype(np.float64), [0.03, 0.95])
-    assert applied.audio.min() == pytest.approx(low, rel=1e-5)
-    assert applied.audio.max() == pytest.approx(high, rel=1e-5)
-    assert applied.measured["clipped_share"] == pytest.approx(0.08, abs=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["hard", "soft", "asymmetric"])
-def test_the_level_comes_back_when_asked(kind):
-    values = {"kind": kind, "share": 0.1, "softness": 0.2, "low_quantile": 0.05, "high_quantile": 0.97}
-    applied = Clipping.apply(SPEECH, values | {"restore_level": True}, Inputs())
-    assert applied.audio.std() == pytest.approx(SPEECH.std(), rel=1e-3)
-    assert applied.measured["restored_db"] > 0.0
-
-
-def test_more_clipping_is_worse_and_a_soft_knee_less_so():
-    def severity(share, **values):
-        return Clipping.severity({"kind": "hard", **values}, {"clipped_share": share})
-
-    assert 0.0 < severity(0.001) < severity(0.01) < severity(0.1) < severity(0.25) == 1.0
-    assert severity(0.1, softness=1.0) < severity(0.1, softness=0.2) < severity(0.1)
-
-
-def test_silence_and_a_square_wave_cannot_be_clipped():
-    square = np.where(np.arange(RATE_HZ) // 100 % 2, 0.5, -0.5).astype(np.float32)
-    for audio in (np.zeros(RATE_HZ, np.float32), square):
-        with pytest.raises(CannotApply, match="stand out"):
-            Clipping.apply(audio, {"kind": "hard", "share": 0.01, "restore_level": False}, Inputs())
+# --- level ----------------------------------------------------------------------------------------
 
 
 def test_level_moves_by_the_gain_that_was_drawn():
     applied = Level.apply(SPEECH, {"gain_db": -7.5}, Inputs())
     assert active_level_dbfs(applied.audio) - active_level_dbfs(SPEECH) == pytest.approx(-7.5, abs=1e-3)
+    assert applied.measured["gain_db"] == pytest.approx(-7.5, abs=1e-3)
     assert Level.severity({"gain_db": -20.0}, {}) > Level.severity({"gain_db": 5.0}, {})
+
+
+@pytest.mark.parametrize("level_dbfs", [-40.0, -26.0, -15.0])
+def test_a_steady_sine_comes_out_at_the_level_that_was_asked_for(level_dbfs):
+    """A sine has no pauses: its active level is its RMS, but for the 20 ms in which P.56's envelope rises."""
+    applied = Level.apply(_sine(), {"active_level_dbfs": level_dbfs}, Inputs())
+    assert 20 * np.log10(np.abs(applied.audio).max() / np.sqrt(2)) == pytest.approx(level_dbfs, abs=0.06)
+    assert applied.measured["active_level_dbfs"] == pytest.approx(level_dbfs, abs=0.01)
+
+
+def test_a_level_that_is_asked_for_counts_instead_of_a_gain():
+    stage = Level(gain_db=[3, 3], active_level_dbfs=[-35, -15])
+    drawn = [stage.draw(generator("level", n), scene_of(SPEECH)).values for n in range(300)]
+    assert all(set(values) == {"active_level_dbfs"} for values in drawn)
+    levels = np.array([values["active_level_dbfs"] for values in drawn])
+    assert (levels.min(), levels.max()) == (pytest.approx(-35, abs=0.5), pytest.approx(-15, abs=0.5))
+    far, near = ({"active_level_dbfs": level} for level in (-40.0, -24.0))
+    assert Level.severity(far, far) > Level.severity(near, near) > 0.0
+
+
+# --- gain step ------------------------------------------------------------------------------------
 
 
 def _gain_db(values):
@@ -88,12 +66,90 @@ def test_a_gain_step_that_ends_goes_back():
     assert gain[round(1.03 * RATE_HZ) :] == pytest.approx(0.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("ramp_ms", [0.1, 5.0, 400.0, 3_000.0])
+@pytest.mark.parametrize("ramp_ms", [0.1, 5.0, 90.0, 1_000.0])
 @pytest.mark.parametrize("end_s", [None, 0.6, 1.99])
 def test_a_gain_step_never_jumps(ramp_ms, end_s):
-    gain = _gain_db({"step_db": 18.0, "ramp_ms": ramp_ms, "start_s": 0.5, "end_s": end_s})
+    values = {"step_db": 18.0, "ramp_ms": ramp_ms, "start_s": 0.5, "end_s": end_s}
+    if end_s == 0.6 and ramp_ms > 100.0:
+        with pytest.raises(CannotApply, match="steps to"):
+            _gain_db(values)
+        return
     steepest = 18.0 / max(1, round(ramp_ms * RATE_HZ / 1_000))
-    assert np.abs(np.diff(gain)).max() < steepest * 1.1 + 1e-3
+    assert np.abs(np.diff(_gain_db(values))).max() < steepest * 1.1 + 1e-3
+
+
+@pytest.mark.parametrize("seconds", [0.05, 2.5, 10.0, 60.0])
+def test_a_drawn_step_always_arrives(seconds):
+    """The ramp is over before half of what is left of the sample, or of the step, has passed."""
+    stage = GainStep(ends_early=0.5)
+    scene = scene_of(np.zeros(round(seconds * RATE_HZ), np.float32))
+    for number in range(500):
+        values = stage.draw(generator("step", number), scene).values
+        left_s = (seconds if values["end_s"] is None else values["end_s"]) - values["start_s"]
+        assert 5.0 <= values["ramp_ms"] <= max(5.0, 500.0 * left_s + 1e-6)
+
+
+def test_the_step_is_measured_behind_its_ramp(voice):
+    values = {"step_db": -9.0, "ramp_ms": 400.0, "start_s": 1.0, "end_s": 3.0}
+    applied = GainStep.apply(voice, values, Inputs())
+    plateau = slice(round(1.4 * RATE_HZ), 3 * RATE_HZ)
+    ratio = applied.audio[plateau].astype(np.float64).std() / voice[plateau].astype(np.float64).std()
+    assert 20 * np.log10(ratio) == pytest.approx(-9.0, abs=0.01)
+    assert applied.measured["step_db"] == pytest.approx(-9.0, abs=0.01)
+    assert applied.measured["stepped_share"] == 0.5
+
+
+# --- drift ----------------------------------------------------------------------------------------
+
+KNOTS = [[0.0, 0.5], [1.0, 1.0], [3.0, 0.0], [4.0, 0.25], [6.0, 0.9]]
+
+
+def test_a_drift_goes_from_knot_to_knot_along_half_a_cosine():
+    tone = _sine(5.0)
+    applied = LevelDrift.apply(tone, {"range_db": 12.0, "knots": KNOTS}, Inputs())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain_db = 20 * np.log10(np.abs(applied.audio) / np.abs(tone))
+    gain_db[np.abs(tone) < 0.05] = np.nan
+
+    def around(second):
+        return np.nanmean(gain_db[round(second * RATE_HZ) - 240 : round(second * RATE_HZ) + 240])
+
+    # The heights 0 and 1 are the ends of a range of 12 dB around 0 dB.
+    for at_s, height in KNOTS[1:4]:
+        assert around(at_s) == pytest.approx(12.0 * (height - 0.5), abs=0.02)
+    for share in (0.25, 0.5, 0.75):
+        risen = 0.5 - 0.5 * np.cos(np.pi * share)
+        assert around(1.0 + 2.0 * share) == pytest.approx(12.0 * (0.5 - risen), abs=0.05)
+    assert applied.measured["range_db"] == pytest.approx(12.0, abs=0.05)
+
+
+def test_the_range_of_a_drift_is_that_over_the_speech():
+    """Where the ends of the curve fall into a pause, the speech still drifts by as much as was drawn."""
+    speech = np.concatenate((np.zeros(RATE_HZ, np.float32), _sine(1.5), np.zeros(RATE_HZ, np.float32)))
+    knots = [[0.0, 0.0], [3.5, 1.0]]
+    applied = LevelDrift.apply(speech, {"range_db": 10.0, "knots": knots}, Inputs())
+    first, last = (np.abs(applied.audio[round(s * RATE_HZ) :][:480]).max() for s in (1.0, 2.49))
+    assert 20 * np.log10(last / first) == pytest.approx(10.0, abs=0.1)
+
+
+def test_what_is_too_short_does_not_drift():
+    with pytest.raises(CannotApply, match="too little"):
+        LevelDrift.apply(_sine(0.1), {"range_db": 10.0, "knots": [[0.0, 0.0], [3.0, 1.0]]}, Inputs())
+
+
+def test_drawn_knots_are_as_far_apart_as_was_asked():
+    scene = scene_of(np.zeros(10 * RATE_HZ, np.float32))
+    for number in range(200):
+        knots = LevelDrift().draw(generator("drift", number), scene).values["knots"]
+        apart_s = np.diff([at_s for at_s, _ in knots])
+        assert knots[0][0] == 0.0
+        assert knots[-1][0] >= 10.0
+        assert apart_s.min() >= 0.999
+        assert apart_s.max() <= 4.001
+        assert all(0.0 <= height <= 1.0 for _, height in knots)
+
+
+# --- final level ----------------------------------------------------------------------------------
 
 
 def test_the_final_level_is_the_one_that_was_drawn():
@@ -109,6 +165,23 @@ def test_peaks_hold_the_final_level_down_instead_of_clipping():
     assert 20 * np.log10(np.abs(applied.audio).max()) == pytest.approx(-0.1, abs=1e-3)
     assert applied.measured["active_level_dbfs"] == pytest.approx(active_level_dbfs(applied.audio), abs=0.01)
     assert applied.measured["held_down_db"] > 1.0
+
+
+@pytest.mark.parametrize(
+    ("level_dbfs", "peak_dbfs", "kept"),
+    [
+        (-20.0, -4.0, True),
+        (-20.2, -4.0, False),  # nothing kept it from being louder
+        (-25.0, -0.1, True),  # a peak has come up to the ceiling
+        (-25.0, -0.4, False),
+        (-19.0, -0.1, False),  # a ceiling is no reason to be too loud
+        (-19.0, -4.0, False),
+    ],
+)
+def test_only_a_peak_at_the_ceiling_excuses_a_level_that_is_too_low(level_dbfs, peak_dbfs, kept):
+    values = {"active_level_dbfs": -20.0, "ceiling_dbfs": -0.1}
+    measured = {"active_level_dbfs": level_dbfs, "peak_dbfs": peak_dbfs}
+    assert FinalLevel.broken_promises(values, measured) == (() if kept else ("active_level_dbfs",))
 
 
 def test_a_level_far_from_comfortable_is_worse():

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said_in_a_sentence(stages, said):
 
 
 def test_an_unknown_stage_lists_the_known_ones():
-    with pytest.raises(UserError, match="bandwidth_loss, clipping, codec"):
+    with pytest.raises(UserError, match="bandwidth_loss, .*clipping, .*codec"):
         stage_class("reverb")
 
 

@@ -5,7 +5,6 @@ import pytest
 from scipy import optimize, signal
 from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
-from datagen.degradations.bandwidth import BandwidthLoss
 from datagen.degradations.base import CannotApply, Inputs
 from datagen.degradations.filters import FAMILIES, BandPass, HighPass, LowPass, edge_db
 from datagen.degradations.frequency_response import bandwidth_severity
@@ -179,34 +178,6 @@ def test_less_band_is_worse():
     low_pass = [LowPass.severity({"cutoff_hz": hz}, {}) for hz in (18_000, 8_000, 4_000, 2_000)]
     high_pass = [HighPass.severity({"cutoff_hz": hz}, {}) for hz in (25, 80, 300, 900)]
     both = [BandPass.severity({"low_hz": lo, "high_hz": hi}, {}) for lo, hi in ((50, 8_000), (300, 3_400))]
-    lost = [BandwidthLoss.severity({"rate_hz": hz}, {"images_db": -120.0}) for hz in (32_000, 16_000, 8_000)]
-    for rising in (low_pass, high_pass, both, lost):
+    for rising in (low_pass, high_pass, both):
         assert rising == sorted(set(rising))
     assert (bandwidth_severity(24_000), bandwidth_severity(1_000)) == (0.0, 1.0)
-
-
-def resampler(rate_hz, quality, speech_bandwidth_hz=24_000.0):
-    values = {"method": "soxr", "quality": quality, "lag_samples": 0.0}
-    return values | {"rate_hz": rate_hz, "speech_bandwidth_hz": speech_bandwidth_hz}
-
-
-@pytest.mark.parametrize("quality", ["QQ", "LQ", "MQ", "HQ", "VHQ"])
-@pytest.mark.parametrize(
-    "rate_hz", [4_000, 6_000, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100]
-)
-def test_resampling_leaves_no_lag(rate_hz, quality, voice):
-    applied = BandwidthLoss.apply(voice, resampler(rate_hz, quality), Inputs())
-    assert len(applied.audio) == len(voice)
-    assert abs(lag_samples(voice, applied.audio)) < 0.25
-
-
-def test_a_sharp_resampler_leaves_nothing_above_its_rate():
-    noise = np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32) * np.float32(0.1)
-    lost = BandwidthLoss.apply(noise, resampler(16_000, "VHQ"), Inputs()).audio
-    power = np.abs(np.fft.rfft(lost * np.hanning(RATE_HZ))) ** 2  # its ends are cut off while they ring
-    assert power[8_100:].sum() < 1e-6 * power.sum()
-
-
-def test_a_rate_that_takes_nothing_away_is_refused():
-    with pytest.raises(CannotApply, match="7400 Hz"):
-        BandwidthLoss.apply(SPEECH, resampler(16_000, "HQ", 7_400.0), Inputs())
