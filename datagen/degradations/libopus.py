@@ -7,7 +7,6 @@ The library that it calls has an answer, its concealment. The wheels of PyAV bri
 import ctypes
 import importlib.util
 import weakref
-from ctypes.util import find_library
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -42,12 +41,12 @@ _FILE_NAMES = ("av.libs/libopus*.so*", "av/.dylibs/libopus*.dylib", "av.libs/*op
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
-    """Load libopus: the one in the wheel of PyAV, else the system's.
+    """Load the libopus in the wheel of PyAV, whose version every corpus records.
 
     Raises:
-        UserError: when there is none, or only one older than 1.5.
+        UserError: when PyAV was not installed from a wheel, or brings a libopus older than 1.5.
     """
-    found = _bundled() or find_library("opus")
+    found = _bundled()
     if found is None:
         raise UserError(
             "opus_packet_loss needs libopus: install a binary wheel of PyAV, which brings it along"
@@ -68,13 +67,8 @@ def library() -> ctypes.CDLL:
     lib.opus_encoder_destroy.argtypes = lib.opus_decoder_destroy.argtypes = [state]
     lib.opus_encoder_destroy.restype = lib.opus_decoder_destroy.restype = None
     lib.opus_strerror.argtypes = [number]
-    lib.opus_strerror.restype = lib.opus_get_version_string.restype = ctypes.c_char_p
+    lib.opus_strerror.restype = ctypes.c_char_p
     return lib
-
-
-def version() -> str:
-    """Return the name and version of the library."""
-    return str(library().opus_get_version_string().decode())
 
 
 class OpusEncoder:

@@ -169,7 +169,6 @@ def test_threads_do_not_disturb_each_other():
 
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setattr(libopus, "_bundled", lambda: None)
-    monkeypatch.setattr(libopus, "find_library", lambda name: None)
     libopus.library.cache_clear()
     try:
         with pytest.raises(UserError, match="needs libopus"):
