@@ -58,7 +58,7 @@ def library() -> ctypes.CDLL:
     lib.opus_encoder_create.restype = lib.opus_decoder_create.restype = state
     lib.opus_encoder_create.argtypes = [ctypes.c_int32, number, number, ctypes.POINTER(number)]
     lib.opus_decoder_create.argtypes = [ctypes.c_int32, number, ctypes.POINTER(number)]
-    # These two take one more argument of varying type, which some platforms pass unlike the declared ones.
+    # It takes a third argument of varying type, which some platforms pass in another way than the declared ones.
     lib.opus_encoder_ctl.argtypes = [state, number]
     lib.opus_encode_float.argtypes = [state, data, number, data, ctypes.c_int32]
     lib.opus_decode_float.argtypes = [state, data, ctypes.c_int32, data, number, number]

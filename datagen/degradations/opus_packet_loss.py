@@ -66,7 +66,10 @@ class OpusPacketLoss(LossyChannel):
     bandwidths_hz: tuple[Bandwidth, ...] = Field(default=(8_000, 12_000, 20_000, 20_000), min_length=1)
     """What limits the audio bandwidth (Opus may choose less at low bitrates)."""
     applications: tuple[Application, ...] = Field(default=("voip", "voip", "audio", "lowdelay"), min_length=1)
+    """What Opus is set up for: calls, music, or the shortest delay (without its speech coder)."""
     complexity: Annotated[Span, Within(0, 10)] = (0, 9)
+    """Of the encoder: 0 is the quickest, 10 the best."""
+    """Of the encoder: 10 is the best and slowest."""
     fec: Probability = 0.5
     """How often the encoder adds copies; it expects as many losses as there are. `lowdelay` has none."""
     dtx: Probability = 0.1

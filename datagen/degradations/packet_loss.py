@@ -26,10 +26,8 @@ HOLD_FADE_SAMPLES = round(10e-3 * SAMPLE_RATE_HZ)
 class PacketLoss(LossyChannel):
     """Loses packets of a Gilbert-Elliott channel and conceals them without changing the length.
 
-    The channel loses exactly the share that was drawn, in whole packets (see `gilbert_elliott.py`); if that would hit
-    nothing but silence, one burst is moved to where there is signal. `zero` plays silence, with hard edges. `hold`
-    keeps the last value and lets it fade, so that nothing clicks. `repeat` plays the last packet again and again,
-    with short crossfades at its joins (as ITU-T G.711 Appendix I does with pitch periods).
+    The channel loses exactly the share that was drawn, in whole packets; if that would hit nothing but silence, one
+    burst is moved to where there is signal.
     """
 
     name: ClassVar[str] = "packet_loss"
@@ -40,6 +38,8 @@ class PacketLoss(LossyChannel):
     packet_ms: tuple[PacketMs, ...] = Field(default=(10, 20, 40, 60), min_length=1)
     """How much sound a packet holds."""
     concealments: tuple[Concealment, ...] = Field(default=("zero", "hold", "repeat"), min_length=1)
+    """`zero` plays silence, with hard edges; `hold` keeps the last value and lets it fade, so that nothing clicks;
+    `repeat` plays the last packet again and again, crossfaded (as ITU-T G.711 Appendix I does with pitch periods)."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the packets, the channel and what it loses, and how that is concealed."""
