@@ -40,7 +40,7 @@ def page() -> str:
     """Return the text of the page."""
     machine = measured_costs()[0]
     parts = [
-        INTRODUCTION.format(machine=f" of {machine}" if machine else "", seconds=SECONDS),
+        INTRODUCTION.format(machine=f" ({machine})" if machine else "", seconds=SECONDS),
         _contents(),
     ]
     listed: dict[str, str] = {}

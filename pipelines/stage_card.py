@@ -89,7 +89,7 @@ class StageCard:
 
     @property
     def delay_text(self) -> str:
-        """`none`, `removed: 312 samples`, `moves time`, or `-` where it was not measured."""
+        """`none`, `312 samples, removed`, `moves time`, or `-` where it was not measured."""
         if self.warps_time:
             return "moves time"
         if not self.costs:
@@ -98,7 +98,7 @@ class StageCard:
         high = round(max(cost.delay_samples[1] for cost in self.costs), 1)
         if low == high == 0.0:
             return "none"
-        return f"removed: {number(low) if low == high else f'{number(low)} to {number(high)}'} samples"
+        return f"{number(low) if low == high else f'{number(low)} to {number(high)}'} samples, removed"
 
     @property
     def cost_text(self) -> str:

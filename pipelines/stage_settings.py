@@ -6,6 +6,7 @@ from the docstrings under the fields (from the name, where there is none).
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,12 +99,9 @@ def model_within(annotation: Any) -> type[BaseModel] | None:
 def first_sentence(docstring: str | None) -> str:
     """Return the first sentence of a docstring on one line."""
     text = " ".join(inspect.cleandoc(docstring or "").split("\n\n")[0].split())
-    for end in range(len(text)):
-        if text[end] in ".!?" and (
-            end + 1 == len(text) or (text[end + 1] == " " and text[end + 2].isupper())
-        ):
-            return text[: end + 1]
-    return text
+    # Neither an initial (R. Bristow-Johnson) nor an abbreviation before a small letter ends a sentence.
+    end = re.search(r"(?<!\b[A-Z])[.!?](?= [A-Z`]|$)", text)
+    return text[: end.end()] if end else text
 
 
 def meaning_of_name(name: str) -> str:

@@ -1,23 +1,30 @@
 """`ssiforge degradations` lists every stage, shows one, and lets one be heard just as a corpus would have it."""
 
+import io
 import json
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
+from pydantic import BaseModel, Field
 
 from datagen.alignment import residual_lag
 from datagen.degradations import stage_names
 from datagen.degradations.registry import BUILT_IN
 from datagen.level import active_level_dbfs
+from manifests.ranges import Probability, Span, Within
 from pipelines.cli import main
 from pipelines.example_voice import example_voice
+from pipelines.figures import before_and_after_png
 from pipelines.stage_pictures import shown_trial
+from pipelines.stage_settings import first_sentence, settings_of
 from pipelines.trial_material import trial_sources
 from pipelines.try_stage import Sources
 
@@ -397,6 +404,65 @@ def test_a_mistake_is_answered_with_one_sentence(
     code, _, err = ssiforge("degradations", *words)
     assert (code, said in err, err.count("\n")) == (2, True, 1), err
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+class Inner(BaseModel):
+    """Fields of its own. More of it."""
+
+    weight: float = Field(default=1.0, ge=0.0)
+
+
+class Toy(BaseModel):
+    snr_db: Annotated[Span, Within(-30.0, 60.0)] = (-5, 30)
+    """What it
+    means."""
+    high_shelf_hz: Annotated[Span, Within(20.0, 2e4)] | None = None
+    kinds: tuple[Literal["a", "b"], ...] = ("a", "b")
+    share: Probability = 0.00001
+    count: int = Field(default=3, ge=1, le=500)
+    inner: Inner | None = Inner()
+    name: str
+
+
+def test_settings_are_read_from_the_class() -> None:
+    read = [(s.name, s.default_text, s.possible, s.meaning) for s in settings_of(Toy)]
+    assert read == [
+        ("snr_db", "[-5, 30]", "-30 to 60", "What it means."),
+        ("high_shelf_hz", "null", "20 to 20000, or null", "High shelf, in Hz."),
+        ("kinds", "[a, b]", "a, b", "Kinds; one of them is drawn."),
+        ("share", "0.00001", "0 to 1", "Share."),
+        ("count", "3", "1 to 500", "Count."),
+        ("inner", "weight", "the settings below", "Fields of its own."),
+        ("inner.weight", "1", "at least 0", "Weight."),
+        ("name", "required", "text", "Name."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "sentence"),
+    [
+        ("One.", "One."),
+        ("After R. Bristow-Johnson,\n    at 0.5 dB. Two.", "After R. Bristow-Johnson, at 0.5 dB."),
+        ("By a level (P.56)\n\nMore.", "By a level (P.56)"),
+        (None, ""),
+    ],
+)
+def test_the_summary_is_the_first_sentence(docstring: str | None, sentence: str) -> None:
+    assert first_sentence(docstring) == sentence
+
+
+def test_pictures_repeat_to_the_byte_and_show_a_tone_at_its_frequency() -> None:
+    seconds = np.arange(2 * RATE_HZ) / RATE_HZ
+    tone = (0.1 * np.sin(2 * np.pi * 4_000 * seconds)).astype(np.float32)
+    content = before_and_after_png(np.zeros_like(tone), tone)
+    assert content == before_and_after_png(np.zeros_like(tone), tone)
+    picture = np.asarray(Image.open(io.BytesIO(content)).convert("L")).astype(float)
+    rows = picture[25:215, picture.shape[1] // 2 + 50 : -50].mean(axis=1)  # within the second spectrogram
+    # O'Shaughnessy's mel scale from 0 to 24 kHz over 200 pixels, of which the highest is the 20th of the picture.
+    expected = 220 - 200 * np.log10(1 + 4_000 / 700) / np.log10(1 + 24_000 / 700)
+    assert 25 + np.argmax(rows) == pytest.approx(expected, abs=3)
+    before = picture[25:215, 100 : picture.shape[1] // 2 - 50]
+    assert before.max() < 10
 
 
 @pytest.fixture(scope="module")

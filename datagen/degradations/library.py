@@ -59,12 +59,17 @@ _GLOBAL_GENERATORS = threading.Lock()
 
 
 class Audiomentations(Degradation):
-    """`{stage: audiomentations, transform: TanhDistortion, min_distortion: 0.1}`: keywords are the transform's."""
+    """Applies a transform of the library audiomentations by name; what else is set are keywords of that transform.
+
+    For example `{stage: audiomentations, transform: TanhDistortion, min_distortion: 0.1}`. Transforms that move
+    speech, change its length or read files that no catalogue knows are refused, with a hint at what to use instead.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: ClassVar[str] = "audiomentations"
     transform: str
+    """Name of its class; a wrong one is answered with all that can be used."""
 
     @field_validator("transform")
     @classmethod

@@ -49,6 +49,7 @@ class Notch(Degradation):
     promises: ClassVar[Mapping[str, Tolerance]] = {"depth_db": Tolerance(absolute=0.5, relative=0.02)}
 
     notches: Annotated[Span, Within(1, 8)] = (1, 2)
+    """How many bands are rejected."""
     centre_hz: Annotated[Span, Within(50.0, 20_000.0)] = (100.0, 12_000.0)
     width_hz: Annotated[Span, Within(10.0, 4_000.0)] = (20.0, 500.0)
     """Between the points of half the depth."""
