@@ -34,7 +34,7 @@ class Room(Degradation):
     """Reverberation by a measured or simulated room impulse response of the sample's split.
 
     The response may be perturbed, so that few rooms sound like many: played faster or slower (a smaller or larger
-    room), and faded exponentially after its direct path(a room with more absorption).
+    room), and faded exponentially after its direct path (a room with more absorption).
     """
 
     name: ClassVar[str] = "room"
