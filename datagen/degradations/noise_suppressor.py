@@ -99,7 +99,8 @@ class NoiseSuppressor(Degradation):
             CannotApply: when there is no speech, or the floor does not allow so much distortion.
         """
         speech = audio if inputs.reference is None else inputs.reference
-        if min(active_level_dbfs(speech), active_level_dbfs(audio)) <= SILENCE_DBFS:
+        level_dbfs = active_level_dbfs(audio) if speech is audio else inputs.speech_level_dbfs
+        if level_dbfs <= SILENCE_DBFS:
             raise CannotApply("there is no speech that a suppressor could harm")
         suppressor = _Suppressor(audio, speech, round(values["window_ms"] * 48), values["smoothing"])
         wanted_db, floor = values["speech_distortion_db"], 10.0 ** (-values["floor_db"] / 20.0)
@@ -145,7 +146,7 @@ class _Suppressor:
         self.audio, self.speech, self.smoothing = audio, speech, smoothing
         phase = np.arange(window_samples) * (math.pi / window_samples)
         self.window = np.sin(phase).astype(np.float32)
-        self.frames = len(audio) // HOP_SAMPLES + 1
+        self.frames = len(audio) // HOP_SAMPLES + 3
         hops = -(-window_samples // HOP_SAMPLES)
         squares = np.zeros(hops * HOP_SAMPLES, np.float32)
         squares[:window_samples] = np.square(self.window)
@@ -199,11 +200,11 @@ class _Suppressor:
         return _Cells(first, spectrum, speech, prominence)
 
     def _spectrum(self, audio: Audio, first: int, last: int, step: int = 1) -> NDArray[np.complex64]:
-        """Transform the frames `first` to `last`; frame n is centred on sample 480 n."""
+        """Transform the frames `first` to `last`; frame n is centred on sample 480 (n - 1), the first before all."""
         length = len(self.window)
-        begin = first * HOP_SAMPLES - length // 2
-        end = (last - 1) * HOP_SAMPLES - length // 2 + length
-        part = np.pad(audio[max(0, begin) : end], (max(0, -begin), max(0, end - len(audio))))
+        begin = (first - 1) * HOP_SAMPLES - length // 2
+        end = (last - 2) * HOP_SAMPLES - length // 2 + length
+        part = np.pad(audio[max(0, begin) : end], (max(0, -begin), max(0, end - max(len(audio), begin))))
         frames = sliding_window_view(part, length)[:: HOP_SAMPLES * step]
         spectrum: NDArray[np.complex64] = fft.rfft(frames * self.window, axis=1, overwrite_x=True)
         return spectrum
@@ -229,7 +230,7 @@ class _Suppressor:
 
     def _finished(self, summed: Matrix) -> Audio:
         summed /= self.overlap
-        return summed.ravel()[len(self.window) // 2 :][: len(self.audio)].copy()
+        return summed.ravel()[HOP_SAMPLES + len(self.window) // 2 :][: len(self.audio)].copy()
 
 
 def _gain(prominence: Any, threshold: float, floor: float) -> Any:

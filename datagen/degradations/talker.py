@@ -34,6 +34,8 @@ COMFORTABLE_DBFS = -26.0
 WORST_LEVEL_DB = 30.0
 WORST_STEP_DB = 24.0
 WORST_DRIFT_DB = 24.0
+KNOT_REACH = (0.2, 1.0)
+"""How far a knot lies from the middle, as a share of the way to the end of the range."""
 LEAST_SEEN = 0.3
 """Of the way between the highest and the lowest knot, the speech has to see this share."""
 
@@ -182,13 +184,15 @@ class LevelDrift(Degradation):
     """How long it goes in one direction."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
-        """Draw the range, and the knots: where they are, and how high, between 0 and 1."""
+        """Draw the range, and the knots: where they are, and how high, now above and now below the middle."""
         range_db = uniform(rng, self.range_db)
         seconds = scene.frames / SAMPLE_RATE_HZ
-        at_s, knots = 0.0, [[0.0, round(float(rng.random()), 4)]]
-        while at_s < seconds:
-            at_s += uniform(rng, self.knot_s)
-            knots.append([round(at_s, 3), round(float(rng.random()), 4)])
+        at_s, above = 0.0, bool(rng.random() < 0.5)
+        knots: list[list[float]] = []
+        while not knots or knots[-1][0] < seconds:
+            height = 0.5 + (0.5 if above else -0.5) * uniform(rng, KNOT_REACH)
+            knots.append([round(at_s, 3), round(height, 4)])
+            at_s, above = at_s + uniform(rng, self.knot_s), not above
         return Drawn({"range_db": range_db, "knots": knots})
 
     @staticmethod
