@@ -28,6 +28,11 @@ Method = Literal["soxr", "zoh", "linear", "cubic"]
 Quality = Literal["QQ", "LQ", "MQ", "HQ", "VHQ"]
 Rate = Literal[4_000, 6_000, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100]
 
+METHODS: tuple[Method, ...] = ("soxr", "zoh", "linear", "cubic")
+STANDARD_RATES_HZ: tuple[Rate, ...] = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100)
+ANY_RATE_HZ: Span = (3_000.0, 32_000.0)
+ANY_RATE_SHARE = 0.25
+"""How often any rate is drawn where a recipe asks for both or for neither kind."""
 ANTIALIAS_QUALITY = "HQ"
 UNFILTERED_QUALITY = "QQ"
 """Of soxr: has no filter, and lets aliases and images through as the other interpolators do."""
@@ -38,12 +43,14 @@ IMAGES_SEVERITY = 0.5
 
 
 class BandwidthLoss(Degradation):
-    """Resamples to a lower rate and back to 48 kHz.
+    """Resamples to a lower rate and back to 48 kHz, well or badly.
 
     `soxr` resamples as good software does, at one of several qualities. `zoh`, `linear` and `cubic` interpolate as
     cheap devices and the SSI challenge's synthesizer do: they leave images of the speech above half the rate, and
     where no anti-alias filter comes before them, aliases below it. The lag of a zero-order hold is removed, to the
-    fraction of a sample. A rate is drawn only if its Nyquist frequency lies below the end of the speech's spectrum.
+    fraction of a sample. A recipe that names `rates_hz` gets these, as in the URGENT challenges; one that names
+    `any_rate_hz` gets any rate of that range, as in the SSI challenge; one that names neither gets both. A rate is
+    drawn only if its Nyquist frequency lies below the end of the speech's spectrum.
     """
 
     name: ClassVar[str] = "bandwidth_loss"
@@ -53,13 +60,14 @@ class BandwidthLoss(Degradation):
         "lag_samples": Tolerance(absolute=1.0),
     }
 
-    rates_hz: tuple[Rate, ...] = Field(
-        default=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100), min_length=1
-    )
+    rates_hz: tuple[Rate, ...] | None = Field(default=None, min_length=1)
+    """Rates that devices have. Where neither this nor `any_rate_hz` is given: one of 8, 11.025, 12, 16, 22.05, 24, 32
+    and 44.1 kHz in three of four draws, and any rate from 3 to 32 kHz in the fourth."""
     any_rate_hz: Annotated[Span, Within(3_000.0, 47_000.0)] | None = None
-    """Draws any whole rate from this range, instead of one of `rates_hz`."""
-    methods: tuple[Method, ...] = Field(default=("soxr",), min_length=1)
-    """How the rate is converted: `zoh` holds samples, `linear` draws lines, `cubic` Catmull-Rom splines."""
+    """Any whole rate within this range; together with `rates_hz`, in one of four draws."""
+    methods: tuple[Method, ...] | None = Field(default=None, min_length=1)
+    """How rates are converted: `zoh` holds samples, `linear` draws lines, `cubic` Catmull-Rom splines. Where it is not
+    given: `soxr` for the rates that devices have, and any of the four for any other rate."""
     qualities: tuple[Quality, ...] = Field(default=("QQ", "LQ", "MQ", "HQ", "VHQ"), min_length=1)
     """Of `soxr`: QQ interpolates by cubics, so that it aliases; LQ to VHQ have ever steeper filters."""
     antialias: Probability = 0.5
@@ -67,26 +75,30 @@ class BandwidthLoss(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a rate that cuts into the speech, and how it is converted."""
-        rate_hz = self._draw_rate(rng, scene.bandwidth_hz)
-        values: Values = {"rate_hz": rate_hz, "lag_samples": 0.0}
-        values["method"] = self.methods[int(rng.integers(len(self.methods)))]
-        if values["method"] == "soxr":
+        both = (self.rates_hz is None) == (self.any_rate_hz is None)
+        any_rate = rng.random() < ANY_RATE_SHARE if both else self.rates_hz is None
+        rate_hz = self._draw_rate(rng, scene.bandwidth_hz, any_rate=any_rate)
+        methods = self.methods or (METHODS if any_rate else ("soxr",))
+        method = methods[int(rng.integers(len(methods)))]
+        values: Values = {"rate_hz": rate_hz, "lag_samples": 0.0, "method": method}
+        if method == "soxr":
             values["quality"] = self.qualities[int(rng.integers(len(self.qualities)))]
             if values["quality"] != UNFILTERED_QUALITY:
                 values["bandwidth_hz"] = rate_hz / 2
         else:
             values["antialias"] = bool(rng.random() < self.antialias)
-        if values["method"] == "zoh":
+        if method == "zoh":
             values["lag_samples"] = held_lag_samples(
                 rate_hz, SAMPLE_RATE_HZ, held_down=not values["antialias"]
             )
         return Drawn(values | {"speech_bandwidth_hz": float(scene.bandwidth_hz)})
 
-    def _draw_rate(self, rng: np.random.Generator, bandwidth_hz: float) -> int:
-        if self.any_rate_hz is not None:
-            low_hz, high_hz = self.any_rate_hz
+    def _draw_rate(self, rng: np.random.Generator, bandwidth_hz: float, *, any_rate: bool) -> int:
+        if any_rate:
+            low_hz, high_hz = self.any_rate_hz or ANY_RATE_HZ
             return round(uniform(rng, (low_hz, max(low_hz, min(high_hz, 2.0 * bandwidth_hz - 1.0)))))
-        cutting = [rate for rate in self.rates_hz if rate / 2 < bandwidth_hz] or [min(self.rates_hz)]
+        rates_hz = self.rates_hz or STANDARD_RATES_HZ
+        cutting = [rate for rate in rates_hz if rate / 2 < bandwidth_hz] or [min(rates_hz)]
         return cutting[int(rng.integers(len(cutting)))]
 
     @staticmethod

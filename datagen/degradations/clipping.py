@@ -50,8 +50,8 @@ class Clipping(Degradation):
     name: ClassVar[str] = "clipping"
     axis: ClassVar[Axis | None] = "coloration"
     promises: ClassVar[Mapping[str, Tolerance]] = {
-        "clipped_share": Tolerance(absolute=2e-5, relative=0.1),
-        "clip_sdr_db": Tolerance(absolute=0.5),
+        "share": Tolerance(absolute=2e-5, relative=0.1),
+        "sdr_db": Tolerance(absolute=0.5),
         "low_quantile": Tolerance(absolute=0.01),
         "high_quantile": Tolerance(absolute=0.01),
     }
@@ -82,9 +82,9 @@ class Clipping(Degradation):
             values["low_quantile"] = uniform(rng, self.low_quantile)
             values["high_quantile"] = uniform(rng, self.high_quantile)
         elif self.by[int(rng.integers(len(self.by)))] == "share":
-            values["clipped_share"] = log_uniform(rng, self.share)
+            values["share"] = log_uniform(rng, self.share)
         else:
-            values["clip_sdr_db"] = uniform(rng, self.sdr_db)
+            values["sdr_db"] = uniform(rng, self.sdr_db)
         if values["kind"] == "soft":
             values["softness"] = log_uniform(rng, self.softness)
         values["restore_level"] = bool(rng.random() < self.restore_level)
@@ -141,26 +141,21 @@ class _Limiter:
 def _below_ceiling(audio: Audio, values: Values) -> tuple[Audio, dict[str, Any]]:
     """Clip both half-waves at the ceiling that delivers the drawn share or ratio."""
     magnitude = np.abs(audio)
-    goal = "clipped_share" if "clipped_share" in values else "clip_sdr_db"
+    by_share = "share" in values
+    goal = "share" if by_share else "sdr_db"
     asked = aim = values[goal]
     softness = values.get("softness")
     for _ in range(MOST_TRIES):
-        if goal == "clipped_share":
-            ceiling = _ceiling_of_share(magnitude, aim)
-        else:
-            ceiling = _ceiling_of_sdr(magnitude, aim, softness)
+        ceiling = _ceiling_of_share(magnitude, aim) if by_share else _ceiling_of_sdr(magnitude, aim, softness)
         limiter = _Limiter(-ceiling, ceiling, np.float32(softness) * ceiling if softness else None)
         clipped = shaped(audio, limiter, values["oversample"])
-        measured = {"clipped_share": limiter.share, "clip_sdr_db": round(sdr_db(audio, clipped), 3)}
         if limiter.share > MOST_SHARE:
             raise CannotApply("nothing stands out above the rest that could be clipped")
-        if values["oversample"] == 1 or Clipping.promises[goal].holds(asked, measured[goal]):
-            return clipped, measured
-        aim = (
-            aim * asked / max(limiter.share, 1e-6)
-            if goal == "clipped_share"
-            else aim + asked - measured[goal]
-        )
+        ratio_db = round(sdr_db(audio, clipped), 3)
+        delivered = limiter.share if by_share else ratio_db
+        if values["oversample"] == 1 or Clipping.promises[goal].holds(asked, delivered):
+            return clipped, {"clipped_share": limiter.share, "clip_sdr_db": ratio_db, goal: delivered}
+        aim = aim * asked / max(delivered, 1e-6) if by_share else aim + asked - delivered
     raise CannotApply(f"no ceiling delivers a {goal} of {asked:.3g} on this signal")
 
 

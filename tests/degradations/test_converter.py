@@ -43,7 +43,7 @@ def between_samples(audio: np.ndarray, times: int) -> np.ndarray:
 
 @pytest.mark.parametrize("share", [0.0005, 0.01, 0.2, 0.6])
 def test_clipping_the_samples_hits_exactly_the_share_that_was_drawn(share):
-    applied = clip(SPEECH, oversample=1, clipped_share=share)
+    applied = clip(SPEECH, oversample=1, share=share)
     ceiling = np.abs(applied.audio).max()
     assert abs(np.count_nonzero(np.abs(applied.audio) == ceiling) - share * len(SPEECH)) <= 1
     assert applied.measured["clipped_share"] == pytest.approx(share, abs=1.01 / len(SPEECH))
@@ -54,7 +54,7 @@ def test_clipping_the_samples_hits_exactly_the_share_that_was_drawn(share):
 @pytest.mark.parametrize("oversample", [2, 4])
 @pytest.mark.parametrize("share", [0.003, 0.05, 0.3])
 def test_the_waveform_lies_beyond_the_ceiling_for_the_share_that_was_drawn(share, oversample, voice):
-    applied = clip(voice, oversample=oversample, clipped_share=share)
+    applied = clip(voice, oversample=oversample, share=share)
     # What was cut off is flat: most of the samples that moved inwards by a lot lie at the ceiling.
     moved = np.abs(voice) - np.abs(applied.audio)
     ceiling = np.median(np.abs(applied.audio)[moved > 0.3 * moved.max()])
@@ -76,7 +76,7 @@ def closed_form_ceiling(audio: np.ndarray, asked_db: float) -> float:
 
 @pytest.mark.parametrize("asked_db", [3.0, 10.0, 20.0, 30.0])
 def test_the_ceiling_of_a_ratio_is_the_one_of_the_closed_form(asked_db, voice):
-    applied = clip(voice, oversample=1, clip_sdr_db=asked_db)
+    applied = clip(voice, oversample=1, sdr_db=asked_db)
     assert np.abs(applied.audio).max() == pytest.approx(closed_form_ceiling(voice, asked_db), rel=2e-3)
 
 
@@ -87,13 +87,13 @@ def test_clipping_leaves_the_ratio_that_was_drawn(asked_db, softness, oversample
     hiss = 0.02 * generator("hiss").standard_normal(len(SPEECH))
     for audio in (SPEECH, (SPEECH + hiss).astype(np.float32), hiss.astype(np.float32)):
         how = {"kind": "hard"} if softness is None else {"kind": "soft", "softness": softness}
-        applied = clip(audio, oversample=oversample, clip_sdr_db=asked_db, **how)
+        applied = clip(audio, oversample=oversample, sdr_db=asked_db, **how)
         assert sdr_db(audio, applied.audio) == pytest.approx(asked_db, abs=0.5)
         assert applied.measured["clip_sdr_db"] == pytest.approx(sdr_db(audio, applied.audio), abs=0.01)
 
 
 def test_soft_clipping_bends_only_the_share_that_was_drawn():
-    applied = clip(SPEECH, "soft", oversample=1, clipped_share=0.1, softness=0.5)
+    applied = clip(SPEECH, "soft", oversample=1, share=0.1, softness=0.5)
     changed = np.count_nonzero(applied.audio != SPEECH)
     assert changed == pytest.approx(0.1 * len(SPEECH), abs=0.002 * len(SPEECH))
     order = np.argsort(SPEECH, kind="stable")
@@ -113,7 +113,7 @@ def test_asymmetric_clipping_cuts_at_the_quantiles_of_numpy(low, high):
 @pytest.mark.parametrize("oversample", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["hard", "soft", "asymmetric"])
 def test_the_level_comes_back_when_asked(kind, oversample):
-    asked = {"low_quantile": 0.05, "high_quantile": 0.97} if kind == "asymmetric" else {"clipped_share": 0.1}
+    asked = {"low_quantile": 0.05, "high_quantile": 0.97} if kind == "asymmetric" else {"share": 0.1}
     applied = clip(SPEECH, kind, oversample, restore_level=True, softness=0.2, **asked)
     assert applied.audio.std() == pytest.approx(SPEECH.std(), rel=1e-3)
     assert applied.measured["restored_db"] > 0.0
@@ -123,7 +123,7 @@ def test_what_is_far_from_the_ceiling_stays_as_it_was_to_the_bit():
     audio = SPEECH.copy()
     loudest = int(np.argmax(np.abs(audio)))
     audio[loudest - 2_000 : loudest + 2_000] *= 3.0
-    applied = clip(audio, clipped_share=0.002)
+    applied = clip(audio, share=0.002)
     far = np.abs(np.arange(len(audio)) - loudest) > 2_500
     assert np.array_equal(applied.audio[far], audio[far])
     assert not np.array_equal(applied.audio, audio)
@@ -132,7 +132,7 @@ def test_what_is_far_from_the_ceiling_stays_as_it_was_to_the_bit():
 def test_more_clipping_is_worse_and_a_soft_knee_less_so():
     def severity(share, **how):
         values = {"kind": "hard", **how}
-        return Clipping.severity(values, clip(SPEECH, clipped_share=share, **values).measured)
+        return Clipping.severity(values, clip(SPEECH, share=share, **values).measured)
 
     assert severity(0.001) < severity(0.01) < severity(0.1) < severity(0.25) <= 1.0
     assert severity(0.1, kind="soft", softness=1.0) < severity(0.1, kind="soft", softness=0.2) < severity(0.1)
@@ -143,16 +143,16 @@ def test_silence_and_a_square_wave_cannot_be_clipped(oversample):
     square = np.where(np.arange(RATE_HZ) // 100 % 2, 0.5, -0.5).astype(np.float32)
     for audio in (np.zeros(RATE_HZ, np.float32), square):
         with pytest.raises(CannotApply, match="stand"):
-            clip(audio, oversample=1, clipped_share=0.01)
+            clip(audio, oversample=1, share=0.01)
         with pytest.raises(CannotApply):
-            clip(audio, oversample=oversample, clip_sdr_db=10.0)
+            clip(audio, oversample=oversample, sdr_db=10.0)
 
 
 # --- harmonics -------------------------------------------------------------------------------------
 
 SHAPERS = {
-    "hard": lambda audio, times: clip(audio, oversample=times, clip_sdr_db=8.0),
-    "soft": lambda audio, times: clip(audio, "soft", times, clip_sdr_db=8.0, softness=0.3),
+    "hard": lambda audio, times: clip(audio, oversample=times, sdr_db=8.0),
+    "soft": lambda audio, times: clip(audio, "soft", times, sdr_db=8.0, softness=0.3),
     "tanh": lambda audio, times: drive(audio, "tanh", 20.0, times),
     "sigmoid": lambda audio, times: drive(audio, "sigmoid", 20.0, times),
     "diode": lambda audio, times: drive(audio, "diode", 20.0, times, asymmetry_db=8.0, upper_first=True),
@@ -187,7 +187,7 @@ def test_oversampling_makes_no_tones_beside_the_harmonics(shaper):
 def test_the_harmonics_are_those_of_fourier():
     """Of a clipped sine, by integration over a million points of one period."""
     tone = sine(1_000.0)
-    applied = clip(tone, oversample=4, clip_sdr_db=10.0)
+    applied = clip(tone, oversample=4, sdr_db=10.0)
     ceiling = closed_form_ceiling(tone, 10.0)
     angle = 2 * np.pi * (np.arange(1_000_000) + 0.5) / 1_000_000
     cut = np.clip(AMPLITUDE * np.sin(angle), -ceiling, ceiling)

@@ -176,23 +176,46 @@ def test_less_band_and_stronger_images_are_worse():
     assert severity(16_000, -90.0) < severity(16_000, -40.0) < severity(16_000, -20.0) <= 1.0
 
 
-def test_any_rate_is_drawn_where_it_bites():
-    stage = BandwidthLoss(any_rate_hz=[3_000, 32_000], methods=["soxr", "zoh", "linear", "cubic"])
-    wide, narrow = (scene_of(np.zeros(480_000, np.float32), hz) for hz in (24_000.0, 7_000.0))
-    drawn = [stage.draw(generator("any", n), wide).values for n in range(1_000)]
-    rates = [values["rate_hz"] for values in drawn]
+STANDARD_HZ = {8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100}
+FULL_BAND = scene_of(np.zeros(480_000, np.float32), 24_000.0)
+
+
+def drawn(scene=FULL_BAND, **settings):
+    stage = BandwidthLoss(**settings)
+    return [stage.draw(generator("rates", n), scene).values for n in range(1_000)]
+
+
+def test_any_rate_is_drawn_where_it_bites_and_converted_by_any_method():
+    values = drawn(any_rate_hz=[3_000, 32_000])
+    rates = [v["rate_hz"] for v in values]
     assert all(isinstance(rate, int) for rate in rates)
     assert np.histogram(rates, bins=10, range=(3_000, 32_000))[0].min() > 60
-    assert {values["method"] for values in drawn} == {"soxr", "zoh", "linear", "cubic"}
-    assert {values["antialias"] for values in drawn if values["method"] != "soxr"} == {False, True}
-    assert max(stage.draw(generator("any", n), narrow).values["rate_hz"] for n in range(300)) < 14_000
+    assert {v["method"] for v in values} == {"soxr", *CRUDE}
+    assert {v["antialias"] for v in values if v["method"] != "soxr"} == {False, True}
+    narrow = scene_of(np.zeros(480_000, np.float32), 7_000.0)
+    assert max(v["rate_hz"] for v in drawn(narrow, any_rate_hz=[3_000, 32_000])) < 14_000
 
 
-def test_urgent_2024_resamples_with_soxr_at_several_qualities_and_its_own_rates():
+def test_rates_that_a_recipe_names_are_resampled_by_soxr_at_several_qualities():
+    """As the URGENT recipes name them."""
     rates = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100)
-    stage = BandwidthLoss(rates_hz=rates)
-    scene = scene_of(np.zeros(480_000, np.float32), 24_000.0)
-    drawn = [stage.draw(generator("urgent", n), scene).values for n in range(500)]
-    assert {values["method"] for values in drawn} == {"soxr"}
-    assert {values["quality"] for values in drawn} == {"QQ", "LQ", "MQ", "HQ", "VHQ"}
-    assert {values["rate_hz"] for values in drawn} == set(rates)
+    values = drawn(rates_hz=rates)
+    assert {v["rate_hz"] for v in values} == set(rates)
+    assert {v["method"] for v in values} == {"soxr"}
+    assert {v["quality"] for v in values} == {"QQ", "LQ", "MQ", "HQ", "VHQ"}
+
+
+def test_by_default_three_of_four_rates_are_those_of_devices():
+    values = drawn()
+    standard = [v for v in values if v["rate_hz"] in STANDARD_HZ]
+    assert 0.70 < len(standard) / len(values) < 0.80
+    assert {v["rate_hz"] for v in standard} == STANDARD_HZ
+    assert {v["method"] for v in standard} == {"soxr"}
+    assert {v["method"] for v in values if v["rate_hz"] not in STANDARD_HZ} == {"soxr", *CRUDE}
+
+
+def test_a_recipe_may_name_the_method_for_all_rates():
+    assert {v["method"] for v in drawn(methods=["zoh", "linear"])} == {"zoh", "linear"}
+    both = drawn(rates_hz=[8_000], any_rate_hz=[20_000, 30_000], methods=["cubic"])
+    assert 0.70 < np.mean([v["rate_hz"] == 8_000 for v in both]) < 0.80
+    assert {v["method"] for v in both} == {"cubic"}
