@@ -350,7 +350,7 @@ def _record(
     )
 
 
-SUMMARISED = ("snr_db", "rt60_s", "drr_db", "clipped_share", "lost_share")
+SUMMARISED = ("snr_db", "rt60_s", "drr_db", "clipped_share", "loss_share")
 """Measurements of single stages that are shown for the whole sample as well; the first stage that has one wins."""
 
 

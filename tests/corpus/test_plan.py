@@ -1,22 +1,18 @@
 """Planning is a pure function, its draws keep the recipe's probabilities, and its keys are independent."""
 
-from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
 
 from datagen.degradations import bind
-from datagen.degradations.base import Scene
 from datagen.plan import material, plan, samples_of_splits
 from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Recipe
-from manifests.sample import StageSpec
-from manifests.source import Catalogue, Source, read_catalogue
+from manifests.source import Catalogue, read_catalogue
 
 DRAWS = 1500
 SIGMAS = 4.5
@@ -45,52 +41,6 @@ def test_realised_frequencies_match_the_recipe(catalogue: Catalogue) -> None:
     for label, share in bound.shares().items():
         sigma = sqrt(share * (1.0 - share) / DRAWS)
         assert abs(fired[label] / DRAWS - share) <= SIGMAS * sigma + 1e-12, label
-
-
-def test_urgent2024_draws_what_the_challenge_draws(catalogue: Catalogue) -> None:
-    # Noise always at U(-5, 20) dB, a room in half of the samples, then one of nothing, a lower rate or asymmetric
-    # clipping at quantiles U(0, 0.1) and U(0.9, 1); the reference keeps the early reflections, 50 ms and not 50 s.
-    document = load_document("urgent2024", "recipes")
-    bound = bind(check(Recipe, document.content, document), document)
-    assert (bound.recipe.target.kind, bound.recipe.target.early_ms) == ("early", 50.0)
-    rooms = [
-        Source(
-            path=f"{n}.wav",
-            kind="rir",
-            sha256=f"{n:064x}",
-            frames=9_600,
-            channels=1,
-            rate_hz=48_000,
-            room=f"r{n}",
-        )
-        for n in range(4)
-    ]
-    pool = replace(material(catalogue, bound.recipe, "train"), rir=tuple(rooms))
-    drawn: dict[str, list[StageSpec]] = {}
-    for index in range(DRAWS):
-        for stage in plan(pool, bound, 5, index).stages:
-            drawn.setdefault(stage.stage, []).append(stage)
-    assert len(drawn["noise"]) == DRAWS
-    shares = {"room": 1 / 2, "bandwidth_loss": 1 / 3, "clipping": 1 / 3}
-    assert set(drawn) == {"noise", *shares}
-    for stage, share in shares.items():
-        sigma = sqrt(share * (1.0 - share) / DRAWS)
-        assert abs(len(drawn[stage]) / DRAWS - share) <= SIGMAS * sigma
-    _is_uniform([stage.values["snr_db"] for stage in drawn["noise"]], -5, 20)
-    assert {len(stage.clips) for stage in drawn["noise"]} == {1}
-    _is_uniform([stage.values["low_quantile"] for stage in drawn["clipping"]], 0.0, 0.1)
-    _is_uniform([stage.values["high_quantile"] for stage in drawn["clipping"]], 0.9, 1.0)
-    assert not any(stage.values["restore_level"] for stage in drawn["clipping"])
-    challenge_hz = {8_000, 16_000, 22_050, 24_000, 32_000, 44_100}
-    assert {stage.values["rate_hz"] for stage in drawn["bandwidth_loss"]} <= challenge_hz
-    (loss,) = (c.stage for step in bound.steps for c in step.choices if c.label == "bandwidth_loss")
-    full_band = Scene(480_000, 24_000.0, pool.sources)
-    rates = [loss.draw(generator(n), full_band).values["rate_hz"] for n in range(DRAWS)]
-    assert {rate for rate in rates if 0.11 < rates.count(rate) / DRAWS < 0.22} == challenge_hz
-
-
-def _is_uniform(values: list[float], low: float, high: float) -> None:
-    assert kstest(values, "uniform", (low, high - low)).pvalue > 1e-4
 
 
 def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue) -> None:
