@@ -44,10 +44,11 @@ decoder drops the 1105 samples that LAME marks as padding; AAC overlaps frames o
 the two QMF banks of G.722 delay by 22; G.723.1 looks 7.5 ms ahead, AMR 5 ms; GSM, G.726 and ADPCM code what is
 there; the filter bank of SBC has 80 taps for 8 bands, 80 - 8 + 1 there and back.
 """
-LOOKED_UP = ("opus", "amr_nb", "g723_1", "g726", "gsm", "adpcm")
-"""These model speech instead of its waveform, or lag behind its steepest edges (ADPCM), and SILK within Opus
-resamples (-2 samples at 8 kHz of bandwidth, +3 at 4 kHz): where the waveforms match best can be a few samples at
-48 kHz from the table. It is looked up."""
+LOOKED_UP = ("opus", "amr_nb", "g723_1", "g726", "gsm", "adpcm", "aac")
+"""These model speech instead of its waveform, lag behind its steepest edges (ADPCM), or leave so little of it that
+the rest has another phase (AAC at 16 kbit/s); and SILK within Opus resamples (-2 samples at 8 kHz of bandwidth, +3 at
+4 kHz). Where the waveforms match best can be a few samples at 48 kHz from the table. It is looked up."""
+
 AMR_FRAME_HEADER_BYTES = 1
 """RFC 4867, section 5.3: not part of the bitrate."""
 G722_CHANNEL_KBPS = 64
