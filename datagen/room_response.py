@@ -3,7 +3,7 @@
 Three parts of pyroomacoustics are replaced here. Its ray-traced tail has a hole of up to 0.3 s when the talker is near,
 because it waits for the first pulse at the rate of the direct path's arrival; its air absorption is constant within
 octaves and from 8 kHz upwards, which steps visibly in a 48 kHz spectrogram; and its high-pass has zero phase, which
-puts an echo of -53 dB before the direct path.
+puts an echo of -52 dB before the direct path.
 """
 
 import math

@@ -31,7 +31,7 @@ from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
 
 HYBRID_FROM_S = 0.25
-"""Image sources would be affordable up to 0.45 s, but a bare box decays in two slopes: from -25 to -45 dB it takes 1.4
+"""Image sources would be affordable up to 0.45 s, but a bare box decays in two slopes: from -25 to -45 dB it takes 1.5
 times as long as from -5 to -25 dB (rays, which scatter: 1.1 times)."""
 HYBRID_ORDER = 3
 LARGEST_ORDER = 90
@@ -48,7 +48,7 @@ _SCATTERING = 0.3
 _FIRST_GUESS = {"hybrid": 0.81, "image sources": 0.97}
 """Median of the exponents found over those of Eyring's formula."""
 _SIMULATIONS = 5
-_CLOSE_ENOUGH = 0.05
+_CLOSE_ENOUGH = 0.06
 _TOO_DEAD_STEP = 0.7
 
 

@@ -183,3 +183,51 @@ def test_records_are_read_in_order_and_damaged_ones_left_out(cache, walked):
     assert list(bank_records(folder)) == [record for _, _, record in walked]
     assert [record["room"] for record in bank_records(folder, 2)] == [0, 0, 1, 1]
     assert json.loads((folder / "bank.json").read_text())["rt60_s"] == [0.1, 1.0]
+
+
+@pytest.mark.parametrize(("hybrid_from_s", "low", "high"), [(0.25, 0.8, 1.25), (9.0, 1.25, 2.0)])
+def test_bare_boxes_decay_in_two_slopes_and_scattering_rooms_in_one(monkeypatch, hybrid_from_s, low, high):
+    """Why image sources are not used alone up to the 0.45 s to which they would be affordable."""
+    monkeypatch.setattr(room_simulation, "HYBRID_FROM_S", hybrid_from_s)
+    bends = []
+    for number in range(5):
+        rir = simulate(RoomBank(rt60_s=0.4, positions=1, distance_m=(0.8, 2.5)), number).responses[0].rir
+        energy = np.cumsum(rir[LEAD_SAMPLES:][::-1].astype(np.float64) ** 2)[::-1]
+        level_db = 10 * np.log10(energy / energy[0] + 1e-30)
+        slopes = [
+            np.polyfit(stretch, level_db[stretch], 1)[0]
+            for stretch in (
+                np.flatnonzero((level_db <= top) & (level_db >= top - 20)) for top in (-5.0, -25.0)
+            )
+        ]
+        bends.append(slopes[0] / slopes[1])
+    assert low < np.median(bends) < high, bends
+
+
+def test_the_librarys_own_high_pass_would_be_heard_before_the_sound_and_none_would_leave_rumble():
+    """Why it is replaced: zero phase rings before the direct path; without one, images of one sign pile up."""
+    import pyroomacoustics
+
+    echoes_db, rumbles_db = [], []
+    for number in range(4):
+        plan = draw_plan(RoomBank(rt60_s=0.2, positions=1, distance_m=(1.3, 2)), number)
+        heard = {}
+        for enabled in (True, False):
+            pyroomacoustics.constants.set("rir_hpf_enable", enabled)
+            shoebox = pyroomacoustics.ShoeBox(
+                plan.size_m, fs=RATE, materials=pyroomacoustics.Material(0.4), max_order=25
+            )
+            shoebox.add_source(plan.positions_m[0])
+            shoebox.add_microphone(plan.microphone_m)
+            shoebox.compute_rir()
+            heard[enabled] = np.asarray(shoebox.rir[0][0])[40:]
+        direct = plan.direct_frames[0]
+        before = np.abs(heard[True][: direct - 45]).max() / abs(heard[True][direct])
+        echoes_db.append(20 * math.log10(before))
+        power = np.abs(np.fft.rfft(heard[False], 1 << 17)) ** 2
+        frequency = np.fft.rfftfreq(1 << 17, 1 / RATE)
+        middle = power[(frequency >= 500) & (frequency < 2_000)].mean()
+        rumbles_db.append(10 * math.log10(power[frequency < 5].mean() / middle))
+    pyroomacoustics.constants.set("rir_hpf_enable", False)
+    assert -60 < np.median(echoes_db) < -48, echoes_db
+    assert 15 < np.median(rumbles_db) < 25, rumbles_db
