@@ -92,6 +92,15 @@ def test_what_was_not_delivered_is_named(values, measured, broken):
     assert Codec.broken_promises(values, measured) == broken
 
 
+@pytest.mark.parametrize("name", CodecMix.model_fields)
+def test_nothing_is_left_above_half_the_rate_of_the_codec(name, speech):
+    for values in drawn(name):
+        if values["rate_hz"] < 48_000:
+            power = np.abs(np.fft.rfft(Codec.apply(speech, values, Inputs()).audio)) ** 2
+            above = power[round(0.55 * values["rate_hz"] / 24_000 * len(power)) :].sum()
+            assert above < 1e-5 * power.sum(), values
+
+
 def test_the_families_come_as_often_as_they_are_met():
     weights = {name: settings.weight for name, settings in every_codec().present().items()}
     found = {
