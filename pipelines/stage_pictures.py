@@ -27,7 +27,7 @@ SHOWN: dict[str, dict[str, Any]] = {
     "bandwidth_loss": {"rates_hz": [16000], "methods": ["linear"], "antialias": 0},
     "bit_depth": {"bits": 7, "dither": 0},
     "clipping": {"kinds": ["hard"], "by": ["share"], "share": 0.1, "restore_level": 0},
-    "clock_drift": {"drift_ppm": 1000},
+    "clock_drift": {"magnitude_ppm": 1000},
     "codec": {"codecs": {"mp3": {"bitrate_kbps": 32, "rates_hz": [44100]}}},
     "coloured_noise": {"snr_db": 15, "exponent": 1},
     "comb": {"delay_ms": 0.6, "echo_db": -1},

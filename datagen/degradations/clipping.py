@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
 from datagen.degradations.base import (
@@ -25,7 +25,7 @@ from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 Kind = Literal["hard", "soft", "asymmetric"]
-Measure = Literal["share", "sdr"]
+Measure = Literal["share", "sdr", "ceiling"]
 
 FEWEST_SAMPLES = 2
 """The loudest sample alone is its own ceiling: with two, one at least is cut."""
@@ -52,17 +52,20 @@ class Clipping(Degradation):
     promises: ClassVar[Mapping[str, Tolerance]] = {
         "share": Tolerance(absolute=2e-5, relative=0.1),
         "sdr_db": Tolerance(absolute=0.5),
+        "ceiling_dbfs": Tolerance(absolute=0.5),
         "low_quantile": Tolerance(absolute=0.01),
         "high_quantile": Tolerance(absolute=0.01),
     }
 
     kinds: tuple[Kind, ...] = Field(default=("hard", "soft", "asymmetric"), min_length=1)
     by: tuple[Measure, ...] = Field(default=("share", "sdr"), min_length=1)
-    """How `hard` and `soft` are asked for: by `share` or by `sdr_db`."""
+    """How `hard` and `soft` are asked for: by `share`, by `sdr_db`, or (`hard` alone) by `ceiling_dbfs`."""
     share: Annotated[Span, Within(1e-5, 0.9)] = (0.001, 0.2)
     """Share of the time that the waveform lies beyond the ceiling."""
     sdr_db: Annotated[Span, Within(1.0, 60.0)] = (3.0, 30.0)
     """Signal-to-distortion ratio, before the level is restored."""
+    ceiling_dbfs: Annotated[Span, Within(-40.0, 0.0)] = (-12.0, -3.0)
+    """What a converter can hold, whatever the level of the speech; nothing happens to speech that stays below."""
     softness: Annotated[Span, Within(0.01, 4.0)] = (0.1, 1.0)
     """Of `soft`: k / c, how far above the ceiling the signal can still go."""
     low_quantile: Annotated[Span, Within(0.0, 0.49)] = (0.0, 0.1)
@@ -75,16 +78,26 @@ class Clipping(Degradation):
     """At how many times 48 kHz the waveform is clipped. 1 clips the samples themselves: as software does that
     simulates clipping or clips a file, with harmonics that fold back."""
 
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> "Clipping":
+        if "ceiling" in self.by and "soft" in self.kinds:
+            raise ValueError("by: 'ceiling' is for hard clipping; leave 'soft' out of kinds")
+        return self
+
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the kind, how much it hits (log-uniform share) or distorts, and whether the level is restored."""
         values: Values = {"kind": self.kinds[int(rng.integers(len(self.kinds)))]}
         if values["kind"] == "asymmetric":
             values["low_quantile"] = uniform(rng, self.low_quantile)
             values["high_quantile"] = uniform(rng, self.high_quantile)
-        elif self.by[int(rng.integers(len(self.by)))] == "share":
-            values["share"] = log_uniform(rng, self.share)
         else:
-            values["sdr_db"] = uniform(rng, self.sdr_db)
+            measure = self.by[int(rng.integers(len(self.by)))]
+            if measure == "share":
+                values["share"] = log_uniform(rng, self.share)
+            elif measure == "sdr":
+                values["sdr_db"] = uniform(rng, self.sdr_db)
+            else:
+                values["ceiling_dbfs"] = uniform(rng, self.ceiling_dbfs)
         if values["kind"] == "soft":
             values["softness"] = log_uniform(rng, self.softness)
         values["restore_level"] = bool(rng.random() < self.restore_level)
@@ -96,6 +109,8 @@ class Clipping(Degradation):
         """Clip; measures the share that was hit, the distortion, and the gain that restored the level."""
         if values["kind"] == "asymmetric":
             clipped, measured = _between_quantiles(audio, values)
+        elif "ceiling_dbfs" in values:
+            clipped, measured = _below_fixed_ceiling(audio, values)
         else:
             clipped, measured = _below_ceiling(audio, values)
         if measured["clip_sdr_db"] > FAINTEST_SDR_DB:
@@ -136,6 +151,19 @@ class _Limiter:
     @property
     def share(self) -> float:
         return (self.below + self.above) / max(self.points, 1)
+
+
+def _below_fixed_ceiling(audio: Audio, values: Values) -> tuple[Audio, dict[str, Any]]:
+    ceiling = np.float32(10.0 ** (values["ceiling_dbfs"] / 20.0))
+    limiter = _Limiter(-ceiling, ceiling)
+    clipped = shaped(audio, limiter, values["oversample"])
+    ratio_db = round(sdr_db(audio, clipped), 3)
+    beyond = np.abs(audio) > ceiling
+    if ratio_db > FAINTEST_SDR_DB or not beyond.any():
+        raise CannotApply(f"no sound is louder than the ceiling of {values['ceiling_dbfs']:.1f} dBFS")
+    # What lay beyond the ceiling lies on it now.
+    delivered = 20.0 * math.log10(float(np.median(np.abs(clipped[beyond]))))
+    return clipped, {"clipped_share": limiter.share, "clip_sdr_db": ratio_db, "ceiling_dbfs": delivered}
 
 
 def _below_ceiling(audio: Audio, values: Values) -> tuple[Audio, dict[str, Any]]:

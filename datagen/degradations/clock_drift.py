@@ -40,13 +40,13 @@ class ClockDrift(Degradation):
     warps_time: ClassVar[bool] = True
     promises: ClassVar[Mapping[str, Tolerance]] = {"drift_ppm": Tolerance(absolute=1.5, relative=0.03)}
 
-    drift_ppm: Annotated[Span, Within(1.0, FURTHEST_PPM)] = (10.0, 300.0)
+    magnitude_ppm: Annotated[Span, Within(1.0, FURTHEST_PPM)] = (10.0, 300.0)
     """How much faster or slower, each as often as the other; drawn on a logarithmic axis."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the difference of the clocks: positive where the receiver plays faster."""
         sign = -1.0 if rng.random() < 0.5 else 1.0
-        return Drawn({"drift_ppm": sign * log_uniform(rng, self.drift_ppm)})
+        return Drawn({"drift_ppm": sign * log_uniform(rng, self.magnitude_ppm)})
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:

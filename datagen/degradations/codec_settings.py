@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from manifests.ranges import Span, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
 from manifests.sample import Values
 
 OpusBandwidth = Literal[4_000, 6_000, 8_000, 12_000, 20_000]
@@ -63,7 +63,7 @@ class OpusSettings(CodecSettings):
     bitrate_kbps: Annotated[Span, Within(6.0, 256.0)] = (6.0, 64.0)
     bandwidths_hz: tuple[OpusBandwidth, ...] = Field(default=(4_000, 8_000, 12_000, 20_000), min_length=1)
     applications: tuple[OpusApplication, ...] = Field(default=("voip", "audio", "lowdelay"), min_length=1)
-    complexity: Annotated[Span, Within(0, 10)] = (0, 6)
+    complexity: Annotated[Span, Whole(0, 10)] = (0, 6)
     """How hard the encoder tries: 0 the worst and fastest; from 7 on it takes twice as long."""
     rate_modes: tuple[OpusRateMode, ...] = Field(default=("vbr", "constrained_vbr", "cbr"), min_length=1)
     """Whether every packet is as large as the next (`cbr`), or the bitrate is spent where the signal needs it."""
@@ -87,7 +87,7 @@ class Mp3Settings(CodecSettings):
     bitrate_kbps: Annotated[Span, Within(8, 160)] = (16, 128)
     """One of those of the standard is drawn that exists at the drawn rate."""
     rates_hz: tuple[Mp3Rate, ...] = Field(default=MP3_RATES_HZ, min_length=1)
-    effort: Annotated[Span, Within(0, 9)] = (7, 9)
+    effort: Annotated[Span, Whole(0, 9)] = (7, 9)
     """LAME's quality setting: 0 the best and slowest, 9 the worst and fastest."""
 
     @field_validator("bitrate_kbps")

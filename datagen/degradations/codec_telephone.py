@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from datagen.degradations.codec_settings import CodecSettings, one_of
-from manifests.ranges import Span, Within, integer
+from manifests.ranges import Span, Whole, integer
 from manifests.sample import Values
 
 G711Law = Literal["mu", "A"]
@@ -132,7 +132,7 @@ class SbcSettings(CodecSettings):
 
     weight: float = Field(default=0.3, ge=0.0)
     rates_hz: tuple[SbcRate, ...] = Field(default=(16_000, 44_100, 48_000), min_length=1)
-    bitpool: Annotated[Span, Within(2, 31)] = (6, 31)
+    bitpool: Annotated[Span, Whole(2, 31)] = (6, 31)
     """Bits for each of the 16 blocks of a frame, of A2DP: its specification asks for 18 to 19 for middle quality,
     29 to 31 for high (A2DP 1.3, table 4.7); a link with interference falls below."""
 

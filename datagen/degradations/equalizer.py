@@ -25,7 +25,7 @@ from datagen.degradations.base import (
 )
 from datagen.degradations.frequency_response import at_bins, grid_hz, padded_spectrum, with_response
 from datagen.degradations.measured_response import response_between
-from manifests.ranges import Span, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -65,7 +65,7 @@ class MicrophoneEq(Degradation):
     """Corner of the high shelf."""
     shelf_db: Annotated[Span, Within(-30.0, 30.0)] = (-12.0, 12.0)
     """Gain of each shelf, drawn for each."""
-    peaks: Annotated[Span, Within(0, 20)] = (0, 7)
+    peaks: Annotated[Span, Whole(0, 20)] = (0, 7)
     """How many peaks and dips."""
     peak_hz: Annotated[Span, Within(20.0, 20_000.0)] = (100.0, 16_000.0)
     """Centre of each."""

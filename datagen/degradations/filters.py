@@ -22,7 +22,7 @@ from datagen.degradations.base import (
 from datagen.degradations.frequency_response import bandwidth_severity, grid_hz, with_response
 from datagen.degradations.measured_response import response_between
 from datagen.level import rms_dbfs
-from manifests.ranges import Span, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 Family = Literal["butter", "cheby1", "ellip", "bessel", "cheby2", "brickwall"]
@@ -49,7 +49,7 @@ class _Filter(Degradation):
 
     families: tuple[Family, ...] = Field(default=FAMILIES, min_length=1)
     """`brickwall` has no order: it falls within 3 % of the cut-off, at least 10 Hz, as half a cosine."""
-    order: Annotated[Span, Within(1, 20)] = (1, 20)
+    order: Annotated[Span, Whole(1, 20)] = (1, 20)
     """Slope: 6 dB an octave each, for `butter`."""
     ripple_db: Annotated[Span, Within(0.01, 6.0)] = (0.1, 3.0)
     """Ripple in the pass band, of `cheby1` and `ellip`."""

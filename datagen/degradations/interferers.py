@@ -24,7 +24,7 @@ from datagen.degradations.base import (
 from datagen.degradations.noise import SNR_TOLERANCE_DB, added_at_snr, severity_of_snr
 from datagen.degradations.noise_rooms import draw_place, in_room
 from datagen.level import SILENCE_DBFS, active_level_dbfs, scaled
-from manifests.ranges import Probability, Span, Within, integer, uniform
+from manifests.ranges import Probability, Span, Whole, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -49,7 +49,7 @@ class InterferingTalker(Degradation):
     promises: ClassVar[Mapping[str, Tolerance]] = {"sir_db": Tolerance(absolute=SNR_TOLERANCE_DB)}
 
     sir_db: Annotated[Span, Within(-30.0, 60.0)] = (0.0, 30.0)
-    talkers: Annotated[Span, Within(1, 4)] = (1.0, 2.0)
+    talkers: Annotated[Span, Whole(1, 4)] = (1.0, 2.0)
     """How many; never more than the split has. The second and later ones are up to 10 dB quieter than the first."""
     share: Annotated[Span, Within(0.01, 1.0)] = (0.2, 1.0)
     """Share of the sample from where one of them begins to where the same one ends."""
@@ -126,7 +126,7 @@ class Babble(Degradation):
     promises: ClassVar[Mapping[str, Tolerance]] = {"snr_db": Tolerance(absolute=SNR_TOLERANCE_DB)}
 
     snr_db: Annotated[Span, Within(-30.0, 60.0)] = (0.0, 25.0)
-    voices: Annotated[Span, Within(2, 32)] = (3.0, 8.0)
+    voices: Annotated[Span, Whole(2, 32)] = (3.0, 8.0)
     """How many talk at once, all the time."""
     pause_s: Annotated[Span, Within(0.0, 10.0)] = (0.0, 0.4)
     """Silence between two utterances of a voice."""

@@ -27,7 +27,7 @@ from datagen.degradations.noise_rooms import Place, draw_place, in_room
 from datagen.degradations.room_conditioning import LEAD_SAMPLES
 from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
 from manifests.keyed import generator
-from manifests.ranges import Probability, Span, Within, integer, uniform
+from manifests.ranges import Probability, Span, Whole, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -57,7 +57,7 @@ class EnvironmentalNoise(Degradation):
     }
 
     snr_db: Annotated[Span, Within(-30.0, 60.0)] = (-5.0, 30.0)
-    sources: Annotated[Span, Within(1, 5)] = (1.0, 3.0)
+    sources: Annotated[Span, Whole(1, 5)] = (1.0, 3.0)
     """How many recordings play at once; never more than the split has."""
     min_bandwidth_hz: float = Field(default=0.0, ge=0.0, le=24_000.0)
     """Recordings whose spectrum ends below this are not drawn."""

@@ -29,7 +29,7 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.level import SILENCE_DBFS, active_level_dbfs
-from manifests.ranges import Span, Within, integer, uniform
+from manifests.ranges import Span, Whole, Within, integer, uniform
 from manifests.sample import Axis, Values
 
 Smoothing = Literal["none", "time", "frequency"]
@@ -75,7 +75,7 @@ class NoiseSuppressor(Degradation):
     """Power of what the speech loses, against that of the speech (noise that was added before does not count)."""
     floor_db: Annotated[Span, Within(3.0, 60.0)] = (8.0, 30.0)
     """By how much a shut cell is turned down."""
-    window_ms: Annotated[Span, Within(20, 40)] = (20, 32)
+    window_ms: Annotated[Span, Whole(20, 40)] = (20, 32)
     """Length of a frame; there is one each 10 ms."""
     smoothings: tuple[Smoothing, ...] = Field(default=("none", "time", "frequency"), min_length=1)
     """How the power is smoothed before it is judged: not at all (musical noise), over 70 ms, or over seven bins."""

@@ -20,7 +20,7 @@ from datagen.degradations.base import (
 )
 from datagen.degradations.frequency_response import padded_spectrum
 from datagen.degradations.measured_response import response_between
-from manifests.ranges import Span, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -48,7 +48,7 @@ class Notch(Degradation):
     axis: ClassVar[Axis | None] = "coloration"
     promises: ClassVar[Mapping[str, Tolerance]] = {"depth_db": Tolerance(absolute=0.5, relative=0.02)}
 
-    notches: Annotated[Span, Within(1, 8)] = (1, 2)
+    notches: Annotated[Span, Whole(1, 8)] = (1, 2)
     """How many bands are rejected."""
     centre_hz: Annotated[Span, Within(50.0, 20_000.0)] = (100.0, 12_000.0)
     width_hz: Annotated[Span, Within(10.0, 4_000.0)] = (20.0, 500.0)

@@ -22,7 +22,7 @@ from datagen.degradations.libopus import (
     mode_of,
 )
 from datagen.degradations.packet_loss import carries_signal, heard_losses, measured_losses
-from manifests.ranges import Probability, Span, Within, integer, log_uniform
+from manifests.ranges import Probability, Span, Whole, Within, integer, log_uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Values
 
@@ -67,7 +67,7 @@ class OpusPacketLoss(LossyChannel):
     """What limits the audio bandwidth (Opus may choose less at low bitrates)."""
     applications: tuple[Application, ...] = Field(default=("voip", "voip", "audio", "lowdelay"), min_length=1)
     """What Opus is set up for: calls, music, or the shortest delay (without its speech coder)."""
-    complexity: Annotated[Span, Within(0, 10)] = (0, 9)
+    complexity: Annotated[Span, Whole(0, 10)] = (0, 9)
     """Of the encoder: 0 is the quickest, 10 the best."""
     """Of the encoder: 10 is the best and slowest."""
     fec: Probability = 0.5

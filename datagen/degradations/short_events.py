@@ -22,7 +22,7 @@ from datagen.degradations.base import (
 from datagen.degradations.event_sounds import LENGTH_MS, synthetic_events
 from datagen.degradations.noise import severity_of_snr
 from datagen.level import SILENCE_DBFS
-from manifests.ranges import Span, Within, integer, uniform
+from manifests.ranges import Span, Whole, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -67,7 +67,7 @@ class ShortEvents(Degradation):
     kinds: tuple[Kind, ...] = Field(default=("click", "key", "thump", "recorded"), min_length=1)
     """One of them is drawn for a sample: typing is many keys of one keyboard. `recorded` is left out where the split
     has no noise recordings."""
-    recordings: Annotated[Span, Within(1, 8)] = (1.0, 2.0)
+    recordings: Annotated[Span, Whole(1, 8)] = (1.0, 2.0)
     """Of `recorded`: from how many recordings the events of a sample are cut."""
     recorded_ms: Annotated[Span, Within(20.0, 2_000.0)] = (60.0, 400.0)
     """Of `recorded`: how long an event is."""

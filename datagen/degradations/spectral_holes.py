@@ -20,7 +20,7 @@ from datagen.degradations.base import (
     Scene,
     Tolerance,
 )
-from manifests.ranges import Span, Within, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -52,7 +52,7 @@ class SpectralHoles(Degradation):
     axis: ClassVar[Axis | None] = "coloration"
     promises: ClassVar[Mapping[str, Tolerance]] = {"removed_share": Tolerance(absolute=5e-4, relative=0.2)}
 
-    holes: Annotated[Span, Within(1, 2_000)] = (1, 250)
+    holes: Annotated[Span, Whole(1, 2_000)] = (1, 250)
     """In the whole clip; where they overlap, no more is taken than one of them takes."""
     duration_ms: Annotated[Span, Within(10.0, 5_000.0)] = (20.0, 400.0)
     width_hz: Annotated[Span, Within(50.0, 20_000.0)] = (100.0, 2_000.0)

@@ -90,12 +90,12 @@ RECIPES: dict[str, dict[str, Expected]] = {
         "bit_depth": Expected(0.1 * 7.8 / 16, uniform={"bits": (8, 15.8)}),
         "expander": Expected(1.0, uniform={"ratio": (1.4, 2.1), "threshold_dbfs": (-10, 0)}),
         "level#2": Expected(1.0, uniform={"gain_db": (11, 26)}),
-        "limiter": Expected(0.25, always={"ceiling_dbfs": -6.0}),
+        "clipping": Expected(0.25, always={"ceiling_dbfs": -6.0, "kind": "hard"}),
         "level#3": Expected(0.25, uniform={"gain_db": (-5, 0)}),
         # "resample p .4 unless GSM (p .25)" is .3 of all samples.
         "codec": Expected(0.25, always={"codec": "gsm"}),
-        "bandwidth_loss": Expected(0.3),
-        "phaser": Expected(0.02),
+        "bandwidth_loss": Expected(0.3, uniform={"rate_hz": (3_000, 32_000)}),
+        "phaser": Expected(0.02, uniform={"rate_hz": (100, 500)}),
         "overdrive": Expected(0.01, uniform={"drive_db": (2, 10)}),
     },
     # Section 1, column p.
@@ -226,7 +226,9 @@ def test_the_default_recipe_draws_in_telephone_and_music_codecs_as_often_as_the_
     # Section 1: Opus .2, MP3 .06, AAC and Vorbis .06, telephone codecs (with headsets) .08, of all samples.
     names = [stage.values["codec"] for stage in drawn_by("ssi48k", catalogue)["codec"]]
     shares = {name: names.count(name) / DRAWS for name in set(names)}
-    telephone = sum(shares.get(name, 0) for name in ("g711", "g722", "g723_1", "g726", "gsm", "amr_nb", "adpcm", "sbc"))
+    telephone = sum(
+        shares.get(name, 0) for name in ("g711", "g722", "g723_1", "g726", "gsm", "amr_nb", "adpcm", "sbc")
+    )
     for found, asked in (
         (shares["opus"], 0.2),
         (shares["mp3"] + shares["mp3_vbr"], 0.06),

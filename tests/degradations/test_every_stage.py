@@ -175,3 +175,14 @@ def _degraded_or_refused(case: Case, audio: np.ndarray, draws: int) -> int:
         assert np.isfinite(kept).all()
         json.dumps(dict(applied.measured), allow_nan=False)
     return degraded
+
+
+@pytest.mark.parametrize("case", cases())
+def test_what_is_drawn_lies_in_the_range_of_the_setting_of_that_name(case: Case, speech):
+    stage = case.stage
+    for drawn in case.draws(speech, 200):
+        for name, value in drawn.values.items():
+            bounds = getattr(stage, name, None)
+            of_others = name == "mean_burst_packets" and case.settings.get("burst_lengths") == "uniform"
+            if isinstance(value, int | float) and isinstance(bounds, tuple) and not of_others:
+                assert value in bounds or bounds[0] <= value <= bounds[-1], name

@@ -159,7 +159,7 @@ def test_two_signals_under_one_map_stay_as_far_apart_as_they_were():
 # --- through the engine ---------------------------------------------------------------------------
 
 STAGES = {
-    "clock_drift": "{stage: clock_drift, drift_ppm: 300}",
+    "clock_drift": "{stage: clock_drift, magnitude_ppm: 300}",
     "jitter": "{stage: jitter, events_per_minute: 120, kinds: [stretch, skip]}",
 }
 
