@@ -30,9 +30,9 @@ from scipy import fft, signal  # noqa: E402
 from datagen.audio import mixed_down, read_all, resampled  # noqa: E402
 from datagen.degradations import stage_class  # noqa: E402
 from datagen.degradations.base import Audio, Degradation, NoMaterial, Scene  # noqa: E402
-from datagen.degradations.codec_mix import CodecMix, every_codec  # noqa: E402
-from datagen.degradations.codec_settings import MP3_BITRATES_KBPS, MP3_RATES_HZ, mp3_version  # noqa: E402
-from datagen.degradations.codec_telephone import AMR_MODES_KBPS, MSBC_KBPS, sbc_kbps  # noqa: E402
+from datagen.degradations.codec.mix import CodecMix, every_codec  # noqa: E402
+from datagen.degradations.codec.settings import MP3_BITRATES_KBPS, MP3_RATES_HZ, mp3_version  # noqa: E402
+from datagen.degradations.codec.telephone import AMR_MODES_KBPS, MSBC_KBPS, sbc_kbps  # noqa: E402
 from datagen.degradations.registry import BUILT_IN  # noqa: E402
 from datagen.folders import audio_files  # noqa: E402
 from datagen.level import with_active_level  # noqa: E402
@@ -343,7 +343,7 @@ def page(codecs: list[Row], stages: list[Row], voices: str) -> str:
         "",
         "## Codecs",
         "",
-        "Where the delays come from stands with the table in `datagen/degradations/codec.py`.",
+        "Where the delays come from stands with the table in `datagen/degradations/codec/codec.py`.",
         "",
         *_table(codecs, "codec"),
         "",

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from datagen.degradations.registry import BUILT_IN
+from datagen.degradations.registry import BUILT_IN, PLACES
 from manifests.files import write_atomically
-from pipelines.stage_card import CHAIN, StageCard, card, measured_costs, milliseconds, tolerance_text
+from pipelines.stage_card import StageCard, card, measured_costs, milliseconds, tolerance_text
 from pipelines.stage_pictures import SECONDS, SHOWN, write_pictures
 from pipelines.stage_settings import Setting, plain
 
@@ -51,15 +51,9 @@ def page() -> str:
 
 
 def shown_stages() -> list[tuple[str, list[StageCard]]]:
-    """Return the shipped stages by their place in the chain.
-
-    Raises:
-        ValueError: when a stage has no place yet.
-    """
-    placed = {name for _, names in CHAIN for name in names}
-    if missing := sorted(BUILT_IN.keys() - placed):
-        raise ValueError(f"give {', '.join(missing)} a place in CHAIN of pipelines/stage_card.py")
-    by_place = [(place, [card(name) for name in names if name in BUILT_IN]) for place, names in CHAIN]
+    """Return the shipped stages by their place in the chain."""
+    shipped = [card(name) for name in BUILT_IN]
+    by_place = [(place, [stage for stage in shipped if stage.place == place]) for place in PLACES.values()]
     return [(place, stages) for place, stages in by_place if stages]
 
 

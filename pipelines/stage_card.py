@@ -9,50 +9,10 @@ from typing import Any
 
 from datagen.degradations import provenance, stage_class, stage_names
 from datagen.degradations.base import Tolerance
+from datagen.degradations.registry import BUILT_IN, place_of
 from manifests.sample import Axis
 from pipelines.stage_settings import UNITS, Setting, first_sentence, number, settings_of
 
-CHAIN: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("The talker", ("level", "gain_step", "level_drift")),
-    ("The room", ("room", "freeverb", "air_absorption")),
-    (
-        "What is added",
-        (
-            "noise",
-            "interfering_talker",
-            "babble",
-            "short_events",
-            "coloured_noise",
-            "mains_hum",
-            "wind",
-        ),
-    ),
-    (
-        "The microphone",
-        ("microphone_eq", "highpass", "lowpass", "bandpass", "notch", "comb", "spectral_holes"),
-    ),
-    ("The converter", ("dc_offset", "clipping", "overdrive", "bit_depth", "clock_drift")),
-    (
-        "The device",
-        (
-            "agc",
-            "compressor",
-            "expander",
-            "limiter",
-            "noise_gate",
-            "noise_suppressor",
-            "half_duplex",
-            "phaser",
-        ),
-    ),
-    ("The sample rate", ("bandwidth_loss",)),
-    ("The codec", ("codec", "tandem")),
-    ("The network", ("packet_loss", "opus_packet_loss", "jitter", "comfort_noise")),
-    ("Playout", ("final_level",)),
-    ("A library of further transforms", ("audiomentations",)),
-)
-"""The shipped stages in the order in which sound meets them on its way from the talker to the listener."""
-ELSEWHERE = "Of other packages"
 COSTS = "costs.json"
 """Beside the stages; written by `benchmarks/stages.py`."""
 
@@ -123,7 +83,7 @@ def cards() -> tuple[list[StageCard], list[str]]:
             found.append(card(name))
         except UserError as error:
             problems.append(str(error))
-    order = [name for _, names in CHAIN for name in names]
+    order = list(BUILT_IN)
     found.sort(key=lambda card: (order.index(card.name) if card.name in order else len(order), card.name))
     return found, problems
 
@@ -137,7 +97,7 @@ def card(name: str) -> StageCard:
     cls = stage_class(name)
     return StageCard(
         name=name,
-        place=next((place for place, names in CHAIN if name in names), ELSEWHERE),
+        place=place_of(name),
         axis=cls.axis,
         summary=first_sentence(cls.__doc__),
         description=inspect.cleandoc(cls.__doc__ or ""),

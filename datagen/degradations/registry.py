@@ -30,50 +30,67 @@ NO_STAGE = "none"
 _PACKAGE = "ssiforge"
 
 BUILT_IN = {
-    "agc": "datagen.degradations.agc:Agc",
-    "air_absorption": "datagen.degradations.air_absorption:AirAbsorption",
+    "level": "datagen.degradations.talker.level:Level",
+    "gain_step": "datagen.degradations.talker.level:GainStep",
+    "level_drift": "datagen.degradations.talker.level:LevelDrift",
+    "room": "datagen.degradations.room.room:Room",
+    "freeverb": "datagen.degradations.room.freeverb:Freeverb",
+    "air_absorption": "datagen.degradations.room.air_absorption:AirAbsorption",
+    "noise": "datagen.degradations.additive.noise:EnvironmentalNoise",
+    "interfering_talker": "datagen.degradations.additive.interferers:InterferingTalker",
+    "babble": "datagen.degradations.additive.interferers:Babble",
+    "short_events": "datagen.degradations.additive.short_events:ShortEvents",
+    "coloured_noise": "datagen.degradations.additive.coloured_noise:ColouredNoise",
+    "mains_hum": "datagen.degradations.additive.mains_hum:MainsHum",
+    "wind": "datagen.degradations.additive.wind:Wind",
+    "microphone_eq": "datagen.degradations.microphone.microphone_eq:MicrophoneEq",
+    "highpass": "datagen.degradations.microphone.filters:HighPass",
+    "lowpass": "datagen.degradations.microphone.filters:LowPass",
+    "bandpass": "datagen.degradations.microphone.filters:BandPass",
+    "notch": "datagen.degradations.microphone.notch:Notch",
+    "comb": "datagen.degradations.microphone.comb:Comb",
+    "spectral_holes": "datagen.degradations.microphone.spectral_holes:SpectralHoles",
+    "dc_offset": "datagen.degradations.converter.dc_offset:DcOffset",
+    "clipping": "datagen.degradations.converter.clipping:Clipping",
+    "overdrive": "datagen.degradations.converter.overdrive:Overdrive",
+    "bit_depth": "datagen.degradations.converter.bit_depth:BitDepth",
+    "clock_drift": "datagen.degradations.converter.clock_drift:ClockDrift",
+    "agc": "datagen.degradations.device.agc:Agc",
+    "compressor": "datagen.degradations.device.compressor:Compressor",
+    "expander": "datagen.degradations.device.expander:Expander",
+    "limiter": "datagen.degradations.device.limiter:Limiter",
+    "noise_gate": "datagen.degradations.device.noise_gate:NoiseGate",
+    "noise_suppressor": "datagen.degradations.device.noise_suppressor:NoiseSuppressor",
+    "half_duplex": "datagen.degradations.device.half_duplex:HalfDuplex",
+    "phaser": "datagen.degradations.device.phaser:Phaser",
+    "bandwidth_loss": "datagen.degradations.rate.bandwidth_loss:BandwidthLoss",
+    "codec": "datagen.degradations.codec.codec:Codec",
+    "tandem": "datagen.degradations.codec.tandem:Tandem",
+    "packet_loss": "datagen.degradations.network.packet_loss:PacketLoss",
+    "opus_packet_loss": "datagen.degradations.network.opus_packet_loss:OpusPacketLoss",
+    "jitter": "datagen.degradations.network.jitter:Jitter",
+    "comfort_noise": "datagen.degradations.network.comfort_noise:ComfortNoise",
+    "final_level": "datagen.degradations.playout.final_level:FinalLevel",
     "audiomentations": "datagen.degradations.library:Audiomentations",
-    "babble": "datagen.degradations.interferers:Babble",
-    "bandpass": "datagen.degradations.filters:BandPass",
-    "bandwidth_loss": "datagen.degradations.bandwidth:BandwidthLoss",
-    "bit_depth": "datagen.degradations.bit_depth:BitDepth",
-    "clipping": "datagen.degradations.clipping:Clipping",
-    "clock_drift": "datagen.degradations.clock_drift:ClockDrift",
-    "codec": "datagen.degradations.codec:Codec",
-    "coloured_noise": "datagen.degradations.noise:ColouredNoise",
-    "comb": "datagen.degradations.comb:Comb",
-    "comfort_noise": "datagen.degradations.comfort_noise:ComfortNoise",
-    "compressor": "datagen.degradations.compressor:Compressor",
-    "dc_offset": "datagen.degradations.dc_offset:DcOffset",
-    "expander": "datagen.degradations.expander:Expander",
-    "final_level": "datagen.degradations.playout:FinalLevel",
-    "freeverb": "datagen.degradations.freeverb:Freeverb",
-    "gain_step": "datagen.degradations.talker:GainStep",
-    "half_duplex": "datagen.degradations.half_duplex:HalfDuplex",
-    "highpass": "datagen.degradations.filters:HighPass",
-    "interfering_talker": "datagen.degradations.interferers:InterferingTalker",
-    "jitter": "datagen.degradations.jitter:Jitter",
-    "level": "datagen.degradations.talker:Level",
-    "level_drift": "datagen.degradations.talker:LevelDrift",
-    "limiter": "datagen.degradations.limiter:Limiter",
-    "lowpass": "datagen.degradations.filters:LowPass",
-    "mains_hum": "datagen.degradations.mains_hum:MainsHum",
-    "microphone_eq": "datagen.degradations.equalizer:MicrophoneEq",
-    "noise": "datagen.degradations.noise:EnvironmentalNoise",
-    "noise_gate": "datagen.degradations.noise_gate:NoiseGate",
-    "noise_suppressor": "datagen.degradations.noise_suppressor:NoiseSuppressor",
-    "notch": "datagen.degradations.notch:Notch",
-    "opus_packet_loss": "datagen.degradations.opus_packet_loss:OpusPacketLoss",
-    "overdrive": "datagen.degradations.overdrive:Overdrive",
-    "packet_loss": "datagen.degradations.packet_loss:PacketLoss",
-    "phaser": "datagen.degradations.phaser:Phaser",
-    "room": "datagen.degradations.room:Room",
-    "short_events": "datagen.degradations.short_events:ShortEvents",
-    "spectral_holes": "datagen.degradations.spectral_holes:SpectralHoles",
-    "tandem": "datagen.degradations.tandem:Tandem",
-    "wind": "datagen.degradations.wind:Wind",
 }
-"""Stage name to `module:Class`; a module is imported when its stage is first used."""
+"""Stage name to `module:Class`, in the order in which sound meets them on its way from the talker to the listener; a
+module is imported when its stage is first used."""
+
+PLACES = {
+    "talker": "The talker",
+    "room": "The room",
+    "additive": "What is added",
+    "microphone": "The microphone",
+    "converter": "The converter",
+    "device": "The device",
+    "rate": "The sample rate",
+    "codec": "The codec",
+    "network": "The network",
+    "playout": "Playout",
+    "library": "A library of further transforms",
+    "": "Of other packages",
+}
+"""Name of each link of the chain, by the folder (or module) that holds its stages; the last for what users bring."""
 
 _RESERVED_FIELDS = frozenset(StageEntry.model_fields)
 
@@ -81,6 +98,12 @@ _RESERVED_FIELDS = frozenset(StageEntry.model_fields)
 def stage_names() -> list[str]:
     """Return the names of all stages, shipped and registered, sorted."""
     return sorted({*BUILT_IN, *(point.name for point in _entry_points())})
+
+
+def place_of(name: str) -> str:
+    """Return the link of the chain that a stage belongs to: one of `PLACES`."""
+    module = BUILT_IN.get(name, "").partition(":")[0].removeprefix(f"{__name__.rpartition('.')[0]}.")
+    return PLACES[module.partition(".")[0]]
 
 
 def stage_class(name: str) -> type[Degradation]:

@@ -13,7 +13,7 @@ from stage_signals import speech_like
 
 from datagen.degradations import stage_class, stage_names
 from datagen.degradations.base import Degradation, Drawn, Inputs, Scene
-from datagen.degradations.codec_mix import CodecMix
+from datagen.degradations.codec.mix import CodecMix
 from datagen.level import scaled
 from manifests.keyed import generator
 from manifests.sample import Values

@@ -7,10 +7,10 @@ from stage_cases import Case, inputs_for, material_scene
 from stage_signals import recorded, speech_like
 
 from datagen.degradations import bind
+from datagen.degradations.additive.event_sounds import synthetic_events
+from datagen.degradations.additive.interferers import Babble, InterferingTalker
+from datagen.degradations.additive.short_events import ShortEvents
 from datagen.degradations.base import CannotApply, Inputs, NoMaterial, Scene
-from datagen.degradations.event_sounds import synthetic_events
-from datagen.degradations.interferers import Babble, InterferingTalker
-from datagen.degradations.short_events import ShortEvents
 from datagen.plan import material, plan
 from datagen.render import render
 from manifests.documents import check, parse_document

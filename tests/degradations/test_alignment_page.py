@@ -10,8 +10,8 @@ import pytest
 from stage_signals import speech_like
 
 from datagen.degradations import stage_class
-from datagen.degradations.codec import DELAY_SAMPLES, LOOKED_UP
-from datagen.degradations.codec_mix import CodecMix
+from datagen.degradations.codec.codec import DELAY_SAMPLES, LOOKED_UP
+from datagen.degradations.codec.mix import CodecMix
 from datagen.degradations.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import pytest
 from stage_signals import RATE_HZ, scene_of, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.playout import FinalLevel
-from datagen.degradations.talker import GainStep, Level, LevelDrift
+from datagen.degradations.playout.final_level import FinalLevel
+from datagen.degradations.talker.level import GainStep, Level, LevelDrift
 from datagen.level import active_level_dbfs
 from manifests.keyed import generator
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from datagen.degradations import bind, provenance, stage_class, stage_names
-from datagen.degradations.clipping import Clipping
+from datagen.degradations.converter.clipping import Clipping
 from manifests.documents import check, parse_document
 from manifests.errors import UserError
 from manifests.recipe import Recipe

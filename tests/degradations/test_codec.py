@@ -7,13 +7,13 @@ from scipy import signal
 from stage_signals import aligned, lag_samples, recorded, scene_of, speech_like
 
 from datagen.degradations.base import Inputs
-from datagen.degradations.codec import DELAY_SAMPLES, Codec
-from datagen.degradations.codec_av import Trip, there_and_back
-from datagen.degradations.codec_mix import CodecMix
-from datagen.degradations.codec_phase import AMR_HIGHPASS, opus_voip_highpass, without_phase_of
-from datagen.degradations.codec_settings import MP3_BITRATES_KBPS, MP3_RATES_HZ, mp3_version
-from datagen.degradations.codec_sndfile import FileTrip, there_and_back_in_a_file
-from datagen.degradations.codec_telephone import (
+from datagen.degradations.codec.codec import DELAY_SAMPLES, Codec
+from datagen.degradations.codec.ffmpeg import Trip, there_and_back
+from datagen.degradations.codec.mix import CodecMix
+from datagen.degradations.codec.phase import AMR_HIGHPASS, opus_voip_highpass, without_phase_of
+from datagen.degradations.codec.settings import MP3_BITRATES_KBPS, MP3_RATES_HZ, mp3_version
+from datagen.degradations.codec.sndfile import FileTrip, there_and_back_in_a_file
+from datagen.degradations.codec.telephone import (
     AMR_MODES_KBPS,
     G723_1_KBPS,
     GSM_KBPS,

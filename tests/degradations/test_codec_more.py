@@ -13,12 +13,12 @@ from stage_signals import lag_samples, recorded, speech_like
 
 from datagen.alignment import without_delay
 from datagen.degradations.base import Inputs
-from datagen.degradations.codec import Codec, codec_severity, follows_the_signal, through_codec
-from datagen.degradations.codec_av import Trip, as_int16, there_and_back
-from datagen.degradations.codec_mix import CodecMix, every_codec
-from datagen.degradations.codec_sndfile import BLOCK_S, FileTrip, there_and_back_in_a_file, vorbis_pages
-from datagen.degradations.codec_telephone import AMR_MODES_KBPS, MSBC_KBPS, sbc_kbps
-from datagen.degradations.tandem import Tandem
+from datagen.degradations.codec.codec import Codec, codec_severity, follows_the_signal, through_codec
+from datagen.degradations.codec.ffmpeg import Trip, as_int16, there_and_back
+from datagen.degradations.codec.mix import CodecMix, every_codec
+from datagen.degradations.codec.sndfile import BLOCK_S, FileTrip, there_and_back_in_a_file, vorbis_pages
+from datagen.degradations.codec.tandem import Tandem
+from datagen.degradations.codec.telephone import AMR_MODES_KBPS, MSBC_KBPS, sbc_kbps
 from manifests.keyed import generator
 
 DRAWS = 6
@@ -216,7 +216,7 @@ import numpy as np
 sys.path.insert(0, {tests!r})
 from stage_signals import speech_like
 from datagen.degradations.base import Inputs
-from datagen.degradations.codec import Codec
+from datagen.degradations.codec.codec import Codec
 for seconds in (60, 120):
     audio = np.tile(speech_like(6.0), seconds // 6)
     for quality in (0.0, 10.0):

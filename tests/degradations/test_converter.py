@@ -6,11 +6,11 @@ from scipy import signal
 from stage_signals import RATE_HZ, lag_samples, recorded, scene_of, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.bit_depth import BitDepth
-from datagen.degradations.clipping import Clipping
-from datagen.degradations.dc_offset import DcOffset
-from datagen.degradations.overdrive import Overdrive
-from datagen.degradations.waveshaping import shaped
+from datagen.degradations.converter.bit_depth import BitDepth
+from datagen.degradations.converter.clipping import Clipping
+from datagen.degradations.converter.dc_offset import DcOffset
+from datagen.degradations.converter.overdrive import Overdrive
+from datagen.degradations.converter.waveshaping import shaped
 from manifests.keyed import generator
 
 SPEECH = speech_like(3.0)

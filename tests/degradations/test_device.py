@@ -5,13 +5,13 @@ import pytest
 from scipy.signal import lfilter, stft
 from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
-from datagen.degradations import phaser
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.freeverb import ALLPASS_DELAYS, COMB_DELAYS, Freeverb
-from datagen.degradations.half_duplex import HalfDuplex
-from datagen.degradations.noise_suppressor import NoiseSuppressor, _Suppressor
-from datagen.degradations.phaser import Phaser, shifted
-from datagen.degradations.room_conditioning import LEAD_SAMPLES
+from datagen.degradations.device import phaser
+from datagen.degradations.device.half_duplex import HalfDuplex
+from datagen.degradations.device.noise_suppressor import NoiseSuppressor, _Suppressor
+from datagen.degradations.device.phaser import Phaser, shifted
+from datagen.degradations.room.conditioning import LEAD_SAMPLES
+from datagen.degradations.room.freeverb import ALLPASS_DELAYS, COMB_DELAYS, Freeverb
 from datagen.level import active_level_dbfs
 from manifests.keyed import generator
 
@@ -44,8 +44,8 @@ def test_with_every_gate_open_the_signal_is_reconstructed(window_ms, seconds):
 def test_pieces_of_a_long_signal_join_without_a_seam(monkeypatch):
     audio = speech_like(4.0)
     whole, _ = _Suppressor(audio, audio, 1_152, "none").suppressed(100.0, 0.1)
-    monkeypatch.setattr("datagen.degradations.noise_suppressor.KEPT_FRAMES", 1)
-    monkeypatch.setattr("datagen.degradations.noise_suppressor.CHUNK_FRAMES", 37)
+    monkeypatch.setattr("datagen.degradations.device.noise_suppressor.KEPT_FRAMES", 1)
+    monkeypatch.setattr("datagen.degradations.device.noise_suppressor.CHUNK_FRAMES", 37)
     pieces, _ = _Suppressor(audio, audio, 1_152, "none").suppressed(100.0, 0.1)
     assert np.abs(pieces - whole).max() < 1e-6
 

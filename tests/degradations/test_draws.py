@@ -9,9 +9,9 @@ from stage_signals import scene_of
 
 from datagen.degradations import stage_class
 from datagen.degradations.base import Scene
-from datagen.degradations.codec_settings import MP3_BITRATES_KBPS
-from datagen.degradations.codec_telephone import AMR_MODES_KBPS
-from datagen.degradations.filters import FAMILIES
+from datagen.degradations.codec.settings import MP3_BITRATES_KBPS
+from datagen.degradations.codec.telephone import AMR_MODES_KBPS
+from datagen.degradations.microphone.filters import FAMILIES
 from manifests.keyed import generator
 
 DRAWS = 1_000

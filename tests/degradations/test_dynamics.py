@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from stage_signals import RATE_HZ, recorded, scene_of, speech_like
 
-from datagen.degradations.agc import Agc
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.compressor import Compressor
-from datagen.degradations.dynamics import ballistic_db, compression_db, held_db, with_gain
-from datagen.degradations.expander import Expander
-from datagen.degradations.limiter import Limiter
-from datagen.degradations.noise_gate import HYSTERESIS_DB, NoiseGate, opened
+from datagen.degradations.device.agc import Agc
+from datagen.degradations.device.compressor import Compressor
+from datagen.degradations.device.dynamics import ballistic_db, compression_db, held_db, with_gain
+from datagen.degradations.device.expander import Expander
+from datagen.degradations.device.limiter import Limiter
+from datagen.degradations.device.noise_gate import HYSTERESIS_DB, NoiseGate, opened
 from datagen.level import active_level_dbfs
 from manifests.keyed import generator
 

@@ -6,8 +6,8 @@ from scipy import optimize, signal
 from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.filters import FAMILIES, BandPass, HighPass, LowPass, edge_db
-from datagen.degradations.frequency_response import bandwidth_severity
+from datagen.degradations.microphone.filters import FAMILIES, BandPass, HighPass, LowPass, edge_db
+from datagen.frequency_response import bandwidth_severity
 from datagen.level import scaled
 from manifests.keyed import generator
 

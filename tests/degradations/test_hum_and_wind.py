@@ -9,9 +9,9 @@ from scipy import signal
 from stage_cases import Case
 from stage_signals import recorded, speech_like
 
+from datagen.degradations.additive.mains_hum import MainsHum
+from datagen.degradations.additive.wind import Wind, blowing, ducking
 from datagen.degradations.base import CannotApply, Inputs, Scene
-from datagen.degradations.mains_hum import MainsHum
-from datagen.degradations.wind import Wind, blowing, ducking
 
 RATE = 48_000
 SCENE = Scene(10 * RATE, 20_000.0, lambda kind: ())

@@ -8,10 +8,9 @@ from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
 from datagen.air import air_absorption_db_m
 from datagen.alignment import residual_lag, without_delay
-from datagen.degradations.air_absorption import AirAbsorption
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.comb import Comb
-from datagen.degradations.equalizer import (
+from datagen.degradations.microphone.comb import Comb
+from datagen.degradations.microphone.microphone_eq import (
     MicrophoneEq,
     group_delay_samples,
     high_shelf,
@@ -19,10 +18,11 @@ from datagen.degradations.equalizer import (
     peak,
     response,
 )
-from datagen.degradations.frequency_response import grid_hz, with_response
-from datagen.degradations.measured_response import response_between
-from datagen.degradations.notch import Notch
-from datagen.degradations.spectral_holes import SpectralHoles
+from datagen.degradations.microphone.notch import Notch
+from datagen.degradations.microphone.spectral_holes import SpectralHoles
+from datagen.degradations.room.air_absorption import AirAbsorption
+from datagen.frequency_response import grid_hz, with_response
+from datagen.measured_response import response_between
 from manifests.keyed import generator
 
 SPEECH = speech_like(2.0)

@@ -9,14 +9,14 @@ from scipy.signal import welch
 from stage_signals import RATE_HZ, lag_samples, recorded, scene_of, speech_like
 
 from datagen.alignment import without_delay
-from datagen.degradations import libopus
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.clock_drift import ClockDrift
-from datagen.degradations.comfort_noise import FRAME_SAMPLES, ComfortNoise
-from datagen.degradations.jitter import FADE_SAMPLES, Jitter
-from datagen.degradations.lateness import lateness
-from datagen.degradations.libopus import OpusDecoder, OpusEncoder
-from datagen.degradations.opus_packet_loss import OpusPacketLoss
+from datagen.degradations.converter.clock_drift import ClockDrift
+from datagen.degradations.network import libopus
+from datagen.degradations.network.comfort_noise import FRAME_SAMPLES, ComfortNoise
+from datagen.degradations.network.jitter import FADE_SAMPLES, Jitter
+from datagen.degradations.network.libopus import OpusDecoder, OpusEncoder
+from datagen.degradations.network.opus_packet_loss import OpusPacketLoss
+from datagen.lateness import lateness
 from datagen.level import rms_dbfs
 from datagen.time_map import recorded_map
 from manifests.errors import UserError

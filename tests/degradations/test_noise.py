@@ -10,8 +10,9 @@ from naive_p56 import active_dbfs
 from scipy import signal
 
 from datagen.audio import read_all, resampled
+from datagen.degradations.additive.coloured_noise import ColouredNoise, coloured
+from datagen.degradations.additive.noise import EnvironmentalNoise, repeated
 from datagen.degradations.base import CannotApply, Inputs, Scene
-from datagen.degradations.noise import ColouredNoise, EnvironmentalNoise, coloured, repeated
 from manifests.errors import UserError
 from manifests.source import Source
 

@@ -11,8 +11,8 @@ from scipy.stats import chisquare
 from stage_signals import RATE_HZ, scene_of, speech_like
 
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.gilbert_elliott import composition, lose
-from datagen.degradations.packet_loss import PacketLoss
+from datagen.degradations.network.gilbert_elliott import composition, lose
+from datagen.degradations.network.packet_loss import PacketLoss
 from manifests.keyed import generator
 
 SPEECH = speech_like(3.0)

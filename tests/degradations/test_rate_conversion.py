@@ -8,10 +8,10 @@ from scipy import interpolate
 from stage_signals import RATE_HZ, lag_samples, scene_of, speech_like
 
 from datagen.alignment import without_delay
-from datagen.degradations.bandwidth import BandwidthLoss
 from datagen.degradations.base import CannotApply, Inputs
-from datagen.degradations.faithfulness import faithfulness
-from datagen.degradations.interpolation import held_lag_samples, interpolated
+from datagen.degradations.rate.bandwidth_loss import BandwidthLoss
+from datagen.degradations.rate.faithfulness import faithfulness
+from datagen.degradations.rate.interpolation import held_lag_samples, interpolated
 from manifests.keyed import generator
 
 SPEECH = speech_like(2.0)

@@ -9,7 +9,7 @@ from scipy import signal
 
 from datagen.audio import read_all, resampled
 from datagen.degradations.base import CannotApply, Inputs, Scene
-from datagen.degradations.room import LEAD_SAMPLES, Room, conditioned, convolved
+from datagen.degradations.room.room import LEAD_SAMPLES, Room, conditioned, convolved
 from datagen.level import active_level_dbfs
 from datagen.room_simulation import simulate
 from manifests.errors import UserError

@@ -9,10 +9,10 @@ from stage_cases import material_scene
 from stage_signals import speech_like
 
 from datagen.audio import read_all, resampled
-from datagen.degradations import room_conditioning
 from datagen.degradations.base import Inputs
-from datagen.degradations.room import LEAD_SAMPLES, Room, conditioned
-from datagen.degradations.room_conditioning import prepared
+from datagen.degradations.room import conditioning
+from datagen.degradations.room.conditioning import prepared
+from datagen.degradations.room.room import LEAD_SAMPLES, Room, conditioned
 from datagen.room_simulation import simulate
 from manifests.keyed import generator
 from manifests.recipe import RoomBank
@@ -145,15 +145,15 @@ def test_what_is_kept_of_responses_changes_no_byte_and_is_bounded(monkeypatch):
     speech = _frozen(speech_like(1.0))
     values = {"resample": 0.9, "drr_db": 3.0}
     inputs = Inputs((RESPONSES[1][1],), speech)
-    room_conditioning._kept.clear()
+    conditioning._kept.clear()
     cold = Room.apply(speech, values, inputs)
     warm = Room.apply(speech, values, Inputs((_frozen(RESPONSES[1][1].copy()),), speech))
     assert cold.audio.tobytes() == warm.audio.tobytes() and cold.measured == warm.measured
-    assert len(room_conditioning._kept) == 1
-    monkeypatch.setattr(room_conditioning, "KEPT_BYTES", 500_000)
+    assert len(conditioning._kept) == 1
+    monkeypatch.setattr(conditioning, "KEPT_BYTES", 500_000)
     for _, rir in RESPONSES:
         prepared(rir)
-    held = [kept.response.nbytes for kept in room_conditioning._kept.values()]
+    held = [kept.response.nbytes for kept in conditioning._kept.values()]
     assert 1 <= len(held) < len(RESPONSES) and (sum(held) <= 500_000 or len(held) == 1)
     again = Room.apply(speech, values, inputs)
     assert again.audio.tobytes() == cold.audio.tobytes() and again.measured == cold.measured

@@ -1,0 +1,1 @@
+"""Codecs, one or two in a row."""

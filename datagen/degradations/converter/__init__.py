@@ -1,0 +1,1 @@
+"""The converter: amplitudes, steps and clocks."""

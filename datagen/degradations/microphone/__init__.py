@@ -1,0 +1,1 @@
+"""The microphone: what it colours and leaves out."""

@@ -1,0 +1,1 @@
+"""The network: what gets lost and what moves."""

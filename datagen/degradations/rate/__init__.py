@@ -1,0 +1,1 @@
+"""Conversion to a lower sample rate."""

@@ -1,0 +1,1 @@
+"""The room: what walls and air do to speech."""

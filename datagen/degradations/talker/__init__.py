@@ -1,0 +1,1 @@
+"""The talker: how loud, and how steadily."""
