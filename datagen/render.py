@@ -351,7 +351,8 @@ def _record(
 
 
 SUMMARISED = ("snr_db", "rt60_s", "drr_db", "clipped_share", "loss_share")
-"""Measurements of single stages that are shown for the whole sample as well; the first stage that has one wins."""
+"""Measurements of single stages that are shown for the whole sample as well: of the first stage that has one, and of
+SNRs the lowest."""
 
 
 def _from_stages(records: list[StageRecord]) -> Values:
@@ -360,7 +361,8 @@ def _from_stages(records: list[StageRecord]) -> Values:
         for name in SUMMARISED:
             if name in record.measured:
                 summary.setdefault(name, record.measured[name])
-    return summary
+    ratios_db = [record.measured["snr_db"] for record in records if "snr_db" in record.measured]
+    return summary | ({"snr_db": min(ratios_db)} if ratios_db else {})
 
 
 def _severity_by_axis(records: list[StageRecord]) -> dict[Axis, float]:

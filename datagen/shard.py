@@ -194,7 +194,12 @@ def _write_sample(writer: "_TarWriter", spec: SampleSpec, rendered: Rendered) ->
         for extension, content in sorted(contents.items())
     }
     return SampleEntry(
-        key=spec.key, index=spec.index, attempt=spec.attempt, spec_digest=spec.digest, members=members
+        key=spec.key,
+        index=spec.index,
+        attempt=spec.attempt,
+        spec_digest=spec.digest,
+        members=members,
+        aligned=rendered.record.aligned,
     )
 
 

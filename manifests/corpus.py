@@ -54,6 +54,8 @@ class SampleEntry(_Recorded):
     spec_digest: str
     members: dict[str, Member]
     """By extension: `degraded.flac`, `target.flac`, `json`, and stems."""
+    aligned: bool = True
+    """False where a stage moved the degraded speech in time and its target was left in place."""
 
 
 class Failure(_Recorded):

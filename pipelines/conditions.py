@@ -5,6 +5,8 @@ from typing import Any
 
 SNR_EDGES_DB = (0.0, 10.0, 20.0)
 RT60_EDGES_S = (0.3, 0.6)
+CODEC_VALUES = ("codec", "first_codec", "second_codec")
+"""Drawn values that name a codec: of the stage `codec`, and of both in a `tandem`."""
 UNTOUCHED = "no degradation"
 
 
@@ -24,7 +26,7 @@ def conditions_of(sample: Mapping[str, Any]) -> list[str]:
         found.append(f"SNR {_range(snr_db, SNR_EDGES_DB)} dB")
     if (rt60_s := measured.get("rt60_s")) is not None:
         found.append(f"RT60 {_range(rt60_s, RT60_EDGES_S)} s")
-    codecs = {str(stage["values"]["codec"]) for stage in stages if "codec" in stage["values"]}
+    codecs = {str(stage["values"][key]) for stage in stages for key in CODEC_VALUES if key in stage["values"]}
     found += [f"codec {name}" for name in sorted(codecs)]
     if not sample["aligned"]:
         found.append("moved in time")

@@ -62,14 +62,28 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads samples of one split by their place in it."""
+    """Reads samples of one split by their place in it; those that are not aligned with their targets are left out."""
 
     corpus: Corpus
     split: Split
     shards: tuple[ShardRecord, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shards", self.corpus.of(self.split))
+        held = self.corpus.of(self.split)
+        shards = tuple(
+            shard.model_copy(update={"samples": tuple(entry for entry in shard.samples if entry.aligned)})
+            for shard in held
+        )
+        object.__setattr__(self, "shards", shards)
+        total = sum(len(shard.samples) for shard in held)
+        if moved := total - sum(self.sizes):
+            log.warning(
+                "%s: %d of %d %s samples are not aligned with their targets and are left out",
+                self.corpus.root,
+                moved,
+                total,
+                self.split,
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -189,3 +189,22 @@ def test_a_key_that_leads_out_of_its_folder_is_refused(corpus_dir: Path, tmp_pat
     record.write_text(record.read_text().replace("val-0000000", "../../evil"))
     with pytest.raises(UserError, match="not a shard record"):
         open_corpus(root)
+
+
+def test_samples_that_are_not_aligned_with_their_targets_are_left_out_aloud(corpus_dir: Path, caplog) -> None:
+    corpus = open_corpus(corpus_dir)
+    moved = {entry.key for shard in corpus.of("train") for entry in shard.samples[:1]}
+    shards = tuple(
+        shard.model_copy(
+            update={
+                "samples": tuple(
+                    entry.model_copy(update={"aligned": entry.key not in moved}) for entry in shard.samples
+                )
+            }
+        )
+        for shard in corpus.shards
+    )
+    reader = Reader(replace(corpus, shards=shards), "train")
+    assert f"{len(moved)} of 12 train samples are not aligned" in caplog.text
+    seen = {key for batch in taken(SampleStream(reader, 5, 3, segment_s=0.2), 3) for key in batch.keys}
+    assert seen == {f"train-{index:07d}" for index in range(12)} - moved
