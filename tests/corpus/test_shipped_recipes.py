@@ -4,6 +4,7 @@ The numbers here are those of the challenges' own configurations, written down f
 our recipes.
 """
 
+import os
 from dataclasses import dataclass, field, replace
 from math import log, sqrt
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.stats import kstest
 
-from datagen.degradations import bind
+from datagen.degradations import bind, stage_class
+from datagen.degradations.base import Inputs, Scene
+from datagen.level import with_active_level
 from datagen.plan import is_excluded, material, plan
 from manifests.documents import check, load_document, shipped_names
+from manifests.keyed import generator
 from manifests.recipe import Recipe
 from manifests.sample import StageSpec
 from manifests.source import Catalogue, Source, read_catalogue
@@ -236,3 +241,32 @@ def test_the_default_recipe_draws_in_telephone_and_music_codecs_as_often_as_the_
         (telephone, 0.08),
     ):
         assert abs(found - asked) <= SIGMAS * np.sqrt(asked * (1 - asked) / DRAWS)
+
+
+@pytest.mark.parametrize(("ratio", "stretch"), [(1.4, 1.32), (2.1, 1.89)])
+def test_the_official_expander_stretches_the_level_differences_of_speech(ratio, stretch):
+    """The number that the recipe's header gives: levels of 20 ms frames after against before, in dB per dB."""
+    folder = (
+        Path(os.environ.get("SSIFORGE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "speech"
+    )
+    files = sorted([*folder.glob("voicebank-p808/*.wav"), *folder.glob("vctk*/*.wav")])
+    if not files:
+        pytest.skip("real speech is not there (../shared/data or SSIFORGE_DATA)")
+    expander = stage_class("expander")(
+        ratio=ratio, threshold_dbfs=-5, attack_ms=1, release_ms=100, restore_level=0
+    )
+    slopes = []
+    for file in files:
+        audio, _ = soundfile.read(file, dtype="float32", always_2d=True)
+        speech = with_active_level(np.ascontiguousarray(audio[:480_000, 0]), -27.0)
+        scene = Scene(len(speech), 24_000.0, lambda kind: ())
+        values = expander.draw(generator(1), scene).values
+        before, after = map(_frame_levels_db, (speech, expander.apply(speech, values, Inputs()).audio))
+        spoken = before > before.max() - 35.0
+        slopes.append(np.polyfit(before[spoken], after[spoken], 1)[0])
+    assert np.median(slopes) == pytest.approx(stretch, abs=0.02)
+
+
+def _frame_levels_db(audio: np.ndarray) -> np.ndarray:
+    frames = audio[: len(audio) // 960 * 960].reshape(-1, 960)
+    return 10.0 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
