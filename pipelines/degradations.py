@@ -25,12 +25,13 @@ def print_stages(as_json: bool = False) -> None:
     if as_json:
         _print_json([stage.plain() for stage in found])
         return
-    table = Table("stage", "axis", "what it does", "delay", "ms per 10 s", "package")
+    table = Table("stage", "axis", "what it does", "draws from", "delay", "ms per 10 s", "package")
     for stage, following in zip(found, [*found[1:], None], strict=True):
         table.add_row(
             f"[bold]{escape(stage.name)}[/bold]",
             stage.axis or "-",
             escape(stage.summary),
+            escape(stage.ranges_text) or "-",
             stage.delay_text,
             stage.cost_text,
             escape(stage.package.rpartition(" ")[0]),

@@ -61,6 +61,12 @@ class StageCard:
         return f"{number(low) if low == high else f'{number(low)} to {number(high)}'} samples, removed"
 
     @property
+    def ranges_text(self) -> str:
+        """What it draws from by default: `snr_db [-5, 30], sources [1, 3]`; settings within settings left out."""
+        drawn = [s for s in self.settings if (s.fields or isinstance(s.default, list)) and "." not in s.name]
+        return ", ".join(f"{setting.name} {setting.default_text}" for setting in drawn)
+
+    @property
     def cost_text(self) -> str:
         """Milliseconds for 10 s of audio, as a range over the variants."""
         if not self.costs:

@@ -166,6 +166,8 @@ def test_every_stage_is_listed_with_its_package(ssiforge, package) -> None:
     for name in stage_names():
         assert f" {name} " in out
     assert "halve_late" in out and " others " in out
+    noise = next(line for line in out.splitlines() if " noise " in line)
+    assert "noisiness" in noise and "snr_db [-5, 30], sources [1, 3]" in noise
     assert "package: others 2.0" in ssiforge("degradations", "halve_late")[1]
     assert "Halves, 500 samples late. " in out and "It says so" not in out
     code, out, _ = ssiforge("degradations", "--json")
