@@ -162,13 +162,16 @@ def test_conditions_name_stages_once_and_put_values_in_their_ranges() -> None:
         {"stage": "noise", "values": {}},
         {"stage": "codec", "values": {"codec": "mp3"}},
         {"stage": "codec", "values": {"codec": "opus"}},
+        {"stage": "tandem", "values": {"first_codec": "gsm", "second_codec": "opus"}},
     ]
     sample = {"stages": stages, "measured": {"snr_db": -1.0, "rt60_s": 0.6}, "aligned": False}
     assert conditions_of(sample) == [
         "stage codec",
         "stage noise",
+        "stage tandem",
         "SNR < 0 dB",
         "RT60 >= 0.6 s",
+        "codec gsm",
         "codec mp3",
         "codec opus",
         "moved in time",
