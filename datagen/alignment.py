@@ -53,7 +53,8 @@ def residual_lag(audio: NDArray[np.float32], reference: NDArray[np.float32]) -> 
     mine = reference[start : start + window]
     low = max(0, start - MAX_LAG_SAMPLES)
     theirs = audio[low : min(length, start + window + MAX_LAG_SAMPLES)]
-    size = fft.next_fast_len(len(mine) + len(theirs), real=True)
+    # What wraps around in so short a transform are lags that are not looked at.
+    size = fft.next_fast_len(len(theirs), real=True)
     product = fft.rfft(theirs, size) * np.conj(fft.rfft(mine, size))
     correlation = fft.irfft(product, size)[: len(theirs) - len(mine) + 1]
     magnitude = np.abs(correlation)

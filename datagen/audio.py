@@ -1,14 +1,16 @@
 """Audio in and out: sample-exact stretches of any file, resampling, and the FLAC bytes that shards hold.
 
-Plain WAV and FLAC are sought in. Everything else is decoded from its beginning: libsndfile lands on wrong
-samples when it seeks in MP3 and near the end of Vorbis, and a stretch must not depend on earlier reads.
-The most recently decoded files are kept, so a noise that is used again costs nothing.
+Plain WAV and FLAC are sought in. Everything else is decoded from its beginning to the end of the stretch: libsndfile
+lands on wrong samples when it seeks in MP3 and near the end of Vorbis, and a stretch must not depend on earlier reads.
+What was decoded last is kept, so a noise that is used again costs nothing.
 """
 
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ BLOCK_FRAMES = 1 << 18
 KEPT_BYTES = 24 << 20
 """Decoded audio kept in each process."""
 FLAC_LEVEL = 0.5
-"""libFLAC level 4: 0.5 % larger than the smallest level, in half its time."""
+"""libFLAC level 4: the first level with adaptive linear prediction; lower ones are larger and save no time."""
 
 _EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 _EXACT_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
@@ -37,6 +39,7 @@ _AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,wav,w64,flac
 Frames = NDArray[np.float32]
 """Audio of shape (frames, channels)."""
 _Key = tuple[str, int, int]
+_Blocks = Generator[tuple[Frames, int], None, None]
 
 
 class AudioError(Exception):
@@ -90,7 +93,7 @@ def mixed_down(audio: Frames) -> NDArray[np.float32]:
     return mono
 
 
-def decoded_blocks(path: str) -> Iterator[tuple[Frames, int]]:
+def decoded_blocks(path: str) -> _Blocks:
     """Decode a file from its beginning, block by block: (frames, channels) and the rate in Hz.
 
     Yields at least one block, which is empty when the file is.
@@ -98,7 +101,10 @@ def decoded_blocks(path: str) -> Iterator[tuple[Frames, int]]:
     Raises:
         AudioError: when the file cannot be decoded.
     """
-    handle = _opened(path)
+    return _blocks(path, _opened(path))
+
+
+def _blocks(path: str, handle: soundfile.SoundFile | None) -> _Blocks:
     if handle is None:
         yield from _av_blocks(path)
         return
@@ -140,7 +146,9 @@ def quantised(audio: NDArray[np.float32], bits: Literal[16, 24]) -> NDArray[np.i
     """Return integer PCM: x * 2^(bits-1) rounded half to even, clipped to what the format can hold."""
     full_scale = 1 << (bits - 1)
     scaled = audio.astype(np.float64) * full_scale if bits == 24 else audio * np.float32(full_scale)
-    return np.clip(np.rint(scaled), -full_scale, full_scale - 1).astype(np.int32)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -full_scale, full_scale - 1, out=scaled)
+    return scaled.astype(np.int32)
 
 
 def flac_bytes(audio: NDArray[np.float32], bits: Literal[16, 24] = 16) -> bytes:
@@ -167,21 +175,31 @@ def decode_flac(content: bytes) -> NDArray[np.float32]:
     return audio
 
 
-_kept: OrderedDict[_Key, tuple[Frames, int]] = OrderedDict()
+@dataclass(frozen=True)
+class _Decoded:
+    """A file from its beginning on."""
+
+    audio: Frames
+    rate_hz: int
+    complete: bool
+    """Whether the file ends where this does."""
+
+
+_kept: OrderedDict[_Key, _Decoded] = OrderedDict()
 
 
 def _read_frames(path: str, start: int, frames: int) -> tuple[Frames, int]:
     key = _key(path)
-    if key in _kept:
+    known = _kept.get(key)
+    if known is not None and (known.complete or start + frames <= len(known.audio)):
         _kept.move_to_end(key)
-        audio, rate_hz = _kept[key]
-        return audio[start : start + frames], rate_hz
+        return known.audio[start : start + frames], known.rate_hz
     handle = _opened(path)
-    if handle is not None:
+    if handle is not None and handle.format in _EXACT_FORMATS and handle.subtype in _EXACT_SUBTYPES:
         with handle:
-            if handle.format in _EXACT_FORMATS and handle.subtype in _EXACT_SUBTYPES:
-                return _sought(handle, start, frames), handle.samplerate
-    return _decoded_stretch(path, key, start, frames)
+            return _sought(handle, start, frames), handle.samplerate
+    with closing(_blocks(path, handle)) as blocks:
+        return _decoded_stretch(blocks, key, start, frames)
 
 
 def _sought(handle: soundfile.SoundFile, start: int, frames: int) -> Frames:
@@ -193,11 +211,12 @@ def _sought(handle: soundfile.SoundFile, start: int, frames: int) -> Frames:
     return audio
 
 
-def _decoded_stretch(path: str, key: _Key, start: int, frames: int) -> tuple[Frames, int]:
-    """Decode from the beginning; keep the whole file if it is small enough, else just what was asked for."""
+def _decoded_stretch(blocks: _Blocks, key: _Key, start: int, frames: int) -> tuple[Frames, int]:
+    """Decode as far as the stretch goes; keep all of that if it is small enough."""
     parts: list[Frames] = []
     rate_hz, first, end, size = 0, 0, 0, 0
-    for block, block_rate_hz in decoded_blocks(path):
+    complete = True
+    for block, block_rate_hz in blocks:
         rate_hz = block_rate_hz
         parts.append(block)
         end += len(block)
@@ -205,18 +224,20 @@ def _decoded_stretch(path: str, key: _Key, start: int, frames: int) -> tuple[Fra
         if size > KEPT_BYTES:
             while parts and first + len(parts[0]) <= start:
                 first += len(parts.pop(0))
-            if end >= start + frames:
-                break
+        if end >= start + frames:
+            complete = False
+            break
     audio = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
     audio.flags.writeable = False
     if size <= KEPT_BYTES:
-        _keep(key, audio, rate_hz)
+        _keep(key, _Decoded(audio, rate_hz, complete))
     return audio[max(0, start - first) :][:frames], rate_hz
 
 
-def _keep(key: _Key, audio: Frames, rate_hz: int) -> None:
-    _kept[key] = (audio, rate_hz)
-    while sum(held.nbytes for held, _ in _kept.values()) > KEPT_BYTES:
+def _keep(key: _Key, decoded: _Decoded) -> None:
+    _kept[key] = decoded
+    _kept.move_to_end(key)
+    while sum(held.audio.nbytes for held in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
 
 
@@ -274,7 +295,7 @@ def _declared_by_container(stream: Any) -> int | None:
     return int(round(stream.duration * stream.time_base * stream.rate))
 
 
-def _av_blocks(path: str) -> Iterator[tuple[Frames, int]]:
+def _av_blocks(path: str) -> _Blocks:
     """Decode with PyAV. MP4 says how long its audio is: what the last frame holds beyond it is padding."""
     import av
 

@@ -98,7 +98,7 @@ def bandwidth_of(powers: NDArray[np.float32], rate_hz: int) -> float:
     if not len(powers) or energy.max() <= 0.0:
         return 0.0
     active = powers[energy >= energy.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]
-    levels_db = _smoothed(10.0 * np.log10(np.quantile(active, PERCENTILE, axis=0) + 1e-20))
+    levels_db = _smoothed(10.0 * np.log10(_high_quantile(active) + 1e-20))
     band_hz = rate_hz / 2 / BANDS
     ends = [(edge.width, _end_at(edge, levels_db, band_hz)) for edge in EDGES]
     bands: int | None = None
@@ -110,6 +110,17 @@ def bandwidth_of(powers: NDArray[np.float32], rate_hz: int) -> float:
         floor_db = QUANTISATION_DBFS - 10.0 * math.log10(BANDS) + FLOOR_MARGIN_DB
         bands = int(np.flatnonzero(levels_db > floor_db).max(initial=-1)) + 1
     return bands * band_hz
+
+
+def _high_quantile(powers: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Quantile `PERCENTILE` of each column, interpolated as `numpy.quantile` does, which partitions each alone."""
+    ordered = np.sort(np.ascontiguousarray(powers.T), axis=1)
+    place = PERCENTILE * (len(powers) - 1)
+    below = int(place)
+    low, high = ordered[:, below], ordered[:, min(below + 1, len(powers) - 1)]
+    step = (high - low).astype(np.float64)
+    share = place - below
+    return np.asarray(low + step * share if share < 0.5 else high - step * (1.0 - share))
 
 
 def _smoothed(levels_db: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -56,10 +56,11 @@ def measure_activity(audio: NDArray[np.float32], rate_hz: int = RATE_HZ) -> tupl
     power = float(np.dot(audio, audio)) / len(audio)
     if power <= 0.0:
         return -math.inf, 0.0
-    rectified = np.abs(audio[: blocks * step]).reshape(blocks, step).mean(axis=1, dtype=np.float32)
+    rectified = np.abs(audio[: blocks * step]).reshape(blocks, step)
     decay = math.exp(-step / (rate_hz * SMOOTHING_S))
-    envelope = lfilter([1.0 - decay], [1.0, -decay], rectified)
-    envelope = lfilter([1.0 - decay], [1.0, -decay], envelope)
+    # Two equal poles: smoothed twice. (`einsum` adds up short rows several times as fast as `mean`.)
+    gain = (1.0 - decay) ** 2 / step
+    envelope = lfilter([gain], [1.0, -2.0 * decay, decay**2], np.einsum("bs->b", rectified))
     hangover = max(1, round(HANGOVER_S * rate_hz / step))
     held = maximum_filter1d(envelope, hangover, origin=(hangover - 1) // 2, mode="constant")
     # With thresholds at the sorted values themselves, activity(threshold k) is (blocks - k) / blocks.

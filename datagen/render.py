@@ -152,9 +152,10 @@ def _talker(spec: SampleSpec, sources: Mapping[str, Source]) -> Audio:
         utterance[:fade] *= ramp
         utterance[len(utterance) - fade :] *= ramp[::-1]
         audio[clip.at : clip.at + len(utterance)] += utterance
-    if active_level_dbfs(audio) < QUIETEST_SPEECH_DBFS:
+    level_dbfs = active_level_dbfs(audio)
+    if level_dbfs < QUIETEST_SPEECH_DBFS:
         raise SampleFailed("speech", "the drawn stretch holds no speech")
-    return with_active_level(audio, spec.target.active_level_dbfs)
+    return scaled(audio, spec.target.active_level_dbfs - level_dbfs)
 
 
 def _clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
@@ -293,8 +294,11 @@ def _stem(name: Stem, dry: Audio, chain: _Chain, guard_db: float) -> Audio:
 
 def _quantised(audio: Audio, step: float) -> Audio:
     """Round to the integers that the file will hold, kept as floats."""
-    integers = np.clip(np.rint(audio * np.float32(step)), -step, step - 1.0).astype(np.float32)
-    return np.asarray(integers / np.float32(step), np.float32)
+    quantised = audio * np.float32(step)
+    np.rint(quantised, out=quantised)
+    np.clip(quantised, -step, step - 1.0, out=quantised)
+    quantised /= np.float32(step)
+    return quantised
 
 
 def _record(

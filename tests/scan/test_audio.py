@@ -127,7 +127,30 @@ def test_kept_audio_stays_within_its_limit(tmp_path: Path, monkeypatch: pytest.M
         path = tmp_path / f"{number}.ogg"
         soundfile.write(path, signal(), RATE_HZ)
         read_stretch(str(path), 0, 10)
-    assert sum(audio.nbytes for audio, _ in datagen.audio._kept.values()) <= 1 << 20
+    assert sum(held.audio.nbytes for held in datagen.audio._kept.values()) <= 1 << 20
+
+
+def test_a_compressed_file_is_decoded_no_further_than_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datagen.audio, "BLOCK_FRAMES", 1_000)
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, signal(), RATE_HZ)
+    whole, _ = read_all(str(path))
+    opened = []
+    open_file = soundfile.SoundFile
+    monkeypatch.setattr(
+        soundfile, "SoundFile", lambda *args, **kwargs: opened.append(args) or open_file(*args, **kwargs)
+    )
+    np.testing.assert_array_equal(read_stretch(str(path), 500, 2_000)[0], whole[500:2_500, 0])
+    (kept,) = [held for key, held in datagen.audio._kept.items() if key[0] == str(path)]
+    assert len(kept.audio) == 3_000
+    read_stretch(str(path), 0, 3_000)
+    assert len(opened) == 1
+    np.testing.assert_array_equal(read_stretch(str(path), 0, len(whole))[0], whole[:, 0])
+    with pytest.raises(AudioError, match="ends 1 frames too early"):
+        read_stretch(str(path), 1, len(whole))
+    assert len(opened) == 3
 
 
 def test_a_stretch_beyond_the_end_and_nan_are_refused(tmp_path: Path) -> None:
