@@ -1,7 +1,8 @@
 """Planning: which speech, which degradations, with which values. A pure function of (catalogue, recipe, seed, index).
 
 Every draw has its own keyed generator, named by what it is for, so adding a stage to a recipe leaves the draws of
-all others as they were, and no draw depends on how many samples came before.
+all others as they were, unless it changes the scene that they find (the room, where the spectrum ends); and no draw
+depends on how many samples came before.
 """
 
 from dataclasses import dataclass, replace
@@ -130,7 +131,7 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
                 if not choice.optional:
                     raise
                 continue
-            scene = replace(scene, rir=drawn.rir or scene.rir)
+            scene = _scene_after(scene, drawn)
             stages.append(_specified(choice.label, choice.stage, drawn))
     return SampleSpec(
         key=sample_key(pool.split, index),
@@ -165,6 +166,12 @@ def _choices(step: BoundStep, key: _Key) -> list[BoundChoice]:
 def is_excluded(stage: Degradation, recipe: Recipe) -> bool:
     """Whether a recipe keeps a stage from firing because it would move speech against its target."""
     return stage.warps_time and recipe.target.time_warps == "exclude"
+
+
+def _scene_after(scene: Scene, drawn: Drawn) -> Scene:
+    """What the next stage finds: the talker in a room, the top of the spectrum gone."""
+    left_hz = scene.bandwidth_hz if drawn.bandwidth_hz is None else drawn.bandwidth_hz
+    return replace(scene, rir=drawn.rir or scene.rir, bandwidth_hz=min(scene.bandwidth_hz, left_hz))
 
 
 def _specified(label: str, stage: Degradation, drawn: Drawn) -> StageSpec:

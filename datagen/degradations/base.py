@@ -72,7 +72,7 @@ class Scene:
     frames: int
     """Length of the sample at 48 kHz."""
     bandwidth_hz: float
-    """Where the spectrum of the clean speech ends."""
+    """Where the spectrum of the speech ends: of the clean speech, or of what the stages before have left of it."""
     sources: Callable[[Kind], tuple[Source, ...]]
     """Usable sources of a kind in this sample's split, in catalogue order."""
     speaker: str = ""
@@ -89,6 +89,9 @@ class Drawn:
     clips: tuple[Clip, ...] = ()
     rir: Source | None = None
     """Of a stage that puts the talker into a room: the response, for the stages that come after (`Scene.rir`)."""
+    bandwidth_hz: float | None = None
+    """Of a stage that takes away the top of the spectrum: where what it leaves ends, so that the stages after it are
+    drawn where there is something left for them (`Scene.bandwidth_hz`)."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,32 @@ def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue
         assert list(first.stages) == [stage for stage in second.stages if stage.stage != "level"]
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "{stage: lowpass, families: [brickwall], cutoff_hz: 4000}",
+        "{stage: bandpass, families: [brickwall], high_hz: 4000}",
+        "{stage: bandwidth_loss, rates_hz: [8000]}",
+        "{stage: codec, codecs: {g711: {}}}",
+        "{stage: codec, codecs: {opus: {bandwidths_hz: [4000]}}}",
+        "{stage: tandem, first: {g711: {}}, second: {mp3: {}}}",
+        "{stage: opus_packet_loss, bandwidths_hz: [4000]}",
+    ],
+)
+def test_stages_are_drawn_within_what_earlier_ones_have_left(catalogue: Catalogue, cut: str) -> None:
+    later = "{stage: microphone_eq}, {stage: air_absorption}, {stage: bandwidth_loss}, {stage: lowpass}"
+    text = f"name: a\nspeech: {{min_bandwidth_hz: 0}}\nstages: [{{stage: microphone_eq}}, {cut}, {later}]"
+    bound = bind(recipe_of(text))
+    pool = material(catalogue, bound.recipe, "train")
+    for index in range(40):
+        before, _, eq, air, loss, low = (stage.values for stage in plan(pool, bound, 1, index).stages)
+        assert before["heard_to_hz"] > 0.9 * 4_100
+        assert eq["heard_to_hz"] <= 0.9 * 4_100
+        assert air["reference_hz"] <= 0.8 * 4_100
+        assert loss["method"] != "soxr" or loss["rate_hz"] < 2 * 4_100
+        assert low["cutoff_hz"] <= 0.9 * 4_100
+
+
 def test_each_stage_has_a_stream_of_its_own(catalogue: Catalogue) -> None:
     twice = "{stage: level, p: 0.5, gain_db: [-10, 10]}"
     bound = bind(recipe_of(f"name: a\nstages: [{twice}, {twice}]"))

@@ -181,3 +181,22 @@ def test_less_band_is_worse():
     for rising in (low_pass, high_pass, both):
         assert rising == sorted(set(rising))
     assert (bandwidth_severity(24_000), bandwidth_severity(1_000)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "left_hz"),
+    [
+        ({"family": "brickwall"}, 3_045.0),
+        ({"family": "butter", "order": 7}, 3_000.0 * 10 ** (40 / 140)),  # 42 dB an octave
+        ({"family": "butter", "order": 1}, 24_000.0),
+        ({"family": "cheby2", "order": 9, "attenuation_db": 30.0}, 24_000.0),  # never further down than 30 dB
+    ],
+)
+def test_a_filter_says_where_what_it_leaves_ends(values, left_hz):
+    settings = {"families": [values["family"]], "attenuation_db": values.get("attenuation_db", 60.0)}
+    settings |= {"order": values.get("order", 1)}
+    scene = scene_of(SPEECH, 24_000.0)
+    low = LowPass(cutoff_hz=3_000, **settings).draw(generator(1), scene)
+    band = BandPass(low_hz=100, high_hz=3_000, **settings).draw(generator(1), scene)
+    assert low.bandwidth_hz == pytest.approx(left_hz, rel=0.01)
+    assert band.bandwidth_hz == low.bandwidth_hz

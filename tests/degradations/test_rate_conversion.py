@@ -193,7 +193,10 @@ def test_any_rate_is_drawn_where_it_bites_and_converted_by_any_method():
     assert {v["method"] for v in values} == {"soxr", *CRUDE}
     assert {v["antialias"] for v in values if v["method"] != "soxr"} == {False, True}
     narrow = scene_of(np.zeros(480_000, np.float32), 7_000.0)
-    assert max(v["rate_hz"] for v in drawn(narrow, any_rate_hz=[3_000, 32_000])) < 14_000
+    values = drawn(narrow, any_rate_hz=[3_000, 32_000])
+    assert max(v["rate_hz"] for v in values if v["method"] == "soxr") < 14_000
+    # The others leave images of narrow speech as well.
+    assert max(v["rate_hz"] for v in values if v["method"] != "soxr") > 31_000
 
 
 def test_rates_that_a_recipe_names_are_resampled_by_soxr_at_several_qualities():

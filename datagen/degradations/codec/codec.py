@@ -83,7 +83,8 @@ class Codec(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a codec by weight, then its settings."""
-        return Drawn(self.codecs.draw(rng))
+        values = self.codecs.draw(rng)
+        return Drawn(values, bandwidth_hz=widest_hz(values))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
@@ -137,8 +138,12 @@ def through_codec(audio: Audio, values: Values) -> Applied:
 
 def codec_severity(values: Values, measured: Values) -> float:
     """Rises as the bitrate or the quality falls, and as the bandwidth falls that the codec can carry."""
-    heard_hz = min(values["rate_hz"] / 2, values.get("bandwidth_hz", SAMPLE_RATE_HZ / 2))
-    return 1.0 - (1.0 - coding_severity(values)) * (1.0 - bandwidth_severity(heard_hz))
+    return 1.0 - (1.0 - coding_severity(values)) * (1.0 - bandwidth_severity(widest_hz(values)))
+
+
+def widest_hz(values: Values) -> float:
+    """Bandwidth that a codec can carry at most, by its rate and by what it was allowed."""
+    return float(min(values["rate_hz"] / 2, values.get("bandwidth_hz", SAMPLE_RATE_HZ / 2)))
 
 
 def broken_codec_promises(values: Values, measured: Values) -> tuple[str, ...]:

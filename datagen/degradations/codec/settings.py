@@ -17,6 +17,8 @@ AacRate = Literal[8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100,
 VorbisRate = Literal[8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000]
 AacCoder = Literal["fast", "twoloop"]
 
+OPUS_BYTE_KBPS = 0.4
+"""One byte in each packet of 20 ms: packets of one size have a bitrate that is a multiple of this."""
 MP3_RATES_HZ: tuple[Mp3Rate, ...] = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MP3_BITRATES_KBPS = {
     "mpeg1": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160),
@@ -70,7 +72,7 @@ class OpusSettings(CodecSettings):
 
     def draw(self, rng: np.random.Generator) -> Values:
         """Draw a log-uniform bitrate and the encoder's other choices."""
-        return {
+        values: Values = {
             "rate_hz": 48_000,
             "bitrate_kbps": round(log_uniform(rng, self.bitrate_kbps), 1),
             "bandwidth_hz": one_of(rng, self.bandwidths_hz),
@@ -78,6 +80,13 @@ class OpusSettings(CodecSettings):
             "complexity": integer(rng, self.complexity),
             "rate_mode": one_of(rng, self.rate_modes),
         }
+        if values["rate_mode"] == "cbr":
+            low_kbps, high_kbps = self.bitrate_kbps
+            whole_kbps = round(round(values["bitrate_kbps"] / OPUS_BYTE_KBPS) * OPUS_BYTE_KBPS, 1)
+            values["bitrate_kbps"] = (
+                whole_kbps if low_kbps <= whole_kbps <= high_kbps else values["bitrate_kbps"]
+            )
+        return values
 
 
 class Mp3Settings(CodecSettings):

@@ -11,6 +11,7 @@ from datagen.degradations.codec.codec import (
     broken_codec_promises,
     codec_severity,
     through_codec,
+    widest_hz,
 )
 from datagen.degradations.codec.lag import best_match
 from datagen.degradations.codec.mix import CodecMix, every_codec
@@ -41,7 +42,11 @@ class Tandem(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw both codecs, each by its mix."""
-        return Drawn(_named(FIRST, self.first.draw(rng)) | _named(SECOND, self.second.draw(rng)))
+        first, second = self.first.draw(rng), self.second.draw(rng)
+        return Drawn(
+            _named(FIRST, first) | _named(SECOND, second),
+            bandwidth_hz=min(widest_hz(first), widest_hz(second)),
+        )
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:

@@ -35,6 +35,8 @@ BRICKWALL_EDGE = 0.03
 """Width of the edge of a brick wall, as a share of its cut-off."""
 BRICKWALL_NARROWEST_HZ = 10.0
 """An edge of this width rings for a tenth of a second to each side."""
+GONE_DB = -40.0
+"""What a filter turns down further than this is not there any more for the stages that come after."""
 INSIDE_SPEECH = 0.9
 """A low-pass is drawn below this share of the speech's bandwidth, so that it takes something away."""
 HIGHPASS_MILDEST_HZ = 20.0
@@ -83,7 +85,8 @@ class LowPass(_Filter):
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw a cut-off within the speech's bandwidth, log-uniform, and the shape of the slope."""
         cutoff_hz = log_uniform(rng, _inside_speech(self.cutoff_hz, scene))
-        return Drawn({"cutoff_hz": cutoff_hz, **self._draw_shape(rng)})
+        values: Values = {"cutoff_hz": cutoff_hz, **self._draw_shape(rng)}
+        return Drawn(values, bandwidth_hz=_left_hz(cutoff_hz, values))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
@@ -138,11 +141,12 @@ class BandPass(_Filter):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw both edges, log-uniform, and the shape of the slopes."""
-        edges = {
+        values: Values = {
             "low_hz": log_uniform(rng, self.low_hz),
             "high_hz": log_uniform(rng, _inside_speech(self.high_hz, scene)),
+            **self._draw_shape(rng),
         }
-        return Drawn({**edges, **self._draw_shape(rng)})
+        return Drawn(values, bandwidth_hz=_left_hz(values["high_hz"], values))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
@@ -233,6 +237,12 @@ def _half_power_cheb2ap(order: int, attenuation_db: float) -> tuple[Any, Any, fl
 def _inside_speech(bounds: tuple[float, float], scene: Scene) -> tuple[float, float]:
     low_hz, high_hz = bounds
     return low_hz, max(low_hz, min(high_hz, INSIDE_SPEECH * scene.bandwidth_hz))
+
+
+def _left_hz(cutoff_hz: float, shape: Values) -> float:
+    """Where a low-pass leaves off: the highest frequency that it does not turn down further than `GONE_DB`."""
+    kept = magnitude("lowpass", cutoff_hz, shape) >= 10.0 ** (GONE_DB / 20.0)
+    return float(grid_hz()[np.flatnonzero(kept)[-1]])
 
 
 def _highpass_severity(cutoff_hz: float) -> float:

@@ -69,7 +69,6 @@ class OpusPacketLoss(LossyChannel):
     """What Opus is set up for: calls, music, or the shortest delay (without its speech coder)."""
     complexity: Annotated[Span, Whole(0, 10)] = (0, 9)
     """Of the encoder: 0 is the quickest, 10 the best."""
-    """Of the encoder: 10 is the best and slowest."""
     fec: Probability = 0.5
     """How often the encoder adds copies; it expects as many losses as there are. `lowdelay` has none."""
     dtx: Probability = 0.1
@@ -85,7 +84,7 @@ class OpusPacketLoss(LossyChannel):
         packet_ms = int(_one_of(rng, self.packet_ms))
         sent = scene.frames + LONGEST_LOOKAHEAD_SAMPLES
         losses = self.draw_losses(rng, -(-sent // _packet_samples(packet_ms)))
-        values = {
+        values: Values = {
             "packet_ms": packet_ms,
             "application": _one_of(rng, self.applications),
             "bitrate_kbps": round(log_uniform(rng, self.bitrate_kbps), 1),
@@ -95,7 +94,7 @@ class OpusPacketLoss(LossyChannel):
             "dtx": bool(rng.random() < self.dtx),
             "move_to": float(rng.random()),
         }
-        return Drawn(values | losses)
+        return Drawn(values | losses, bandwidth_hz=float(values["bandwidth_hz"]))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:

@@ -49,8 +49,9 @@ class BandwidthLoss(Degradation):
     cheap devices and the SSI challenge's synthesizer do: they leave images of the speech above half the rate, and
     where no anti-alias filter comes before them, aliases below it. The lag of a zero-order hold is removed, to the
     fraction of a sample. A recipe that names `rates_hz` gets these, as in the URGENT challenges; one that names
-    `any_rate_hz` gets any rate of that range, as in the SSI challenge; one that names neither gets both. A rate is
-    drawn only if its Nyquist frequency lies below the end of the speech's spectrum.
+    `any_rate_hz` gets any rate of that range, as in the SSI challenge; one that names neither gets both. A rate
+    for `soxr` is drawn only if its Nyquist frequency lies below the end of the speech's spectrum, or of what earlier
+    stages have left of it; where no rate that devices have does and a recipe asks for both, any rate is drawn.
     """
 
     name: ClassVar[str] = "bandwidth_loss"
@@ -77,9 +78,11 @@ class BandwidthLoss(Degradation):
         """Draw a rate that cuts into the speech, and how it is converted."""
         both = (self.rates_hz is None) == (self.any_rate_hz is None)
         any_rate = rng.random() < ANY_RATE_SHARE if both else self.rates_hz is None
-        rate_hz = self._draw_rate(rng, scene.bandwidth_hz, any_rate=any_rate)
         methods = self.methods or (METHODS if any_rate else ("soxr",))
         method = methods[int(rng.integers(len(methods)))]
+        # What holds samples or draws lines leaves images of anything; a filter changes only what lies above it.
+        ends_hz = scene.bandwidth_hz if method == "soxr" else SAMPLE_RATE_HZ / 2
+        rate_hz = self._draw_rate(rng, ends_hz, any_rate=any_rate, both=both)
         values: Values = {"rate_hz": rate_hz, "lag_samples": 0.0, "method": method}
         if method == "soxr":
             values["quality"] = self.qualities[int(rng.integers(len(self.qualities)))]
@@ -91,14 +94,16 @@ class BandwidthLoss(Degradation):
             values["lag_samples"] = held_lag_samples(
                 rate_hz, SAMPLE_RATE_HZ, held_down=not values["antialias"]
             )
-        return Drawn(values | {"speech_bandwidth_hz": float(scene.bandwidth_hz)})
+        values["speech_bandwidth_hz"] = float(scene.bandwidth_hz)
+        return Drawn(values, bandwidth_hz=rate_hz / 2)
 
-    def _draw_rate(self, rng: np.random.Generator, bandwidth_hz: float, *, any_rate: bool) -> int:
-        if any_rate:
-            low_hz, high_hz = self.any_rate_hz or ANY_RATE_HZ
-            return round(uniform(rng, (low_hz, max(low_hz, min(high_hz, 2.0 * bandwidth_hz - 1.0)))))
+    def _draw_rate(self, rng: np.random.Generator, ends_hz: float, *, any_rate: bool, both: bool) -> int:
         rates_hz = self.rates_hz or STANDARD_RATES_HZ
-        cutting = [rate for rate in rates_hz if rate / 2 < bandwidth_hz] or [min(rates_hz)]
+        cutting = [rate for rate in rates_hz if rate / 2 < ends_hz]
+        if any_rate or (both and not cutting):
+            low_hz, high_hz = self.any_rate_hz or ANY_RATE_HZ
+            return round(uniform(rng, (low_hz, max(low_hz, min(high_hz, 2.0 * ends_hz - 1.0)))))
+        cutting = cutting or [min(rates_hz)]
         return cutting[int(rng.integers(len(cutting)))]
 
     @staticmethod
@@ -109,7 +114,7 @@ class BandwidthLoss(Degradation):
             CannotApply: when the speech ends below what the rate can carry, or there is none.
         """
         rate_hz = values["rate_hz"]
-        if rate_hz / 2 >= values["speech_bandwidth_hz"]:
+        if values["method"] == "soxr" and rate_hz / 2 >= values["speech_bandwidth_hz"]:
             ends_hz = values["speech_bandwidth_hz"]
             raise CannotApply(f"the speech ends at {ends_hz:.0f} Hz, below what {rate_hz} Hz can carry")
         if not audio.any():
