@@ -130,6 +130,21 @@ def test_the_near_end_goes_down_and_comes_back_along_lines():
     assert applied.measured["attenuated_share"] == pytest.approx(0.25, abs=0.006)
 
 
+def test_the_share_of_many_short_intervals_is_measured_to_the_millisecond():
+    """Each has two edges somewhere within a frame of 10 ms, whose loss is that of its louder part."""
+    starts = 0.0137 + 0.1 * np.arange(15)
+    values = {
+        "attenuation_db": 40.0,
+        "attenuated_share": 15 * 0.055 / 2.0,
+        "attack_ms": 5.0,
+        "release_ms": 5.0,
+    }
+    values["intervals_s"] = [[float(start), float(start + 0.055)] for start in starts]
+    applied = HalfDuplex.apply(_noise(2 * RATE_HZ, 0.1), values, Inputs())
+    assert applied.measured["attenuated_share"] == pytest.approx(values["attenuated_share"], abs=0.01)
+    assert HalfDuplex.broken_promises(values, applied.measured) == ()
+
+
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 10.0, 120.0])
 def test_drawn_intervals_make_up_the_share(seconds):
     stage = HalfDuplex()

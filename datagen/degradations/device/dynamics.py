@@ -182,6 +182,12 @@ def lost_db(speech: Activity, after: Audio) -> Curve:
     return _loss_db(_framed(speech.energies), np.einsum("fs,fs->f", framed, framed).astype(np.float64))
 
 
+def lost_db_by_millisecond(speech: Activity, after: Audio) -> Curve:
+    """Measure as `lost_db` does, for each millisecond that belongs to a whole frame."""
+    blocks = after[: len(speech.energies) * CONTROL_SAMPLES].reshape(-1, CONTROL_SAMPLES)
+    return _loss_db(speech.energies, np.einsum("bs,bs->b", blocks, blocks).astype(np.float64))
+
+
 def delivered(speech: Activity, after: Audio, reduced_db: float = REDUCED_DB) -> Delivered:
     """Measure what became of the signal in which `speech` was found; frames that lost `reduced_db` are counted."""
     lost = lost_db(speech, after)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from datagen.degradations.base import (
 from datagen.degradations.device.dynamics import (
     CONTROL_RATE_HZ,
     CONTROL_SAMPLES,
-    FRAME_SAMPLES,
+    FRAME_BLOCKS,
     Curve,
     activity,
     lost_db,
+    lost_db_by_millisecond,
     with_gain,
 )
 from manifests.ranges import Span, Within, log_uniform, uniform
@@ -98,15 +99,16 @@ class HalfDuplex(Degradation):
         )
         if not (settled & speech.active).any():
             raise CannotApply("nobody speaks while the near end is turned down")
-        planned = _framewise(depth, len(lost)).mean(axis=1) > 0.5
-        sounding = audio[: len(lost) * FRAME_SAMPLES].reshape(len(lost), FRAME_SAMPLES).any(axis=1)
-        low = np.where(sounding, lost > values["attenuation_db"] / 2.0, planned)
+        # By milliseconds: the loss of a frame that is low in part is that of its louder part.
+        planned = depth[: len(speech.energies)] > 0.5
+        fallen = lost_db_by_millisecond(speech, attenuated) > values["attenuation_db"] / 2.0
+        low = np.where(speech.energies > 0.0, fallen, planned)
         return Applied(
             attenuated,
             measured={
                 "attenuation_db": float(np.median(lost[settled & speech.active])),
                 "attenuated_share": float(np.mean(low)),
-                "speech_attenuated_share": float(np.mean(low[speech.active])),
+                "speech_attenuated_share": float(_framewise(low, len(lost))[speech.active].mean()),
             },
         )
 
@@ -156,5 +158,5 @@ def _depth(intervals_s: list[list[float]], count: int, attack_ms: float, release
     return depth
 
 
-def _framewise(curve: Curve, frames: int) -> NDArray[np.float64]:
-    return curve[: frames * (FRAME_SAMPLES // CONTROL_SAMPLES)].reshape(frames, -1)
+def _framewise(curve: NDArray[Any], frames: int) -> NDArray[Any]:
+    return curve[: frames * FRAME_BLOCKS].reshape(frames, -1)
