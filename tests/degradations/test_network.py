@@ -18,7 +18,7 @@ from datagen.degradations.network.libopus import OpusDecoder, OpusEncoder
 from datagen.degradations.network.opus_packet_loss import OpusPacketLoss
 from datagen.lateness import lateness
 from datagen.level import rms_dbfs
-from datagen.time_map import recorded_map
+from datagen.time_map import Piece, TimeMap
 from manifests.errors import UserError
 from manifests.keyed import generator
 
@@ -227,7 +227,7 @@ def test_the_audio_is_the_map_applied():
     for number in range(5):
         drawn = stage.draw(generator("map", number), scene_of(SPEECH)).values
         applied = stage.apply(SPEECH, drawn, Inputs())
-        again = recorded_map(applied.time_map.plain(), applied.time_map.fade_samples)
+        again = TimeMap(tuple(Piece(*piece) for piece in applied.time_map.plain()), FADE_SAMPLES)
         assert np.array_equal(again.applied(SPEECH), applied.audio)
 
 
@@ -387,6 +387,17 @@ def test_going_over_to_the_noise_does_not_click():
     steps = np.abs(np.diff(filled(audio, hangover_frames=2).audio))
     for edge in (WORD.start, WORD.stop + 2 * FRAME_SAMPLES):
         assert steps[edge - 300 : edge + 300].max() <= np.abs(np.diff(audio)).max() * 1.2
+
+
+def test_a_pause_is_found_in_a_background_louder_than_the_threshold():
+    """As after a room or in noise: the detector listens for the quietest stretch, and says what it is set to."""
+    audio = word_in_noise(-34.0)
+    applied = filled(audio, threshold_db=32.0, hangover_frames=3)
+    kept = applied.audio == audio
+    assert kept[WORD.start : WORD.stop + 3 * FRAME_SAMPLES].all()
+    assert applied.measured["replaced_share"] > 0.02
+    assert 5.0 < applied.measured["threshold_db"] < 15.0
+    assert filled(word_in_noise(-60.0), threshold_db=32.0).measured["threshold_db"] == pytest.approx(32.0)
 
 
 def test_speech_without_a_pause_is_refused():

@@ -32,6 +32,8 @@ FRAME_SAMPLES = FRAME_MS * SAMPLE_RATE_HZ // 1_000
 """Speech is sent, or not, in frames of 20 ms."""
 SHORTEST_PAUSE_FRAMES = 4
 """A shorter pause is sent: a description of the noise takes a few frames to be made."""
+LOUDEST_PAUSE_DB = 3.0
+"""Below the active level of the speech: what is louder than that is no pause, whatever the noise."""
 FADE_SAMPLES = FRAME_SAMPLES // 4
 """Between speech and noise, within the frames that are not sent: 5 ms."""
 FLOOR_DBFS = -85.0
@@ -54,9 +56,10 @@ class ComfortNoise(Degradation):
     """Replaces pauses by stationary comfort noise, as a call with discontinuous transmission does.
 
     A voice activity detector, set against the active level of the speech (ITU-T P.56), keeps sending for a hang-over
-    after each word, and may be late at the next one, whose beginning is then lost in the noise. The noise has level
-    and coarse spectrum of the pause that it stands for (as ITU-T G.711 Appendix II and RFC 3389 describe it), off by
-    a drawn number of dB.
+    after each word, and may be late at the next one, whose beginning is then lost in the noise. Where the background
+    is louder than its threshold, so that it would send everything, it is set to the quietest stretch. The noise has
+    level and coarse spectrum of the pause that it stands for (as ITU-T G.711 Appendix II and RFC 3389 describe it),
+    off by a drawn number of dB.
     """
 
     name: ClassVar[str] = "comfort_noise"
@@ -66,7 +69,7 @@ class ComfortNoise(Degradation):
     level_offset_db: Annotated[Span, Within(-30.0, 20.0)] = (-12.0, 4.0)
     """Level of the noise against that of the pause."""
     threshold_db: Annotated[Span, Within(10.0, 50.0)] = (18.0, 32.0)
-    """A frame so far below the active level of the speech is a pause."""
+    """A frame so far below the active level of the speech is a pause; less where the background is louder."""
     hangover_ms: Annotated[Span, Within(0.0, 500.0)] = (40.0, 180.0)
     """How long the end of a word is still sent."""
     late_ms: Annotated[Span, Within(0.0, 200.0)] = (0.0, 60.0)
@@ -93,10 +96,12 @@ class ComfortNoise(Degradation):
         """
         if inputs.reference is None or inputs.speech_level_dbfs <= SILENCE_DBFS:
             raise CannotApply("the speech is silent, so there are no pauses in it")
-        threshold_dbfs = inputs.speech_level_dbfs - values["threshold_db"]
         loudness = _loudness(inputs.reference)
-        spoken = _spoken(loudness > 10.0 ** (threshold_dbfs / 10.0), values["hangover_frames"])
-        if spoken.all():
+        asked = 10.0 ** ((inputs.speech_level_dbfs - values["threshold_db"]) / 10.0)
+        threshold = max(asked, _quietest(loudness, values["hangover_frames"]))
+        threshold_db = inputs.speech_level_dbfs - 10.0 * math.log10(max(threshold, FLOOR_POWER))
+        spoken = _spoken(loudness > threshold, values["hangover_frames"])
+        if spoken.all() or threshold_db < LOUDEST_PAUSE_DB:
             raise CannotApply("no pause is long enough not to be sent")
         sent = _noticed(spoken, values["late_frames"])
         rng = generator("comfort noise", values["noise_seed"])
@@ -114,6 +119,7 @@ class ComfortNoise(Degradation):
             delivered += float(np.dot(inside, inside))
         measured = {
             "level_offset_db": 10.0 * math.log10(delivered / wanted),
+            "threshold_db": threshold_db,
             "replaced_share": float(1.0 - sent.mean()),
             "lost_onset_ms": float(FRAME_MS * (spoken & ~sent).sum() / max(1, _onsets(spoken))),
         }
@@ -141,6 +147,14 @@ def _loudness(reference: Audio) -> NDArray[np.float32]:
     frames = _frames(sosfilt(_RUMBLE_FILTER, reference))
     power: NDArray[np.float32] = np.einsum("fs,fs->f", frames, frames) / np.float32(FRAME_SAMPLES)
     return power
+
+
+def _quietest(loudness: NDArray[np.float32], hangover_frames: int) -> float:
+    """Return the mean square of the loudest frame of the quietest stretch that a hang-over leaves a pause of."""
+    frames = SHORTEST_PAUSE_FRAMES + hangover_frames
+    if len(loudness) < frames:
+        return math.inf
+    return float(np.lib.stride_tricks.sliding_window_view(loudness, frames).max(axis=1).min())
 
 
 def _spoken(loud: NDArray[np.bool_], hangover_frames: int) -> NDArray[np.bool_]:
