@@ -47,7 +47,7 @@ class StageSpec(_Recorded):
     package: str
     """Distribution that holds the code, with its version: `ssiforge 0.1.0`."""
     code_digest: str
-    """Digest of the stage's source file."""
+    """Digest of the stage's source file and those of its package that it imports."""
 
 
 class SampleSpec(_Recorded):

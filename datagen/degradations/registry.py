@@ -14,11 +14,10 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from datagen.degradations.base import Degradation
-from manifests.canonical import DIGEST_HEX_LENGTH, file_sha256
+from datagen.degradations.source_digest import source_digest
 from manifests.documents import suggestion
 from manifests.errors import UserError
 from manifests.recipe import StageEntry
@@ -127,7 +126,7 @@ def stage_class(name: str) -> type[Degradation]:
 
 
 def provenance(cls: type[Degradation]) -> tuple[str, str]:
-    """Return who wrote a stage, and its state: distribution with version, and digest of its source file.
+    """Return who wrote a stage, and its state: distribution with version, and digest of its sources.
 
     Raises:
         UserError: when the class has no source file (it was typed into an interpreter).
@@ -137,13 +136,10 @@ def provenance(cls: type[Degradation]) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _source_digest(cls: type[Degradation]) -> str:
-    try:
-        source = inspect.getsourcefile(cls)
-    except TypeError:
-        source = None
-    if source is None or not Path(source).is_file():
+    found = source_digest(cls)
+    if found is None:
         raise UserError(f"stage '{cls.name}': its class {cls.__qualname__} has no source file to record")
-    return file_sha256(Path(source))[:DIGEST_HEX_LENGTH]
+    return found
 
 
 def _distribution(cls: type[Degradation]) -> str:

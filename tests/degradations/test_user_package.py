@@ -4,6 +4,7 @@ The packages are laid out as pip lays them out, by hand: installing them with pi
 """
 
 import hashlib
+import importlib
 import textwrap
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from datagen.degradations import bind, provenance, stage_class, stage_names
 from datagen.degradations.base import Inputs
+from datagen.degradations.source_digest import _read, source_digest
+from manifests.canonical import digest
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Recipe
@@ -78,7 +81,35 @@ def test_it_binds_draws_and_is_recorded_with_its_version(install, speech, scene)
 
     package, code_digest = provenance(type(stage))
     assert package == "acme-tremolo 1.2.3"
-    assert code_digest == hashlib.sha256(source.read_bytes()).hexdigest()[:32]
+    assert code_digest == digest({"acme_tremolo": hashlib.sha256(source.read_bytes()).hexdigest()})
+
+
+def test_the_digest_covers_what_the_stage_imports_from_its_package(tmp_path, monkeypatch):
+    """A helper two imports away is part of a stage; other files of the package, and other packages, are not."""
+    package = tmp_path / "acme_chain"
+    (package / "maths").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "stage.py": "from . import middle\nimport numpy\n\n\nclass Stage:\n    pass\n",
+        "middle.py": "def late():\n    from acme_chain.maths.wave import sine\n    return sine\n",
+        "maths/__init__.py": "",
+        "maths/wave.py": "def sine():\n    return 1\n",
+        "unrelated.py": "X = 1\n",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stage = importlib.import_module("acme_chain.stage").Stage
+
+    def now() -> str:
+        _read.cache_clear()
+        return source_digest(stage)
+
+    first = now()
+    (package / "unrelated.py").write_text("X = 2\n")
+    assert now() == first
+    (package / "maths" / "wave.py").write_text("def sine():\n    return 2\n")
+    assert now() != first
 
 
 def test_a_misspelt_setting_names_the_allowed_ones(install):
