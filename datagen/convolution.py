@@ -1,9 +1,9 @@
 """Convolution of long audio with room impulse responses, fast in float32.
 
 Uniformly partitioned overlap-save (Stockham, 1966; Kulp, AES 85, 1988): audio and response are cut into blocks of one
-size, so that all transforms are small, run together and stay in the cache. On 10 s and 0.4 s this takes a third of the
-time of one long transform. As the blocks do not depend on the response, the transform of the audio serves for every
-response it is convolved with: the last audio's is kept, and a target that hears the room too costs half as much again.
+size, so that all transforms are small, run together and stay in the cache. As the blocks do not depend on the
+response, the transform of the audio serves for every response it is convolved with: the last audio's is kept, for the
+target that hears the room too.
 """
 
 import weakref

@@ -22,7 +22,7 @@ LOWEST_HZ = 1.0
 PAD_SAMPLES = SAMPLE_RATE_HZ // 2
 """Silence around the signal, so that what rings before its start or after its end does not wrap into it."""
 POWER_OF_TWO = 16
-"""Sizes of FFTs are multiples of this: the next number of small odd factors is smaller, and a third slower."""
+"""Sizes of FFTs are multiples of this: numbers with small odd factors only can be nearer, but are slower."""
 
 FULL_BAND_HZ = 20_000.0
 """Losing what lies above this is inaudible."""

@@ -20,6 +20,10 @@ ENVELOPE_RATE_HZ = 1_000
 """The envelope is followed at this rate: 30 of its samples span one time constant."""
 SILENCE_DBFS = -100.0
 """Below this active level a signal counts as silent."""
+COMFORTABLE_DBFS = -26.0
+"""The nominal active level of speech in tests of ITU-T; louder and quieter is less pleasant."""
+WORST_DISTANCE_DB = 30.0
+"""So far from it, either way, is the worst."""
 
 
 def rms_dbfs(audio: NDArray[np.float32]) -> float:
@@ -58,7 +62,7 @@ def measure_activity(audio: NDArray[np.float32], rate_hz: int = RATE_HZ) -> tupl
         return -math.inf, 0.0
     rectified = np.abs(audio[: blocks * step]).reshape(blocks, step)
     decay = math.exp(-step / (rate_hz * SMOOTHING_S))
-    # Two equal poles: smoothed twice. (`einsum` adds up short rows several times as fast as `mean`.)
+    # Two equal poles: smoothed twice. (`mean` spends most of its time on going from row to row; `einsum` does not.)
     gain = (1.0 - decay) ** 2 / step
     envelope = lfilter([gain], [1.0, -2.0 * decay, decay**2], np.einsum("bs->b", rectified))
     hangover = max(1, round(HANGOVER_S * rate_hz / step))
@@ -78,6 +82,11 @@ def measure_activity(audio: NDArray[np.float32], rate_hz: int = RATE_HZ) -> tupl
     share = float((margin_db[last] - MARGIN_DB) / gap) if gap > 0 else 1.0
     level = float(level_db[last] + share * (level_db[first] - level_db[last]))
     return level, float(10.0 ** ((10.0 * math.log10(power) - level) / 10.0))
+
+
+def level_severity(active_level_dbfs: float) -> float:
+    """How unpleasant a level is: 0 at -26 dBFS, 1 from 30 dB away."""
+    return min(1.0, abs(active_level_dbfs - COMFORTABLE_DBFS) / WORST_DISTANCE_DB)
 
 
 def with_active_level(audio: NDArray[np.float32], level_dbfs: float) -> NDArray[np.float32]:

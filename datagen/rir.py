@@ -83,12 +83,6 @@ def drr_db(rir: NDArray[np.float32], rate_hz: int, direct_ms: float = 2.5) -> fl
     return 10.0 * math.log10(direct / reverberant) if reverberant > 0.0 else math.inf
 
 
-def early_part(rir: NDArray[np.float32], rate_hz: int, early_ms: float) -> NDArray[np.float32]:
-    """Return the response up to `early_ms` after its direct path; the rest of it is the late part."""
-    end = direct_path_index(rir) + max(1, round(early_ms * rate_hz / 1000.0))
-    return rir[:end].copy()
-
-
 def _power_from(rir: NDArray[np.float32], start: int) -> NDArray[np.float64]:
     """Squared response from a frame on, without the padding at its end."""
     power = np.square(rir[start:], dtype=np.float64)

@@ -4,7 +4,6 @@ Clock drift plays everything a little faster or slower; a jitter buffer repeats 
 a list of pieces, so that what happened to the degraded signal is recorded, and can be done to its target as well.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 RATE_HZ = 48_000
 CONTEXT_SAMPLES = 512
 """What the resampler gets to hear before and after a piece, so that it does not ring where the piece is cut out."""
-
 WHOLE_SAMPLES = 0.005
 """How far from a whole sample the beginning of that context may be; 0.01 at the most unlucky rate."""
 
@@ -66,19 +64,9 @@ class TimeMap:
             joined[:fade] += ramp * (played[:fade] - joined[:fade])
         return result
 
-    def shift_samples(self, at: int) -> float:
-        """By how much the result lags the source at a place in the result, in samples."""
-        piece = next(piece for piece in reversed(self.pieces) if piece.at <= at)
-        return at - (piece.source + piece.rate * (at - piece.at))
-
     def plain(self) -> list[list[float]]:
         """Return `[at, source, rate]` of each piece, for the record."""
         return [[piece.at, piece.source, piece.rate] for piece in self.pieces]
-
-
-def recorded_map(pieces: Sequence[Sequence[float]], fade_samples: int) -> TimeMap:
-    """Return the map of which `TimeMap.plain` gave the pieces."""
-    return TimeMap(tuple(Piece(int(at), int(source), rate) for at, source, rate in pieces), fade_samples)
 
 
 def _played(audio: NDArray[np.float32], piece: Piece, frames: int) -> NDArray[np.float32]:

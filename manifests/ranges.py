@@ -6,12 +6,15 @@ when the recipe is read and not when the millionth sample is rendered.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+Choice = TypeVar("Choice")
 
 Span = tuple[float, float]
 """A range, low end and high end included."""
@@ -80,3 +83,8 @@ def log_uniform(rng: np.random.Generator, bounds: Span) -> float:
 def integer(rng: np.random.Generator, bounds: Span) -> int:
     """Draw a whole number from `bounds`, both ends included."""
     return int(rng.integers(math.ceil(bounds[0]), math.floor(bounds[1]) + 1))
+
+
+def one_of(rng: np.random.Generator, choices: Sequence[Choice]) -> Choice:
+    """Draw one of some choices, all as likely."""
+    return choices[int(rng.integers(len(choices)))]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datagen.audio import read_all
-from datagen.rir import direct_path_index, drr_db, early_part, rt60_s
+from datagen.rir import direct_path_index, drr_db, rt60_s
 
 DELAY = 480
 
@@ -66,15 +66,6 @@ def test_the_direct_to_reverberant_ratio_is_that_of_the_energies(seconds: float)
     assert drr_db(rir, rate_hz) == pytest.approx(expected, abs=0.05)
     noisy = room(seconds, rate_hz, 2 * seconds, floor_db=-40.0)
     assert drr_db(noisy, rate_hz) == pytest.approx(expected, abs=0.3)
-
-
-def test_the_early_part_is_the_beginning_of_the_response() -> None:
-    rir = room(0.4, 48_000, 0.6)
-    early = early_part(rir, 48_000, 50.0)
-    assert len(early) == DELAY + 2_400
-    np.testing.assert_array_equal(early, rir[: len(early)])
-    early[0] = 1.0
-    assert rir[0] == 0.0
 
 
 def test_silence_has_no_direct_path() -> None:

@@ -12,7 +12,7 @@ from scipy import fft
 from datagen.degradations.additive.snr import SNR_TOLERANCE_DB, added_at_snr, severity_of_snr
 from datagen.degradations.base import Applied, Audio, Degradation, Drawn, Inputs, Scene, Tolerance
 from manifests.keyed import generator
-from manifests.ranges import Probability, Span, Within, log_uniform, uniform
+from manifests.ranges import Probability, Span, Within, log_uniform, one_of, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -57,7 +57,7 @@ class MainsHum(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the power line, the harmonics, the buzz and the SNR."""
-        mains_hz = self.mains_hz[int(rng.integers(len(self.mains_hz)))]
+        mains_hz = one_of(rng, self.mains_hz)
         values: Values = {
             "snr_db": uniform(rng, self.snr_db),
             "begin_hz": mains_hz + uniform(rng, self.off_hz),

@@ -12,6 +12,7 @@ import numpy as np
 from datagen.degradations.base import Audio, Scene
 from datagen.degradations.room.conditioning import LEAD_SAMPLES
 from datagen.degradations.room.room import conditioned, convolved
+from manifests.ranges import one_of
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Clip
 from manifests.source import Source
@@ -40,7 +41,7 @@ def draw_place(rng: np.random.Generator, scene: Scene) -> Place | None:
     candidates, relation = _candidates(scene)
     if not candidates:
         return None
-    source = candidates[int(rng.integers(len(candidates)))]
+    source = one_of(rng, candidates)
     channel = int(rng.integers(0, max(1, source.channels)))
     return Place(source, relation, Clip(sha256=source.sha256, start=0, frames=source.frames, channel=channel))
 

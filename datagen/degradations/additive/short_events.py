@@ -22,7 +22,7 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.level import SILENCE_DBFS
-from manifests.ranges import Span, Whole, Within, integer, uniform
+from manifests.ranges import Span, Whole, Within, integer, one_of, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -107,7 +107,7 @@ class ShortEvents(Degradation):
                 f"stage {self.name}: there is no usable noise recording in a split that samples are made for; "
                 "scan some noise, or allow other kinds"
             )
-        return kinds[int(rng.integers(len(kinds)))]
+        return one_of(rng, kinds)
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:

@@ -26,7 +26,7 @@ from manifests.sample import Axis, Values
 HOP_SAMPLES = 2_048
 """The spectrum follows the speed every 43 ms."""
 FRAMES_AT_ONCE = 32
-"""What fits into a processor's cache is filtered in half the time."""
+"""So many fit into a processor's cache."""
 LOWEST_HZ = 20.0
 """Microphones hear no slower change of pressure; without this limit all of the power would lie there."""
 CORNERS_PER_OCTAVE = 12
@@ -139,7 +139,7 @@ def blowing(frames: int, values: Values) -> NDArray[np.float32]:
     last = rng.random((1, HOP_SAMPLES), np.float32) - np.float32(0.5)
     for first in range(0, count, FRAMES_AT_ONCE):
         now = slice(first, min(first + FRAMES_AT_ONCE, count))
-        # Uniform noise is as white as Gaussian noise, is made in a quarter of the time, and is Gaussian once filtered.
+        # Uniform noise is as white as Gaussian noise, is quicker to make, and is Gaussian once filtered.
         fresh = rng.random((now.stop - first, HOP_SAMPLES), np.float32) - np.float32(0.5)
         white = np.concatenate((last, fresh))
         last = white[-1:]

@@ -1,7 +1,7 @@
 """One trip through an encoder and its decoder, on bare packets: no container, no file, one thread.
 
 Containers hide delays, each in its own way (MP3 in one library comes out 1105 samples late, in another on time);
-bare packets show the codec as it is, and cost half the time.
+bare packets show the codec as it is.
 """
 
 from collections.abc import Mapping

@@ -7,9 +7,9 @@ import numpy as np
 from datagen.degradations.base import Audio
 
 SEARCH_SAMPLES = 5
-"""How far from the table to look, at 48 kHz: a tenth of a millisecond, in which speech does not repeat."""
+"""How far from the known delay to look, at 48 kHz: a tenth of a millisecond, in which speech does not repeat."""
 SURE_LIKENESS = 0.3
-"""Below this correlation the waveforms say nothing, and the table stands."""
+"""Below this correlation the waveforms say nothing, and the known delay stands."""
 
 
 def best_match(audio: Audio, decoded: Audio, delay_samples: int) -> tuple[int, float]:

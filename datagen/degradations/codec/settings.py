@@ -1,12 +1,12 @@
 """What a recipe can ask of each codec for music and for calls over the internet, and how one setting is drawn."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, one_of, uniform
 from manifests.sample import Values
 
 OpusBandwidth = Literal[4_000, 6_000, 8_000, 12_000, 20_000]
@@ -30,8 +30,6 @@ MPEG-2.5 is the extension to rates below 16 kHz; LAME's table for it ends at 64 
 MPEG1_FROM_HZ = 32_000
 MPEG2_FROM_HZ = 16_000
 
-Choice = TypeVar("Choice")
-
 
 class CodecSettings(BaseModel, ABC):
     """Settings of one codec; `weight` is how often it is chosen among those of a recipe."""
@@ -44,11 +42,6 @@ class CodecSettings(BaseModel, ABC):
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Values:
         """Draw one setting: `rate_hz`, and `bitrate_kbps` or `quality`, are among the values of every codec."""
-
-
-def one_of(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
-    """Draw one of some choices, all as likely."""
-    return choices[int(rng.integers(len(choices)))]
 
 
 def mp3_version(rate_hz: int) -> str:
@@ -66,7 +59,7 @@ class OpusSettings(CodecSettings):
     bandwidths_hz: tuple[OpusBandwidth, ...] = Field(default=(4_000, 8_000, 12_000, 20_000), min_length=1)
     applications: tuple[OpusApplication, ...] = Field(default=("voip", "audio", "lowdelay"), min_length=1)
     complexity: Annotated[Span, Whole(0, 10)] = (0, 6)
-    """How hard the encoder tries: 0 the worst and fastest; from 7 on it takes twice as long."""
+    """How hard the encoder tries: 0 the worst and fastest, 10 the best."""
     rate_modes: tuple[OpusRateMode, ...] = Field(default=("vbr", "constrained_vbr", "cbr"), min_length=1)
     """Whether every packet is as large as the next (`cbr`), or the bitrate is spent where the signal needs it."""
 

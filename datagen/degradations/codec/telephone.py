@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from datagen.degradations.codec.settings import CodecSettings, one_of
-from manifests.ranges import Span, Whole, integer
+from datagen.degradations.codec.settings import CodecSettings
+from manifests.ranges import Span, Whole, integer, one_of
 from manifests.sample import Values
 
 G711Law = Literal["mu", "A"]

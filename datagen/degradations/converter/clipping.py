@@ -21,7 +21,7 @@ from datagen.degradations.base import (
 )
 from datagen.degradations.converter.waveshaping import Oversample, distortion_severity, sdr_db, shaped
 from datagen.level import rms_dbfs, scaled
-from manifests.ranges import Probability, Span, Within, log_uniform, uniform
+from manifests.ranges import Probability, Span, Within, log_uniform, one_of, uniform
 from manifests.sample import Axis, Values
 
 Kind = Literal["hard", "soft", "asymmetric"]
@@ -86,12 +86,12 @@ class Clipping(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the kind, how much it hits (log-uniform share) or distorts, and whether the level is restored."""
-        values: Values = {"kind": self.kinds[int(rng.integers(len(self.kinds)))]}
+        values: Values = {"kind": one_of(rng, self.kinds)}
         if values["kind"] == "asymmetric":
             values["low_quantile"] = uniform(rng, self.low_quantile)
             values["high_quantile"] = uniform(rng, self.high_quantile)
         else:
-            measure = self.by[int(rng.integers(len(self.by)))]
+            measure = one_of(rng, self.by)
             if measure == "share":
                 values["share"] = log_uniform(rng, self.share)
             elif measure == "sdr":
@@ -101,7 +101,7 @@ class Clipping(Degradation):
         if values["kind"] == "soft":
             values["softness"] = log_uniform(rng, self.softness)
         values["restore_level"] = bool(rng.random() < self.restore_level)
-        values["oversample"] = self.oversample[int(rng.integers(len(self.oversample)))]
+        values["oversample"] = one_of(rng, self.oversample)
         return Drawn(values)
 
     @staticmethod
@@ -230,7 +230,7 @@ def _between_quantiles(audio: Audio, values: Values) -> tuple[Audio, dict[str, A
 
 
 def _quantiles(audio: Audio, *shares: float) -> list[np.float32]:
-    """Quantiles with linear interpolation between ranks, as `numpy.quantile`, which is ten times slower."""
+    """Quantiles with linear interpolation between ranks, as `numpy.quantile`, which sorts more than it needs."""
     places = [share * (len(audio) - 1) for share in shares]
     ranks = [min(int(place), len(audio) - 2) for place in places]
     ordered = np.partition(audio, [rank + step for rank in ranks for step in (0, 1)])

@@ -20,7 +20,7 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.degradations.converter.waveshaping import Oversample, distortion_severity, sdr_db, shaped
-from manifests.ranges import Span, Within, uniform
+from manifests.ranges import Span, Within, one_of, uniform
 from manifests.sample import Axis, Values
 
 CurveName = Literal["tanh", "sigmoid", "diode"]
@@ -59,13 +59,13 @@ class Overdrive(Degradation):
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the curve, the drive, which half-wave of a diode saturates first, and the oversampling."""
         values: Values = {
-            "curve": self.curves[int(rng.integers(len(self.curves)))],
+            "curve": one_of(rng, self.curves),
             "drive_db": uniform(rng, self.drive_db),
         }
         if values["curve"] == "diode":
             values["asymmetry_db"] = uniform(rng, self.asymmetry_db)
             values["upper_first"] = bool(rng.random() < 0.5)
-        values["oversample"] = self.oversample[int(rng.integers(len(self.oversample)))]
+        values["oversample"] = one_of(rng, self.oversample)
         return Drawn(values)
 
     @staticmethod

@@ -27,14 +27,12 @@ from datagen.degradations.device.dynamics import (
     power_dbfs,
     with_gain,
 )
-from datagen.level import active_level_dbfs, scaled
+from datagen.level import active_level_dbfs, level_severity, scaled
 from manifests.ranges import Span, Within, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 DETECTOR_MS = 20.0
 """Time constant of the power that it looks at."""
-COMFORTABLE_DBFS = -26.0
-WORST_DISTANCE_DB = 30.0
 WORST_PUMPING_DB = 30.0
 
 
@@ -100,8 +98,7 @@ class Agc(Degradation):
     def severity(values: Values, measured: Values) -> float:
         """How far the gain moved, 30 dB being the worst, and how far the level is from -26 dBFS, likewise."""
         pumping = min(1.0, float(measured["pumping_db"]) / WORST_PUMPING_DB)
-        distance = min(1.0, abs(float(measured["target_dbfs"]) - COMFORTABLE_DBFS) / WORST_DISTANCE_DB)
-        return 1.0 - (1.0 - pumping) * (1.0 - distance)
+        return 1.0 - (1.0 - pumping) * (1.0 - level_severity(float(measured["target_dbfs"])))
 
 
 def _gain_db(power_dbfs: Curve, level_dbfs: float, values: Values) -> Curve:

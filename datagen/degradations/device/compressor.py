@@ -8,7 +8,6 @@ import numpy as np
 from datagen.degradations.base import (
     Applied,
     Audio,
-    CannotApply,
     Degradation,
     Drawn,
     Inputs,
@@ -16,21 +15,17 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.degradations.device.dynamics import (
-    LEAST_REDUCTION_DB,
     Curve,
     activity,
     ballistic_db,
     compression_db,
-    delivered,
     peaks_dbfs,
     threshold_for,
     with_gain,
 )
-from datagen.level import active_level_dbfs, scaled
+from datagen.degradations.device.reduction import draw_strength, reduced, reduction_severity
 from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.sample import Axis, Values
-
-WORST_REDUCTION_DB = 20.0
 
 
 class Compressor(Degradation):
@@ -69,11 +64,7 @@ class Compressor(Degradation):
             "release_ms": log_uniform(rng, self.release_ms),
             "restore_level": bool(rng.random() < self.restore_level),
         }
-        if self.threshold_dbfs is None:
-            values["reduction_db"] = uniform(rng, self.reduction_db)
-        else:
-            values["threshold_dbfs"] = uniform(rng, self.threshold_dbfs)
-        return Drawn(values)
+        return Drawn(values | draw_strength(rng, self.reduction_db, self.threshold_dbfs))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
@@ -100,22 +91,10 @@ class Compressor(Degradation):
                 highest_dbfs,
             )
         compressed = with_gain(audio, gain_db(threshold_dbfs))
-        taken = delivered(speech, compressed)
-        if taken.most_db < LEAST_REDUCTION_DB:
-            raise CannotApply(f"the speech does not reach the threshold of {threshold_dbfs:.1f} dBFS")
-        restored_db = speech.level_dbfs - active_level_dbfs(compressed) if values["restore_level"] else 0.0
-        return Applied(
-            scaled(compressed, restored_db) if restored_db else compressed,
-            measured={
-                "reduction_db": taken.mean_db,
-                "most_reduction_db": taken.most_db,
-                "reduced_share": taken.share,
-                "threshold_over_level_db": threshold_dbfs - speech.level_dbfs,
-                "restored_db": restored_db,
-            },
-        )
+        restore, refusal = values["restore_level"], "the speech does not reach the threshold"
+        return reduced(speech, compressed, threshold_dbfs, restore_level=restore, refusal=refusal)
 
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
         """Reduction that was delivered, 20 dB being the worst."""
-        return min(1.0, max(0.0, float(measured["reduction_db"])) / WORST_REDUCTION_DB)
+        return reduction_severity(measured)

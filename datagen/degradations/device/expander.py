@@ -8,7 +8,6 @@ import numpy as np
 from datagen.degradations.base import (
     Applied,
     Audio,
-    CannotApply,
     Degradation,
     Drawn,
     Inputs,
@@ -17,10 +16,8 @@ from datagen.degradations.base import (
 )
 from datagen.degradations.device.dynamics import (
     DB_A_TIME_CONSTANT,
-    LEAST_REDUCTION_DB,
     Curve,
     activity,
-    delivered,
     expansion_db,
     held_db,
     one_pole,
@@ -28,13 +25,12 @@ from datagen.degradations.device.dynamics import (
     threshold_for,
     with_gain,
 )
-from datagen.level import active_level_dbfs, scaled
+from datagen.degradations.device.reduction import draw_strength, reduced, reduction_severity
 from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.sample import Axis, Values
 
 MOST_DB = 60.0
 """An expander never turns down by more."""
-WORST_REDUCTION_DB = 20.0
 
 
 class Expander(Degradation):
@@ -71,11 +67,7 @@ class Expander(Degradation):
             "release_ms": log_uniform(rng, self.release_ms),
             "restore_level": bool(rng.random() < self.restore_level),
         }
-        if self.threshold_dbfs is None:
-            values["reduction_db"] = uniform(rng, self.reduction_db)
-        else:
-            values["threshold_dbfs"] = uniform(rng, self.threshold_dbfs)
-        return Drawn(values)
+        return Drawn(values | draw_strength(rng, self.reduction_db, self.threshold_dbfs))
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
@@ -102,22 +94,10 @@ class Expander(Degradation):
                 float(levels_dbfs.max()) + MOST_DB / (values["ratio"] - 1.0),
             )
         expanded = with_gain(audio, gain_db(threshold_dbfs))
-        taken = delivered(speech, expanded)
-        if taken.most_db < LEAST_REDUCTION_DB:
-            raise CannotApply(f"nothing lies below the threshold of {threshold_dbfs:.1f} dBFS")
-        restored_db = speech.level_dbfs - active_level_dbfs(expanded) if values["restore_level"] else 0.0
-        return Applied(
-            scaled(expanded, restored_db) if restored_db else expanded,
-            measured={
-                "reduction_db": taken.mean_db,
-                "most_reduction_db": taken.most_db,
-                "reduced_share": taken.share,
-                "threshold_over_level_db": threshold_dbfs - speech.level_dbfs,
-                "restored_db": restored_db,
-            },
-        )
+        restore, refusal = values["restore_level"], "nothing lies below the threshold"
+        return reduced(speech, expanded, threshold_dbfs, restore_level=restore, refusal=refusal)
 
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
         """Reduction that was delivered, 20 dB being the worst."""
-        return min(1.0, max(0.0, float(measured["reduction_db"])) / WORST_REDUCTION_DB)
+        return reduction_severity(measured)

@@ -29,7 +29,7 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.level import SILENCE_DBFS, active_level_dbfs
-from manifests.ranges import Span, Whole, Within, integer, uniform
+from manifests.ranges import Span, Whole, Within, integer, one_of, uniform
 from manifests.sample import Axis, Values
 
 Smoothing = Literal["none", "time", "frequency"]
@@ -87,7 +87,7 @@ class NoiseSuppressor(Degradation):
                 "speech_distortion_db": uniform(rng, self.speech_distortion_db),
                 "floor_db": uniform(rng, self.floor_db),
                 "window_ms": integer(rng, self.window_ms),
-                "smoothing": self.smoothings[int(rng.integers(len(self.smoothings)))],
+                "smoothing": one_of(rng, self.smoothings),
             }
         )
 

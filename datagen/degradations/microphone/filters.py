@@ -22,7 +22,7 @@ from datagen.degradations.base import (
 from datagen.frequency_response import bandwidth_severity, grid_hz, with_response
 from datagen.level import rms_dbfs
 from datagen.measured_response import response_between
-from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, one_of, uniform
 from manifests.sample import Axis, Values
 
 Family = Literal["butter", "cheby1", "ellip", "bessel", "cheby2", "brickwall"]
@@ -59,7 +59,7 @@ class _Filter(Degradation):
     """Attenuation in the stop band, of `ellip` and `cheby2`."""
 
     def _draw_shape(self, rng: np.random.Generator) -> Values:
-        family = self.families[int(rng.integers(len(self.families)))]
+        family = one_of(rng, self.families)
         if family == "brickwall":
             return {"family": family}
         shape: Values = {"family": family, "order": integer(rng, self.order)}

@@ -25,7 +25,7 @@ from datagen.degradations.base import (
 )
 from datagen.frequency_response import at_bins, grid_hz, padded_spectrum, with_response
 from datagen.measured_response import response_between
-from manifests.ranges import Span, Whole, Within, integer, log_uniform, uniform
+from manifests.ranges import Span, Whole, Within, integer, log_uniform, one_of, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -97,7 +97,7 @@ class MicrophoneEq(Degradation):
                 }
                 for _ in range(integer(rng, self.peaks))
             ],
-            "phase": self.phase[int(rng.integers(len(self.phase)))],
+            "phase": one_of(rng, self.phase),
             "heard_to_hz": min(HEARD_HZ[1], INSIDE_SPEECH * scene.bandwidth_hz),
         }
         heard = _heard_hz(values)

@@ -20,7 +20,7 @@ from datagen.degradations.base import (
 from datagen.lateness import lateness, loudest
 from datagen.level import peak_dbfs
 from datagen.time_map import Piece, TimeMap
-from manifests.ranges import Span, Within, log_uniform, uniform
+from manifests.ranges import Span, Within, log_uniform, one_of, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -89,7 +89,7 @@ class Jitter(Degradation):
         offsets_ms = [0.0]
         for number in range(count):
             at_s = edge_s + slot_s * (number + 0.5 + SPREAD * (rng.random() - 0.5))
-            kind = self.kinds[int(rng.integers(len(self.kinds)))]
+            kind = one_of(rng, self.kinds)
             moved_ms = log_uniform(rng, lengths_ms) * (-1.0 if kind == "skip" else 1.0)
             if number == count - 1 and abs(offsets_ms[-1]) >= lengths_ms[0]:
                 moved_ms = -math.copysign(min(abs(offsets_ms[-1]), lengths_ms[1]), offsets_ms[-1])

@@ -9,19 +9,17 @@ import importlib.util
 import weakref
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.degradations.base import CannotApply
+from datagen.degradations.codec.settings import OpusApplication
 from manifests.errors import UserError
 from manifests.recipe import SAMPLE_RATE_HZ
 
-Application = Literal["voip", "audio", "lowdelay"]
-
 # Requests and values of include/opus_defines.h.
-_APPLICATIONS: dict[Application, int] = {"voip": 2_048, "audio": 2_049, "lowdelay": 2_051}
+_APPLICATIONS: dict[OpusApplication, int] = {"voip": 2_048, "audio": 2_049, "lowdelay": 2_051}
 _BANDWIDTHS = {4_000: 1_101, 6_000: 1_102, 8_000: 1_103, 12_000: 1_104, 20_000: 1_105}
 _SET_BITRATE = 4_002
 _SET_MAX_BANDWIDTH = 4_004
@@ -31,8 +29,6 @@ _SET_PACKET_LOSS_PERC = 4_014
 _SET_DTX = 4_016
 _GET_LOOKAHEAD = 4_027
 
-_SILK_CONFIGS = 12
-_HYBRID_CONFIGS = 16
 _MAX_PACKET_BYTES = 4_000
 """As the manual of opus_encode recommends."""
 _FILE_NAMES = ("av.libs/libopus*.so*", "av/.dylibs/libopus*.dylib", "av.libs/*opus*.dll")
@@ -63,7 +59,6 @@ def library() -> ctypes.CDLL:
     lib.opus_encode_float.argtypes = [state, data, number, data, ctypes.c_int32]
     lib.opus_decode_float.argtypes = [state, data, ctypes.c_int32, data, number, number]
     lib.opus_packet_has_lbrr.argtypes = [data, ctypes.c_int32]
-    lib.opus_packet_get_bandwidth.argtypes = [data]
     lib.opus_encoder_destroy.argtypes = lib.opus_decoder_destroy.argtypes = [state]
     lib.opus_encoder_destroy.restype = lib.opus_decoder_destroy.restype = None
     lib.opus_strerror.argtypes = [number]
@@ -76,7 +71,7 @@ class OpusEncoder:
 
     def __init__(
         self,
-        application: Application,
+        application: OpusApplication,
         bitrate_kbps: float,
         bandwidth_hz: int,
         complexity: int,
@@ -149,18 +144,6 @@ class OpusDecoder:
 def holds_previous(packet: bytes) -> bool:
     """Whether a packet carries a copy of the one before (its low bitrate redundancy, RFC 6716 section 4.2.5)."""
     return bool(_checked(library().opus_packet_has_lbrr(packet, len(packet))))
-
-
-def mode_of(packet: bytes) -> str:
-    """Which of its coders Opus used, from the first byte of a packet (RFC 6716, section 3.1)."""
-    config = packet[0] >> 3
-    return "silk" if config < _SILK_CONFIGS else "hybrid" if config < _HYBRID_CONFIGS else "celt"
-
-
-def bandwidth_hz_of(packet: bytes) -> int:
-    """How much of the spectrum a packet carries."""
-    code = _checked(library().opus_packet_get_bandwidth(packet))
-    return next(hz for hz, known in _BANDWIDTHS.items() if known == code)
 
 
 def _bundled() -> str | None:

@@ -1,42 +1,39 @@
 """A call over Opus that loses packets: concealed, or repaired, by the decoder itself."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from datagen.degradations.base import Applied, Audio, Drawn, Inputs, Scene, Tolerance
+from datagen.degradations.codec.lag import best_match
+from datagen.degradations.codec.opus import opus_modes
 from datagen.degradations.codec.phase import opus_voip_highpass, without_phase_of
+from datagen.degradations.codec.settings import OpusApplication, OpusBandwidth
 from datagen.degradations.network.gilbert_elliott import LossyChannel, loss_severity
 from datagen.degradations.network.libopus import (
-    Application,
     OpusDecoder,
     OpusEncoder,
-    bandwidth_hz_of,
     holds_previous,
     library,
-    mode_of,
 )
-from datagen.degradations.network.packet_loss import carries_signal, heard_losses, measured_losses
-from manifests.ranges import Probability, Span, Whole, Within, integer, log_uniform
+from datagen.degradations.network.packet_loss import (
+    carries_signal,
+    heard_losses,
+    measured_losses,
+    packet_samples,
+)
+from manifests.ranges import Probability, Span, Whole, Within, integer, log_uniform, one_of
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Values
 
 PacketMs = Literal[10, 20, 40, 60]
-Bandwidth = Literal[4_000, 6_000, 8_000, 12_000, 20_000]
-Choice = TypeVar("Choice", int, str)
 
 LONGEST_LOOKAHEAD_SAMPLES = 312
 """6.5 ms; the `lowdelay` application looks 2.5 ms ahead."""
-SEARCH_SAMPLES = 5
-"""SILK resamples inside (-2 samples at 8 kHz of bandwidth, +3 at 4 kHz): the best match is looked up around the
-look-ahead that Opus reports, within a tenth of a millisecond, in which speech does not repeat."""
-SURE_LIKENESS = 0.3
-"""Below this correlation the waveforms say nothing, and the look-ahead stands."""
 UNSENT_BYTES = 2
 """With DTX, what is no longer than this is not sent (opus.h, `OPUS_SET_DTX`)."""
 CONCEALED = 0.8
@@ -63,9 +60,11 @@ class OpusPacketLoss(LossyChannel):
     """How much sound a packet holds; one that stands twice is drawn twice as often."""
     bitrate_kbps: Annotated[Span, Within(6.0, 256.0)] = (12.0, 48.0)
     """Asked of the encoder, which spends less in pauses; drawn on a logarithmic axis."""
-    bandwidths_hz: tuple[Bandwidth, ...] = Field(default=(8_000, 12_000, 20_000, 20_000), min_length=1)
+    bandwidths_hz: tuple[OpusBandwidth, ...] = Field(default=(8_000, 12_000, 20_000, 20_000), min_length=1)
     """What limits the audio bandwidth (Opus may choose less at low bitrates)."""
-    applications: tuple[Application, ...] = Field(default=("voip", "voip", "audio", "lowdelay"), min_length=1)
+    applications: tuple[OpusApplication, ...] = Field(
+        default=("voip", "voip", "audio", "lowdelay"), min_length=1
+    )
     """What Opus is set up for: calls, music, or the shortest delay (without its speech coder)."""
     complexity: Annotated[Span, Whole(0, 10)] = (0, 9)
     """Of the encoder: 0 is the quickest, 10 the best."""
@@ -81,14 +80,14 @@ class OpusPacketLoss(LossyChannel):
             UserError: when there is no libopus.
         """
         library()
-        packet_ms = int(_one_of(rng, self.packet_ms))
+        packet_ms = int(one_of(rng, self.packet_ms))
         sent = scene.frames + LONGEST_LOOKAHEAD_SAMPLES
-        losses = self.draw_losses(rng, -(-sent // _packet_samples(packet_ms)))
+        losses = self.draw_losses(rng, -(-sent // packet_samples(packet_ms)))
         values: Values = {
             "packet_ms": packet_ms,
-            "application": _one_of(rng, self.applications),
+            "application": one_of(rng, self.applications),
             "bitrate_kbps": round(log_uniform(rng, self.bitrate_kbps), 1),
-            "bandwidth_hz": int(_one_of(rng, self.bandwidths_hz)),
+            "bandwidth_hz": int(one_of(rng, self.bandwidths_hz)),
             "complexity": integer(rng, self.complexity),
             "fec": bool(rng.random() < self.fec),
             "dtx": bool(rng.random() < self.dtx),
@@ -103,7 +102,7 @@ class OpusPacketLoss(LossyChannel):
         Raises:
             CannotApply: when no packet carries signal, or none would arrive.
         """
-        size = _packet_samples(values["packet_ms"])
+        size = packet_samples(values["packet_ms"])
         sent = -(-(len(audio) + LONGEST_LOOKAHEAD_SAMPLES) // size)
         padded = np.concatenate((audio, np.zeros(sent * size - len(audio), np.float32)))
         active = carries_signal(padded, size)
@@ -113,14 +112,16 @@ class OpusPacketLoss(LossyChannel):
         decoded = received.audio
         if values["application"] == "voip":
             decoded = without_phase_of(decoded, (opus_voip_highpass(SAMPLE_RATE_HZ),), SAMPLE_RATE_HZ)
-        delay_samples += _best_match(audio, decoded, delay_samples)
+        # SILK resamples inside: -2 samples at 8 kHz of bandwidth, +3 at 4 kHz.
+        delay_samples += best_match(audio, decoded, delay_samples)[0]
         travelled = [packet for packet in packets if len(packet) > UNSENT_BYTES]
+        coded = opus_modes(travelled)
         measured = measured_losses(received.missing, active) | {
             "repaired_share": received.repaired / max(1, int(received.missing.sum())),
             "unsent_share": 1.0 - len(travelled) / len(packets),
             "delivered_kbps": round(_kbps(travelled, len(packets) * size), 2),
-            "mode": _most([mode_of(packet) for packet in travelled]),
-            "delivered_bandwidth_hz": _most([bandwidth_hz_of(packet) for packet in travelled]),
+            "mode": coded["mode"],
+            "delivered_bandwidth_hz": coded["bandwidth_hz"],
         }
         return Applied(decoded, delay_samples=float(delay_samples), measured=measured)
 
@@ -178,27 +179,5 @@ def _received(packets: Sequence[bytes], lost: NDArray[np.bool_], size: int) -> _
     return _Received(played, missing, repaired)
 
 
-def _best_match(audio: Audio, decoded: Audio, delay_samples: int) -> int:
-    """Find where `decoded` correlates best with `audio`, in samples from `delay_samples`; 0 if it hardly does."""
-    length = min(len(audio), len(decoded) - delay_samples - SEARCH_SAMPLES)
-    lags = range(-SEARCH_SAMPLES, SEARCH_SAMPLES + 1)
-    likeness = [float(np.dot(audio[:length], decoded[delay_samples + lag :][:length])) for lag in lags]
-    best = int(np.argmax(likeness))
-    energy = float(np.dot(audio, audio)) * float(np.dot(decoded, decoded))
-    return lags[best] if likeness[best] > SURE_LIKENESS * math.sqrt(energy) else 0
-
-
-def _packet_samples(packet_ms: int) -> int:
-    return packet_ms * SAMPLE_RATE_HZ // 1_000
-
-
 def _kbps(packets: Sequence[bytes], frames: int) -> float:
     return sum(map(len, packets)) * 8 / 1_000 / (frames / SAMPLE_RATE_HZ)
-
-
-def _one_of(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _most(choices: Sequence[Choice]) -> Choice:
-    return max(sorted(set(choices)), key=choices.count)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from datagen.degradations.base import Applied, Audio, CannotApply, Drawn, Inputs, Scene, Tolerance
 from datagen.degradations.network.gilbert_elliott import Burst, LossyChannel, loss_severity, runs
+from manifests.ranges import one_of
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Values
 
@@ -43,9 +44,9 @@ class PacketLoss(LossyChannel):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the packets, the channel and what it loses, and how that is concealed."""
-        packet_ms = int(self.packet_ms[int(rng.integers(len(self.packet_ms)))])
-        losses = self.draw_losses(rng, -(-scene.frames // _packet_samples(packet_ms)))
-        concealment = self.concealments[int(rng.integers(len(self.concealments)))]
+        packet_ms = int(one_of(rng, self.packet_ms))
+        losses = self.draw_losses(rng, -(-scene.frames // packet_samples(packet_ms)))
+        concealment = one_of(rng, self.concealments)
         moved = {"move_to": float(rng.random())}
         return Drawn({"packet_ms": packet_ms, "concealment": concealment, **losses, **moved})
 
@@ -56,7 +57,7 @@ class PacketLoss(LossyChannel):
         Raises:
             CannotApply: when no packet carries signal, or none would arrive.
         """
-        size = _packet_samples(values["packet_ms"])
+        size = packet_samples(values["packet_ms"])
         active = carries_signal(audio, size)
         lost = heard_losses(values["bursts"], active, values["move_to"])
         concealed = audio.copy()
@@ -126,7 +127,8 @@ def measured_losses(gone: NDArray[np.bool_], active: NDArray[np.bool_]) -> Value
     }
 
 
-def _packet_samples(packet_ms: int) -> int:
+def packet_samples(packet_ms: int) -> int:
+    """Length of a packet at 48 kHz."""
     return packet_ms * SAMPLE_RATE_HZ // 1_000
 
 

@@ -16,15 +16,12 @@ from datagen.degradations.base import (
     Scene,
     Tolerance,
 )
-from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, scaled
+from datagen.level import SILENCE_DBFS, active_level_dbfs, level_severity, peak_dbfs, scaled
 from manifests.ranges import Span, Within, uniform
 from manifests.sample import Axis, Values
 
-COMFORTABLE_DBFS = -26.0
-WORST_DISTANCE_DB = 30.0
-
-
 LEVEL_TOLERANCE_DB = 0.05
+"""Of the level, and of a peak at the ceiling."""
 
 
 class FinalLevel(Degradation):
@@ -88,5 +85,4 @@ class FinalLevel(Degradation):
     @staticmethod
     def severity(values: Values, measured: Values) -> float:
         """Distance of the delivered level from -26 dBFS, 30 dB being the worst."""
-        distance_db = abs(float(measured["active_level_dbfs"]) - COMFORTABLE_DBFS)
-        return min(1.0, distance_db / WORST_DISTANCE_DB)
+        return level_severity(float(measured["active_level_dbfs"]))

@@ -20,7 +20,7 @@ from datagen.degradations.base import (
 from datagen.degradations.rate.faithfulness import faithfulness
 from datagen.degradations.rate.interpolation import held_lag_samples, interpolated
 from datagen.frequency_response import bandwidth_severity
-from manifests.ranges import Probability, Span, Within, uniform
+from manifests.ranges import Probability, Span, Within, one_of, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
@@ -79,13 +79,13 @@ class BandwidthLoss(Degradation):
         both = (self.rates_hz is None) == (self.any_rate_hz is None)
         any_rate = rng.random() < ANY_RATE_SHARE if both else self.rates_hz is None
         methods = self.methods or (METHODS if any_rate else ("soxr",))
-        method = methods[int(rng.integers(len(methods)))]
+        method = one_of(rng, methods)
         # What holds samples or draws lines leaves images of anything; a filter changes only what lies above it.
         ends_hz = scene.bandwidth_hz if method == "soxr" else SAMPLE_RATE_HZ / 2
         rate_hz = self._draw_rate(rng, ends_hz, any_rate=any_rate, both=both)
         values: Values = {"rate_hz": rate_hz, "lag_samples": 0.0, "method": method}
         if method == "soxr":
-            values["quality"] = self.qualities[int(rng.integers(len(self.qualities)))]
+            values["quality"] = one_of(rng, self.qualities)
             if values["quality"] != UNFILTERED_QUALITY:
                 values["bandwidth_hz"] = rate_hz / 2
         else:
@@ -104,7 +104,7 @@ class BandwidthLoss(Degradation):
             low_hz, high_hz = self.any_rate_hz or ANY_RATE_HZ
             return round(uniform(rng, (low_hz, max(low_hz, min(high_hz, 2.0 * ends_hz - 1.0)))))
         cutting = cutting or [min(rates_hz)]
-        return cutting[int(rng.integers(len(cutting)))]
+        return one_of(rng, cutting)
 
     @staticmethod
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:

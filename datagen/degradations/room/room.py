@@ -24,7 +24,7 @@ from datagen.degradations.base import (
 from datagen.degradations.room.conditioning import LEAD_SAMPLES, Conditioned, early_response, prepared
 from datagen.level import SILENCE_DBFS, active_level_dbfs, scaled
 from datagen.rooms import NAME_PREFIX
-from manifests.ranges import Probability, Span, Within, uniform
+from manifests.ranges import Probability, Span, Within, one_of, uniform
 from manifests.recipe import TargetKind
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
@@ -86,7 +86,7 @@ class Room(Degradation):
         if self.simulated_share is not None:
             wanted = rng.random() < self.simulated_share
             pool = tuple(s for s in pool if is_simulated(s) == wanted) or pool
-        return pool[int(rng.integers(0, len(pool)))]
+        return one_of(rng, pool)
 
     def _perturbation(self, rng: np.random.Generator, rt60_s: float | None) -> Values:
         """Draw how to perturb a response of a known RT60, and say which RT60 it will have."""

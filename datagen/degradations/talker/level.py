@@ -24,14 +24,13 @@ from datagen.degradations.device.dynamics import (
     lost_db,
     with_gain,
 )
-from datagen.level import SILENCE_DBFS, active_level_dbfs, rms_dbfs, scaled
+from datagen.level import SILENCE_DBFS, active_level_dbfs, level_severity, rms_dbfs, scaled
 from manifests.ranges import Probability, Span, Within, log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Values
 
 LEVEL_TOLERANCE_DB = 0.05
-COMFORTABLE_DBFS = -26.0
-WORST_LEVEL_DB = 30.0
+WORST_GAIN_DB = 30.0
 WORST_STEP_DB = 24.0
 WORST_DRIFT_DB = 24.0
 KNOT_REACH = (0.2, 1.0)
@@ -89,10 +88,8 @@ class Level(Degradation):
     def severity(values: Values, measured: Values) -> float:
         """Distance from the level that was right, or of the level asked for from -26 dBFS; 30 dB is the worst."""
         if "active_level_dbfs" in values:
-            distance_db = float(measured["active_level_dbfs"]) - COMFORTABLE_DBFS
-        else:
-            distance_db = float(values["gain_db"])
-        return min(1.0, abs(distance_db) / WORST_LEVEL_DB)
+            return level_severity(float(measured["active_level_dbfs"]))
+        return min(1.0, abs(float(values["gain_db"])) / WORST_GAIN_DB)
 
 
 class GainStep(Degradation):
