@@ -155,8 +155,8 @@ def _choices(step: BoundStep, key: _Key) -> list[BoundChoice]:
     """Draw how many alternatives of a step are taken, and which; in the order of the recipe."""
     at = generator(*key, step.label, "fires").random()
     count = int(np.searchsorted(np.cumsum(step.how_many[:-1]), at, side="right"))
-    if not count:
-        return []
+    if not count or len(step.choices) == 1:
+        return list(step.choices[:count])
     weights = np.array([choice.weight for choice in step.choices])
     rng = generator(*key, step.label, "choice")
     taken = rng.choice(len(weights), count, replace=False, p=weights / weights.sum())

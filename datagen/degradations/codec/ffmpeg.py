@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from datagen.degradations.base import CannotApply
 
 PCM16_SCALE = 32_768.0
+_KINDS: dict[str, type[np.int16] | type[np.float32]] = {
+    "s16": np.int16,
+    "s16p": np.int16,
+    "flt": np.float32,
+    "fltp": np.float32,
+}
+"""What decoders give back, by FFmpeg's name of the sample format."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def _decode(packets: list[Any], extradata: bytes | None, trip: Trip) -> NDArray[
         raise CannotApply(f"{trip.decoder} gave nothing back")
     if frames[0].sample_rate != trip.rate_hz:
         raise CannotApply(f"{trip.decoder} came back at {frames[0].sample_rate} Hz instead of {trip.rate_hz}")
-    decoded = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
-    if decoded.dtype == np.int16:
-        return from_int16(decoded)
-    return decoded.astype(np.float32, copy=False)
+    kind = _KINDS[frames[0].format.name]
+    # Mono has one plane, which may be longer than what it holds.
+    decoded = np.concatenate([np.frombuffer(frame.planes[0], kind)[: frame.samples] for frame in frames])
+    return from_int16(decoded) if kind is np.int16 else decoded
