@@ -32,6 +32,10 @@ from pipelines.room_bank import with_simulated_rooms  # noqa: E402
 
 SEED = 1
 WARM_UP_SAMPLES = 3
+LONGER = 8
+"""Workers are compared on a job of so many times the samples: each takes seconds to start."""
+SHARDS = 64
+"""Into which that job is cut, so that no worker waits long for the other at its end."""
 
 
 def bound_recipe(name: str, overrides: tuple[str, ...]) -> BoundRecipe:
@@ -87,7 +91,7 @@ def compare_workers(name: str, sources: Path, samples: int, overrides: tuple[str
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):
-            smaller = (*overrides, f"output.samples_per_shard={max(1, samples // 16)}")
+            smaller = (*overrides, f"output.samples_per_shard={max(1, samples // SHARDS)}")
             out = Path(folder) / str(workers)
             done = generate(name, sources, out, LocalProcesses(workers), samples, overrides=smaller)
             seconds[workers] = done.seconds
@@ -130,7 +134,7 @@ def main() -> None:
         names = arguments.recipes.split(",")
         lines = [measure(name, catalogue, arguments.samples, overrides) for name in names]
         if arguments.workers:
-            lines += [compare_workers(name, sources, 4 * arguments.samples, overrides) for name in names]
+            lines += [compare_workers(name, sources, LONGER * arguments.samples, overrides) for name in names]
     print(f"\npeak memory of this process: {_peak_mb(resource.RUSAGE_SELF):.0f} MB")
     if arguments.workers:
         print(f"peak memory of the largest worker: {_peak_mb(resource.RUSAGE_CHILDREN):.0f} MB")
