@@ -1,6 +1,8 @@
 """Material that many tests share: talkers, noises and a catalogue of them, made once a session."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PRA_NUM_THREADS", "1")
 
 SENTENCES_EACH = 3
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ssiforge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; return its exit code and what it wrote to stdout and stderr."""
+    from pipelines.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ssiforge", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return code, output.out, output.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

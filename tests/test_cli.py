@@ -8,21 +8,11 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from pipelines.cli import main
 
-
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["ssiforge", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return code, output.out + output.err
+def answer(ssiforge, *arguments: object) -> tuple[int, str]:
+    """Run a command; return its exit code and all that it wrote."""
+    code, out, err = ssiforge(*arguments)
+    return code, out + err
 
 
 @pytest.fixture
@@ -32,18 +22,18 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_empty_and_a_missing_folder(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_an_empty_and_a_missing_folder(tmp_path: Path, ssiforge) -> None:
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "missing"):
         where = tmp_path / folder
-        code, said = run(monkeypatch, capsys, "scan", "--speech", where, "--out", tmp_path / "s.parquet")
+        code, said = answer(ssiforge, "scan", "--speech", where, "--out", tmp_path / "s.parquet")
         assert code == 2
         assert str(where) in said
         assert not (tmp_path / "s.parquet").exists()
 
 
 def test_bad_files_are_refused_with_their_reasons_and_the_good_one_is_kept(
-    tmp_path, material_folder, monkeypatch, capsys
+    tmp_path, material_folder, ssiforge
 ):
     from manifests.source import read_catalogue
 
@@ -56,7 +46,7 @@ def test_bad_files_are_refused_with_their_reasons_and_the_good_one_is_kept(
     (speech / "text.wav").write_text("this is not audio")
     soundfile.write(speech / "silent.wav", [0.0] * 48_000, 48_000)
     soundfile.write(speech / "short.wav", [0.1, -0.1] * 100, 48_000)
-    code, _ = run(monkeypatch, capsys, "scan", "--speech", tmp_path, "--out", tmp_path / "s.parquet")
+    code, _ = answer(ssiforge, "scan", "--speech", tmp_path, "--out", tmp_path / "s.parquet")
     assert code == 0
     rows = {source.name: source.refused for source in read_catalogue(tmp_path / "s.parquet")}
     assert rows.pop("good.flac") is None
@@ -72,11 +62,11 @@ def test_bad_files_are_refused_with_their_reasons_and_the_good_one_is_kept(
         (("noise", "nois"), "did you mean 'noise'"),
     ],
 )
-def test_a_wrong_recipe(recipe, catalogue_path, tmp_path, monkeypatch, capsys, change, said) -> None:
+def test_a_wrong_recipe(recipe, catalogue_path, tmp_path, ssiforge, change, said) -> None:
     recipe.write_text(recipe.read_text().replace(*change))
     out = tmp_path / "c"
-    code, text = run(
-        monkeypatch, capsys, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
+    code, text = answer(
+        ssiforge, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
     )
     assert code == 2
     assert said in text
@@ -84,29 +74,24 @@ def test_a_wrong_recipe(recipe, catalogue_path, tmp_path, monkeypatch, capsys, c
     assert not out.exists()
 
 
-def test_a_missing_catalogue_and_sources_that_are_gone(
-    recipe, catalogue_path, tmp_path, monkeypatch, capsys
-) -> None:
+def test_a_missing_catalogue_and_sources_that_are_gone(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     from dataclasses import replace
 
     from manifests.source import Catalogue, read_catalogue, write_catalogue
 
     arguments = ("generate", recipe, "--out", tmp_path / "c", "--samples", 4, "--sources")
-    code, said = run(monkeypatch, capsys, *arguments, tmp_path / "nowhere.parquet")
+    code, said = answer(ssiforge, *arguments, tmp_path / "nowhere.parquet")
     assert (code, "nowhere.parquet: no such catalogue" in said) == (2, True)
     moved = [replace(source, path="/gone" + source.path) for source in read_catalogue(catalogue_path)]
     write_catalogue(Catalogue(moved), tmp_path / "moved.parquet")
-    code, said = run(monkeypatch, capsys, *arguments, tmp_path / "moved.parquet")
+    code, said = answer(ssiforge, *arguments, tmp_path / "moved.parquet")
     assert (code, "is gone" in said) == (2, True)
 
 
-def test_a_file_in_the_place_of_the_corpus_folder(
-    recipe, catalogue_path, tmp_path, monkeypatch, capsys
-) -> None:
+def test_a_file_in_the_place_of_the_corpus_folder(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     (tmp_path / "c").write_text("in the way")
-    code, said = run(
-        monkeypatch,
-        capsys,
+    code, said = answer(
+        ssiforge,
         "generate",
         recipe,
         "--sources",
@@ -120,33 +105,33 @@ def test_a_file_in_the_place_of_the_corpus_folder(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
-def test_a_read_only_folder(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+def test_a_read_only_folder(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
     out = tmp_path / "locked" / "c"
-    code, said = run(
-        monkeypatch, capsys, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
+    code, said = answer(
+        ssiforge, "generate", recipe, "--sources", catalogue_path, "--out", out, "--samples", 4
     )
     assert (code, "cannot be written" in said) == (2, True)
 
 
-def test_a_ray_cluster_that_is_not_there(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+def test_a_ray_cluster_that_is_not_there(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     arguments = ("generate", recipe, "--sources", catalogue_path, "--out", tmp_path / "c", "--samples", 4)
     for address in ("127.0.0.1:1", "127.0.0.1:port", "ray://127.0.0.1:1"):
-        code, said = run(monkeypatch, capsys, *arguments, "--ray", address)
+        code, said = answer(ssiforge, *arguments, "--ray", address)
         assert (code, f"--ray {address}: cannot reach Ray" in said) == (2, True)
 
 
-def test_neither_or_both_lengths(recipe, catalogue_path, tmp_path, monkeypatch, capsys) -> None:
+def test_neither_or_both_lengths(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     arguments = ("generate", recipe, "--sources", catalogue_path, "--out", tmp_path / "c")
     for more in ((), ("--samples", 4, "--hours", 1), ("--hours", -1), ("--hours", "nan"), ("--samples", 0)):
-        code, said = run(monkeypatch, capsys, *arguments, *more)
+        code, said = answer(ssiforge, *arguments, *more)
         assert code == 2
         assert "--hours" in said or "--samples" in said
 
 
-def test_a_folder_that_is_no_corpus(tmp_path, monkeypatch, capsys) -> None:
+def test_a_folder_that_is_no_corpus(tmp_path, ssiforge) -> None:
     for command in (("verify", tmp_path), ("train", "tiny", "--corpus", tmp_path)):
-        code, said = run(monkeypatch, capsys, *command)
+        code, said = answer(ssiforge, *command)
         assert (code, "not a finished corpus" in said) == (2, True)
 
 
@@ -169,7 +154,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_has_help(monkeypatch, capsys) -> None:
+def test_every_command_has_help(ssiforge) -> None:
     for command in ("scan", "generate", "verify", "train", "evaluate", "enhance", "lineage", "demo"):
-        code, said = run(monkeypatch, capsys, command, "--help")
+        code, said = answer(ssiforge, command, "--help")
         assert (code, "Usage" in said) == (0, True)

@@ -20,9 +20,8 @@ from datagen.degradations import stage_names
 from datagen.degradations.registry import BUILT_IN
 from datagen.level import active_level_dbfs
 from manifests.ranges import Probability, Span, Within
-from pipelines.cli import main
 from pipelines.example_voice import example_voice
-from pipelines.figures import before_and_after_png
+from pipelines.figures import before_and_after_png, spectrogram_png
 from pipelines.stage_pictures import shown_trial
 from pipelines.stage_settings import first_sentence, settings_of
 from pipelines.trial_material import trial_sources
@@ -104,24 +103,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSIFORGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture
-def ssiforge(monkeypatch, capsys):
-    """Run a command; return its exit code and what it wrote to stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ssiforge", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        output = capsys.readouterr()
-        assert "Traceback" not in output.err
-        return code, output.out, output.err
-
-    return run
 
 
 @pytest.fixture
@@ -481,3 +462,14 @@ def test_every_stage_can_be_shown_on_what_is_built_in(
     trial = shown_trial(name, voice, sources)
     assert len(trial.after) == len(voice)
     assert trial.record.out_of_tolerance == ()
+
+
+def test_a_long_title_leaves_the_picture_as_it_is():
+    """Otherwise it runs into the scale, and its end is lost."""
+    wave = np.zeros(RATE_HZ, np.float32)
+    short, long = (
+        np.asarray(Image.open(io.BytesIO(spectrogram_png({"x": wave, title: wave}))).convert("L"))
+        for title in ("codec", "codec: " + "rate_hz 48000, " * 12)
+    )
+    assert short.shape == long.shape
+    assert (long[:, -20:] > 250).all()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +19,11 @@ from datagen.rooms import bank_folder
 from manifests.documents import parse_document
 from manifests.recipe import Recipe, RoomBank
 from manifests.source import Catalogue, read_catalogue
-from pipelines.cli import main
 from pipelines.room_bank import with_simulated_rooms
 
 ROOMS = "rooms: {count: 4, rt60_s: [0.15, 0.4], seed: 9}"
 RECIPE = f"name: mine\nseconds: 1\n{ROOMS}\nstages:\n  - {{stage: room}}\n"
 BANK = RoomBank(count=4, rt60_s=(0.15, 0.4), seed=9)
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ssiforge", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        output = capsys.readouterr()
-        assert "Traceback" not in output.err
-        return code, output.out, output.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -77,49 +57,49 @@ def test_what_was_built_is_what_generate_uses(home):
     assert "4 simulated, 2 positions in each" in said[0]
 
 
-def test_a_bank_that_is_there_is_summed_up_and_not_rendered_again(home, run):
-    code, out, _ = run("rooms", "build", home / "mine.yaml", "--cache", home / "cache", "--json")
+def test_a_bank_that_is_there_is_summed_up_and_not_rendered_again(home, ssiforge):
+    code, out, _ = ssiforge("rooms", "build", home / "mine.yaml", "--cache", home / "cache", "--json")
     found = json.loads(out)
     assert code == 0
     assert (found["rooms"], found["responses"], found["rendered"]) == (4, 8, 0)
     assert sum(found["methods"].values()) == 8 and found["worst_error"] <= 0.15
     for name, low, high in (("asked_rt60_s", 0.15, 0.4), ("rt60_s", 0.12, 0.46), ("distance_m", 0.19, 3.01)):
         assert low <= found[name][0] <= found[name][2] <= found[name][-1] <= high
-    code, out, _ = run("rooms", "build", home / "mine.yaml", "--cache", home / "cache")
+    code, out, _ = ssiforge("rooms", "build", home / "mine.yaml", "--cache", home / "cache")
     assert "8 responses of 4 rooms" in out and "0 rooms rendered" in out
 
 
-def test_options_and_settings_take_the_place_of_those_of_the_recipe(home, run):
+def test_options_and_settings_take_the_place_of_those_of_the_recipe(home, ssiforge):
     arguments = ("--cache", home / "cache", "--count", 1, "--positions", 1, "--rt60", 0.2, 0.2, "--seed", 5)
-    code, out, _ = run("rooms", "build", home / "mine.yaml", *arguments, "--set", "height_m=3", "--json")
+    code, out, _ = ssiforge("rooms", "build", home / "mine.yaml", *arguments, "--set", "height_m=3", "--json")
     found = json.loads(out)
     assert (code, found["rooms"], found["responses"]) == (0, 1, 1)
     assert found["settings"]["height_m"] == [3, 3] and found["asked_rt60_s"] == [0.2] * 5
     assert RoomBank.model_validate(found["settings"]).seed == 5
 
 
-def test_banks_rooms_and_one_room_are_shown(home, run, tmp_path):
+def test_banks_rooms_and_one_room_are_shown(home, ssiforge, tmp_path):
     cache = ("--cache", home / "cache")
-    banks = json.loads(run("rooms", "show", *cache, "--json")[1])
+    banks = json.loads(ssiforge("rooms", "show", *cache, "--json")[1])
     (bank,) = [bank for bank in banks if bank["settings"]["seed"] == 9]
     assert bank["current"] and (bank["rooms"], bank["responses"]) == (4, 8)
-    assert bank["bank"] in run("rooms", "show", *cache)[1]
-    records = json.loads(run("rooms", "show", bank["bank"], *cache, "--json")[1])
+    assert bank["bank"] in ssiforge("rooms", "show", *cache)[1]
+    records = json.loads(ssiforge("rooms", "show", bank["bank"], *cache, "--json")[1])
     assert [(record["room"], record["position"]) for record in records] == [
         (room, position) for room in range(4) for position in range(2)
     ]
-    assert records == json.loads(run("rooms", "show", home / "mine.yaml", *cache, "--json")[1])
-    code, out, _ = run("rooms", "show", bank["bank"], 2, *cache, "--out", tmp_path / "new" / "room.png")
+    assert records == json.loads(ssiforge("rooms", "show", home / "mine.yaml", *cache, "--json")[1])
+    code, out, _ = ssiforge("rooms", "show", bank["bank"], 2, *cache, "--out", tmp_path / "new" / "room.png")
     assert code == 0 and f"{records[4]['distance_m']:.2f}" in out and "microphone at" in out
     assert (tmp_path / "new" / "room.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_exported_bank_is_scanned_as_the_same_rooms(home, run, tmp_path):
-    code, out, _ = run(
+def test_an_exported_bank_is_scanned_as_the_same_rooms(home, ssiforge, tmp_path):
+    code, out, _ = ssiforge(
         "rooms", "export", home / "mine.yaml", "--cache", home / "cache", "--out", tmp_path / "bank"
     )
     assert (code, out) == (0, f"{tmp_path / 'bank'}: 8 responses\n")
-    run("scan", "--rir", tmp_path / "bank", "--out", tmp_path / "s.parquet", "--workers", 1)
+    ssiforge("scan", "--rir", tmp_path / "bank", "--out", tmp_path / "s.parquet", "--workers", 1)
     document = parse_document(RECIPE, "mine")
     own = with_simulated_rooms(
         Catalogue(()),
@@ -137,7 +117,9 @@ def test_an_exported_bank_is_scanned_as_the_same_rooms(home, run, tmp_path):
     assert Provenance().facts(found, "rir")["room"].startswith("simulated-")
     assert np.abs(soundfile.read(path)[0]).max() == pytest.approx(1.0)
     assert (
-        run("rooms", "export", home / "mine.yaml", "--cache", home / "cache", "--out", tmp_path / "bank")[0]
+        ssiforge(
+            "rooms", "export", home / "mine.yaml", "--cache", home / "cache", "--out", tmp_path / "bank"
+        )[0]
         == 2
     )
 
@@ -157,11 +139,24 @@ def test_an_exported_bank_is_scanned_as_the_same_rooms(home, run, tmp_path):
         (("show", "mine.yaml", 1, "--out", "mine.yaml/x.png"), "cannot be written"),
     ],
 )
-def test_mistakes_are_one_sentence(home, run, arguments, said):
+def test_mistakes_are_one_sentence(home, ssiforge, arguments, said):
     arguments = tuple(str(home / a) if str(a).startswith("mine.yaml") else a for a in arguments)
-    code, _, err = run("rooms", *arguments, "--cache", home / "cache")
+    code, _, err = ssiforge("rooms", *arguments, "--cache", home / "cache")
     assert code == 2, err
     assert said in err and err.count("\n") <= 2
+
+
+def test_an_export_onto_a_file_and_a_picture_that_is_none_are_mistakes(home, run, tmp_path):
+    taken = tmp_path / "taken.wav"
+    taken.write_bytes(b"mine")
+    for arguments, said in [
+        (("export", home / "mine.yaml", "--out", taken), "taken.wav: is a file; give a new folder"),
+        (("show", home / "mine.yaml", 1, "--out", tmp_path / "room.txt"), "room.txt: must end in .png"),
+    ]:
+        code, _, err = run("rooms", *arguments, "--cache", home / "cache")
+        assert (code, err.count("\n")) == (2, 1), err
+        assert said in err
+    assert taken.read_bytes() == b"mine"
 
 
 def test_a_build_that_was_killed_goes_on_and_ends_with_the_same_bytes(home, tmp_path):
