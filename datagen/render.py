@@ -37,6 +37,8 @@ EDGE_FADE_SAMPLES = 240
 """Utterances are faded over 5 ms at their cut edges, so that joining them does not click."""
 NO_OP_DB = -90.0
 """A stage whose change lies this far below its input has done nothing: less than a 16-bit step."""
+SHORTEST_SAMPLES = 2_400
+"""50 ms: stages need not make sense of less."""
 QUIETEST_SPEECH_DBFS = -60.0
 """Drawn speech below this active level holds no talker."""
 PEAK_LIMIT_DBFS = -0.1
@@ -104,9 +106,14 @@ def render(spec: SampleSpec, sources: Mapping[str, Source], clock: StageClock | 
     target = _quantised(chain.target, step)
     if peak_dbfs(chain.target) >= 0.0:
         raise SampleFailed("target", f"would clip at {spec.target.active_level_dbfs:g} dBFS active level")
-    stems = {name: _quantised(_stem(name, dry, chain, guard_db), step) for name in spec.stems}
+    stem_gain_db = min(guard_db, _room_for_stems_db(spec, chain))
+    stems = {name: _quantised(_stem(name, dry, chain, stem_gain_db), step) for name in spec.stems}
     now = clock.charge("output", now)
     record = _record(spec, sources, chain, degraded, target, guard_db)
+    if spec.stems:
+        record = record.model_copy(
+            update={"measured": record.measured | {"stem_gain_db": rounded(stem_gain_db, 3)}}
+        )
     clock.charge("measure", now)
     return Rendered(degraded, target, stems, record)
 
@@ -125,6 +132,7 @@ def apply_stage(stage: StageSpec, speech: Audio, sources: Mapping[str, Source]) 
     Raises:
         SampleFailed: naming the stage and the reason.
     """
+    _check_fit(speech)
     spec = SampleSpec(
         key=stage.stage,
         split="train",
@@ -152,10 +160,23 @@ def _talker(spec: SampleSpec, sources: Mapping[str, Source]) -> Audio:
         utterance[:fade] *= ramp
         utterance[len(utterance) - fade :] *= ramp[::-1]
         audio[clip.at : clip.at + len(utterance)] += utterance
+    _check_fit(audio)
     level_dbfs = active_level_dbfs(audio)
     if level_dbfs < QUIETEST_SPEECH_DBFS:
         raise SampleFailed("speech", "the drawn stretch holds no speech")
     return scaled(audio, spec.target.active_level_dbfs - level_dbfs)
+
+
+def _check_fit(speech: Audio) -> None:
+    """Keep from stages what none can take: encoders abort the whole process on values that are not finite."""
+    if len(speech) < SHORTEST_SAMPLES:
+        raise SampleFailed(
+            "speech", f"lasts {1000.0 * len(speech) / SAMPLE_RATE_HZ:.1f} ms; 50 ms are needed"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = float(np.dot(speech, speech))
+    if not np.isfinite(energy):
+        raise SampleFailed("speech", "contains NaN, infinity or values that are as good as infinite")
 
 
 def _clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
@@ -283,13 +304,21 @@ def _check_changed(before: Audio, after: Audio, stage: StageSpec) -> None:
 # --- what came out --------------------------------------------------------------------------------
 
 
-def _stem(name: Stem, dry: Audio, chain: _Chain, guard_db: float) -> Audio:
+def _room_for_stems_db(spec: SampleSpec, chain: _Chain) -> float:
+    """Gain at which no stem clips. Later stages may have turned down, or cut off, what was added too loud for a file."""
+    parts = {"noise": chain.noise, "reverberant": chain.reverberant}
+    return min(
+        (PEAK_LIMIT_DBFS - peak_dbfs(parts[name]) for name in spec.stems if name in parts), default=0.0
+    )
+
+
+def _stem(name: Stem, dry: Audio, chain: _Chain, gain_db: float) -> Audio:
     if name == "dry":
         return dry
     if name == "reverberant":
-        return scaled(chain.reverberant, guard_db)
+        return scaled(chain.reverberant, gain_db)
     noise = chain.noise if len(chain.noise) else np.zeros(len(dry), np.float32)
-    return scaled(noise, guard_db)
+    return scaled(noise, gain_db)
 
 
 def _quantised(audio: Audio, step: float) -> Audio:

@@ -154,6 +154,8 @@ class Degradation(BaseModel, ABC):
     def apply(audio: Audio, values: Values, inputs: Inputs) -> Applied:
         """Degrade `audio`, shape (N,), read-only. A pure function: same arguments, same bytes.
 
+        The engine hands over nothing shorter than 50 ms and nothing that is not finite.
+
         Raises:
             CannotApply: when the drawn values make no sense on this audio.
         """

@@ -7,10 +7,10 @@ import pytest
 
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import material, plan
-from datagen.render import Rendered, SampleFailed, render, spec_of
+from datagen.render import Rendered, SampleFailed, apply_stage, render, spec_of
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
-from manifests.sample import SampleRecord
+from manifests.sample import SampleRecord, StageSpec
 from manifests.source import Catalogue, read_catalogue
 
 pytestmark = pytest.mark.usefixtures("user_stages")
@@ -86,6 +86,22 @@ def test_stems_of_24_bits_add_up_256_times_as_well(catalogue: Catalogue) -> None
     assert sample.record.measured["target_active_level_dbfs"] == pytest.approx(-26.0, abs=0.05)
 
 
+def test_stems_do_not_clip_where_a_later_stage_turns_down_what_was_added(catalogue: Catalogue) -> None:
+    stages = "  - {stage: noise, snr_db: -30}\n  - {stage: final_level, active_level_dbfs: -30}\n"
+    quiet = rendered(bound(stages, output="{stems: [reverberant, noise]}"), catalogue)
+    gain_db = quiet.record.measured["stem_gain_db"]
+    assert quiet.record.measured["guard_gain_db"] == 0.0
+    assert gain_db < -3.0
+    assert 0.9 < np.abs(quiet.stems["noise"]).max() < 1.0
+    # Both by the same gain: their ratio is the SNR, and their sum what the next stage was given.
+    both = quiet.stems["noise"] + quiet.stems["reverberant"]
+    gain = float(np.dot(both, quiet.degraded) / np.dot(both, both))
+    assert np.abs(gain * both - quiet.degraded).max() <= 2.0 / 32768
+    plain = rendered(bound(stages), catalogue)
+    assert np.array_equal(plain.degraded, quiet.degraded)
+    assert "stem_gain_db" not in plain.record.measured
+
+
 def test_a_record_is_enough_to_render_the_sample_again(catalogue: Catalogue) -> None:
     recipe = bound(
         "  - {stage: noise}\n  - {stage: codec}\n  - {stage: packet_loss}\n  - {stage: final_level}"
@@ -118,3 +134,26 @@ def test_a_sample_that_would_clip_is_turned_down_and_says_so(catalogue: Catalogu
     sample = rendered(bound("  - {stage: level, gain_db: 30}"), catalogue)
     assert np.abs(sample.degraded).max() < 1.0
     assert sample.record.measured["guard_gain_db"] < -1.0
+
+
+def _with_a_hole(value: float) -> np.ndarray:
+    speech = np.full(4_800, 0.1, np.float32)
+    speech[2_000] = value
+    return speech
+
+
+@pytest.mark.parametrize(
+    ("speech", "reason"),
+    [
+        (np.zeros(0, np.float32), "lasts 0.0 ms"),
+        (np.full(100, 0.1, np.float32), "lasts 2.1 ms"),
+        (_with_a_hole(np.nan), "NaN"),
+        (_with_a_hole(np.inf), "NaN"),
+        (_with_a_hole(3e20), "NaN"),
+    ],
+)
+def test_no_stage_is_handed_what_makes_an_encoder_abort_the_process(speech, reason):
+    values = {"codec": "mp3", "rate_hz": 44_100, "bitrate_kbps": 64}
+    stage = StageSpec(label="codec", stage="codec", values=values, package="test 0", code_digest="0" * 32)
+    with pytest.raises(SampleFailed, match=f"speech: .*{reason}"):
+        apply_stage(stage, speech, {})
