@@ -161,9 +161,22 @@ def check(model: type[Model], content: Any, document: Document, at: Location = (
         raise UserError("; ".join(_sentences(error, model, document, at))) from error
 
 
+_WANTED = {
+    "dict_type": "must be a mapping of fields to values, such as {field: value}",
+    "list_type": "must be a list, such as [value]",
+    "model_attributes_type": "must be a mapping of fields to values, such as {field: value}",
+    "model_type": "must be a mapping of fields to values, such as {field: value}",
+    "tuple_type": "must be a list, such as [value]",
+}
+"""Where pydantic speaks of tuples, dictionaries and instances, what a YAML file or `--set` has to have."""
+
+
 def _sentences(error: ValidationError, model: type[BaseModel], document: Document, at: Location) -> list[str]:
     sentences = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["type"] == "too_short" and any(_lies_within(other, problem) for other in problems):
+            continue  # items that were refused do not count; what is wrong with them is said already
         location = tuple(part for part in problem["loc"] if not str(part).startswith("function-"))
         where = document.where((*at, *location))
         if problem["type"] == "extra_forbidden":
@@ -172,10 +185,18 @@ def _sentences(error: ValidationError, model: type[BaseModel], document: Documen
             sentences.append(f"{where}: no such field; allowed here: {', '.join(allowed)}{guess}")
         elif problem["type"] == "missing":
             sentences.append(f"{where}: is required")
+        elif problem["type"] == "too_short" and problem["ctx"]["actual_length"] == 0:
+            sentences.append(f"{where}: must not be empty")
+        elif problem["type"] in _WANTED:
+            sentences.append(f"{where}: {_WANTED[problem['type']]}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             sentences.append(f"{where}: {message[:1].lower()}{message[1:]}")
     return sentences
+
+
+def _lies_within(problem: Any, outer: Any) -> bool:
+    return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:

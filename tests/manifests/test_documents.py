@@ -41,6 +41,8 @@ def read(text: str) -> None:
         (("seconds: 2", "seconds: 2\nseconds: 3"), r"line 3: field 'seconds' is given twice"),
         (("seconds: 2", "seconds: [2"), r"not valid YAML"),
         (("seconds: 2", "target: {knd: dry}"), r"field 'target\.knd'.*allowed here: .*kind"),
+        (("seconds: 2", "target: dry"), r"field 'target': must be a mapping of fields to values"),
+        (("seconds: 2", "output: {stems: dry}"), r"field 'output.stems': must be a list, such as \[value\]$"),
         (("seconds: 2", "splits: {train: 0.9, val: 0.9, test: 0}"), r"must sum to 1"),
     ],
 )
@@ -96,3 +98,17 @@ def test_digests_ignore_key_order_and_formatting() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere.yaml: no such file"):
         load_document(str(tmp_path / "nowhere.yaml"), "recipes")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sentence"),
+    [
+        ("hard", r"field 'stages\.0\.kinds': must be a list, such as \[value\]$"),
+        ("[]", r"field 'stages\.0\.kinds': must not be empty$"),
+        ("[hrad]", r"^mine.yaml, line 3, field 'stages\.0\.kinds\.0': input should be 'hard', [^;]*$"),
+    ],
+)
+def test_a_list_of_choices_is_answered_in_one_sentence(kinds: str, sentence: str) -> None:
+    document = parse_document(f"name: mine\nstages:\n  - {{stage: clipping, kinds: {kinds}}}\n", "mine.yaml")
+    with pytest.raises(UserError, match=sentence):
+        bind(check(Recipe, document.content, document), document)
