@@ -7,12 +7,13 @@ seed that is recorded; what they drew is then among the measured values.
 """
 
 import inspect
+import io
 import json
 import random
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -102,7 +103,9 @@ class Audiomentations(Degradation):
                 f"transform {self.transform} needs the package {package}, not installed"
             ) from error
         except Exception as error:  # constructors of a library may refuse in any way
-            raise ValueError(f"transform {self.transform}: {error or type(error).__name__}") from error
+            given = ", ".join(f"{name}={value}" for name, value in keywords.items()) or "its defaults"
+            reason = f"{error}" or type(error).__name__
+            raise ValueError(f"transform {self.transform} refuses {given} ({reason})") from error
         return self
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
@@ -185,7 +188,8 @@ def _construct(name: str, keywords: dict[str, Any]) -> Any:
 def _try_out(name: str, keywords: bytes) -> None:
     """Apply once to noise: an optional package that is missing, or keywords that do not fit, show up here."""
     transform = _construct(name, json.loads(keywords))
-    with _seeded(0), warnings.catch_warnings():
+    # It prints advice of its own where an optional package is missing.
+    with _seeded(0), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         transform(_noise(SAMPLE_RATE_HZ) * np.float32(0.1), SAMPLE_RATE_HZ)
 

@@ -83,3 +83,17 @@ def test_a_failing_transform_is_a_reason_and_not_a_crash(speech):
     values = _drawn("TimeMask", speech) | {"parameters": {"should_apply": True}}
     with pytest.raises(CannotApply, match="TimeMask: KeyError"):
         Audiomentations.apply(speech, values, Inputs())
+
+
+def test_what_a_transform_refuses_without_a_word_is_named():
+    with pytest.raises(ValueError, match=r"TanhDistortion refuses min_distortion=5.* \(AssertionError\)"):
+        Audiomentations(transform="TanhDistortion", min_distortion=5)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_OPTIONAL_PACKAGE))
+def test_a_missing_package_is_said_once(name, capfd):
+    try:
+        Audiomentations(transform=name)
+    except ValueError as error:
+        assert "needs the package" in str(error)
+    assert capfd.readouterr() == ("", "")
