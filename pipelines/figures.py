@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ MAX_COLUMNS = 1200
 """Longer clips are thinned to this many frames: no screen shows more."""
 _INCHES = (9.0, 2.2)
 _DPI = 100
+_TITLE_COLUMNS = 105
+"""So many letters of a title fit above a spectrogram."""
 PAIR_CELLS = (200, 100)
 """Of each spectrogram of a pair: columns over the clip, rows from 0 to 24 kHz on the mel scale."""
 _CELL_PIXELS = 2
@@ -68,7 +71,8 @@ def spectrogram_png(waves: Mapping[str, NDArray[np.float32]]) -> bytes:
             extent=(0.0, len(wave) / SAMPLE_RATE_HZ, 0.0, SAMPLE_RATE_HZ / 2000.0),
             interpolation="nearest",
         )
-        axis.set_title(title, fontsize=9, loc="left", parse_math=False)
+        wrapped = "\n".join(textwrap.wrap(title, _TITLE_COLUMNS, break_on_hyphens=False))
+        axis.set_title(wrapped, fontsize=9, loc="left", parse_math=False)
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("s")
     if image is not None:

@@ -33,8 +33,10 @@ def draw_room(out: Path, folder: Path, records: Sequence[dict[str, Any]]) -> Non
         records: of the room's responses.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: when it is not to be a PNG, or cannot be written.
     """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: must end in .png")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, room_png(folder, records))

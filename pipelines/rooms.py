@@ -190,6 +190,8 @@ def export(folder: Path, out: Path) -> int:
         UserError: when the folder holds something already, or cannot be written.
     """
     records = records_of(folder)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a new folder")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: is not empty; give a new folder")
     table = ["path\tlicence\troom"]

@@ -146,14 +146,14 @@ def test_mistakes_are_one_sentence(home, ssiforge, arguments, said):
     assert said in err and err.count("\n") <= 2
 
 
-def test_an_export_onto_a_file_and_a_picture_that_is_none_are_mistakes(home, run, tmp_path):
+def test_an_export_onto_a_file_and_a_picture_that_is_none_are_mistakes(home, ssiforge, tmp_path):
     taken = tmp_path / "taken.wav"
     taken.write_bytes(b"mine")
     for arguments, said in [
         (("export", home / "mine.yaml", "--out", taken), "taken.wav: is a file; give a new folder"),
         (("show", home / "mine.yaml", 1, "--out", tmp_path / "room.txt"), "room.txt: must end in .png"),
     ]:
-        code, _, err = run("rooms", *arguments, "--cache", home / "cache")
+        code, _, err = ssiforge("rooms", *arguments, "--cache", home / "cache")
         assert (code, err.count("\n")) == (2, 1), err
         assert said in err
     assert taken.read_bytes() == b"mine"
