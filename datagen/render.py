@@ -305,7 +305,7 @@ def _check_changed(before: Audio, after: Audio, stage: StageSpec) -> None:
 
 
 def _room_for_stems_db(spec: SampleSpec, chain: _Chain) -> float:
-    """Gain at which no stem clips. Later stages may have turned down, or cut off, what was added too loud for a file."""
+    """Gain at which no stem clips: later stages may have turned down what was added too loud for a file."""
     parts = {"noise": chain.noise, "reverberant": chain.reverberant}
     return min(
         (PEAK_LIMIT_DBFS - peak_dbfs(parts[name]) for name in spec.stems if name in parts), default=0.0
