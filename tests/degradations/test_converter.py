@@ -355,3 +355,18 @@ def test_offsets_come_with_either_sign_and_log_uniform():
     assert spread.sum() == 1_000
     assert spread.min() > 150
     assert 0.0 < DcOffset.severity({}, {"offset": -0.01}) < DcOffset.severity({}, {"offset": 0.2}) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "by"),
+    [
+        ({"share": 0.1}, ("share",)),
+        ({"sdr_db": [3, 10]}, ("sdr",)),
+        ({"share": 0.1, "sdr_db": 9}, ("share", "sdr")),
+        ({"share": 0.1, "by": ["sdr"]}, ("sdr",)),
+        ({"kinds": ["hard"], "ceiling_dbfs": -6}, ("ceiling",)),
+        ({}, ("share", "sdr")),
+    ],
+)
+def test_clipping_is_asked_for_by_what_is_given(given, by):
+    assert Clipping(**given).by == by

@@ -27,6 +27,7 @@ from manifests.sample import Axis, Values
 Kind = Literal["hard", "soft", "asymmetric"]
 Measure = Literal["share", "sdr", "ceiling"]
 
+ASKED_BY: dict[Measure, str] = {"share": "share", "sdr": "sdr_db", "ceiling": "ceiling_dbfs"}
 FEWEST_SAMPLES = 2
 """The loudest sample alone is its own ceiling: with two, one at least is cut."""
 MOST_SHARE = 0.95
@@ -59,7 +60,8 @@ class Clipping(Degradation):
 
     kinds: tuple[Kind, ...] = Field(default=("hard", "soft", "asymmetric"), min_length=1)
     by: tuple[Measure, ...] = Field(default=("share", "sdr"), min_length=1)
-    """How `hard` and `soft` are asked for: by `share`, by `sdr_db`, or (`hard` alone) by `ceiling_dbfs`."""
+    """How `hard` and `soft` are asked for: by `share`, by `sdr_db`, or (`hard` alone) by `ceiling_dbfs`; where only one
+    of these ranges is given, by that one."""
     share: Annotated[Span, Within(1e-5, 0.9)] = (0.001, 0.2)
     """Share of the time that the waveform lies beyond the ceiling."""
     sdr_db: Annotated[Span, Within(1.0, 60.0)] = (3.0, 30.0)
@@ -77,6 +79,15 @@ class Clipping(Degradation):
     oversample: tuple[Oversample, ...] = Field(default=(2, 4), min_length=1)
     """At how many times 48 kHz the waveform is clipped. 1 clips the samples themselves: as software does that
     simulates clipping or clips a file, with harmonics that fold back."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ask_as_given(cls, settings: Any) -> Any:
+        """Let `share: 0.1` alone mean that every draw is by share."""
+        if isinstance(settings, dict) and "by" not in settings:
+            given = [measure for measure, setting in ASKED_BY.items() if setting in settings]
+            return {**settings, **({"by": given} if given else {})}
+        return settings
 
     @model_validator(mode="after")
     def _one_way_to_ask(self) -> "Clipping":
