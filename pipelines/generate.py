@@ -5,6 +5,7 @@ Whatever interrupts it, running the same command again goes on from the committe
 """
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from manifests.corpus import (
     SAMPLES_FILE,
     TABLES,
     CorpusManifest,
+    Failure,
     ShardRecord,
     changed_files,
     corpus_id,
@@ -43,6 +45,8 @@ from pipelines.room_bank import with_simulated_rooms
 from pipelines.table import read_records, write_samples_table
 from pipelines.worker import RenderJob
 
+_PARTICULARS = re.compile(r"\b[0-9a-f]{12}\b|-?\d+(\.\d+)?")
+"""Of the reason of a failure: the beginning of a source's hash, and numbers."""
 FEWEST_DRAWS_TO_JUDGE = 50
 """The share of failed draws is compared with the recipe's limit from this many draws on."""
 
@@ -273,13 +277,18 @@ def _finish(
             for label, share in asked.items()
         },
         tolerances=_tolerances(samples),
-        failures=dict(sorted(Counter(f"{f.stage}: {f.reason}" for r in records for f in r.failures).items())),
+        failures=dict(sorted(Counter(_kind_of_failure(f) for r in records for f in r.failures).items())),
         environment=environment(),
         timings=held.timings if held and not rendered else {"wall_s": round(seconds, 3)},
         files={name: file_sha256(out / name) for name in (*TABLES, *(r.record_name for r in records))},
     ).sealed()
     write_atomically(out / CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
     return manifest
+
+
+def _kind_of_failure(failure: Failure) -> str:
+    """Stage and reason without the numbers and hashes in it: one entry for a kind, however large the corpus."""
+    return f"{failure.stage}: {_PARTICULARS.sub('#', failure.reason)}"
 
 
 def _held_manifest(out: Path) -> CorpusManifest | None:

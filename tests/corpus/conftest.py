@@ -13,7 +13,12 @@ def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).with_name("stages.py").read_text()
     package = tmp_path_factory.mktemp("site")
     (package / "faulty_stages.py").write_text(source)
-    names = {"Halve": "halve", "DoesNothing": "does_nothing", "WritesIntoItsInput": "writes_into_its_input"}
+    names = {
+        "Halve": "halve",
+        "Refuses": "refuses",
+        "DoesNothing": "does_nothing",
+        "WritesIntoItsInput": "writes_into_its_input",
+    }
     names |= {"DelaysSilently": "delays_silently", "DelaysAndSaysSo": "delays_and_says_so"}
     names |= {"YieldsNan": "yields_nan", "KillsItsProcess": "kills_its_process"}
     names |= {"RunsOutOfMemory": "runs_out_of_memory", "PromisesTooMuch": "promises_too_much"}

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datagen.degradations.base import Applied, Degradation, Drawn, Tolerance
+from datagen.degradations.base import Applied, CannotApply, Degradation, Drawn, Tolerance
 from manifests.ranges import uniform
 
 
@@ -88,6 +88,16 @@ class PromisesTooMuch(_Plain):
     def apply(audio, values, inputs):
         gain = values["gain"] * (1.0 if values["honest"] else 1.5)
         return Applied(audio * np.float32(gain), measured={"gain": gain})
+
+
+class Refuses(_Plain):
+    name: ClassVar[str] = "refuses"
+
+    @staticmethod
+    def apply(audio, values, inputs):
+        if values["x"] < 0.6:
+            raise CannotApply(f"{values['x']:.3f} is below 0.6")
+        return Applied(audio * np.float32(values["x"]))
 
 
 class KillsItsProcess(_Plain):

@@ -45,6 +45,14 @@ def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     assert verify(tmp_path / "a").problems == verify(tmp_path / "b").problems == ()
 
 
+def test_failures_are_counted_by_kind_and_told_one_by_one(tmp_path: Path, catalogue_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", "refuses", "limits: {max_failed_share: 0.9, max_attempts: 50}")
+    failures = generate(recipe, catalogue_path, tmp_path / "a", InProcess(), samples=8).manifest.failures
+    assert set(failures) == {"refuses: # is below #"}
+    lines = [json.loads(line) for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
+    assert len({line["reason"] for line in lines}) == failures["refuses: # is below #"] > 3
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_ray_says_which_shard_failed_and_why(tmp_path: Path, catalogue_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "does_nothing", "limits: {max_attempts: 2}")
