@@ -1,5 +1,6 @@
 """What `ssiforge generate` promises: same plan, same bytes, whoever renders it and however often it was killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from pipelines.executors import InProcess, LocalProcesses, RayTasks
 from pipelines.generate import Generated, fingerprint, generate
 
 SAMPLES = 20
+LINUX = Path("/proc/self/stat").exists()
 SEED = 7
 
 
@@ -161,6 +163,17 @@ def _own_ray_workers() -> list[int]:
     return [pid for pid in named if is_ours(pid)]
 
 
+def _kill_and_wait(pid: int) -> None:
+    """End a process that is not a child; it may still finish a system call after the signal was sent."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        while True:
+            os.kill(pid, signal.SIGKILL)
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if LINUX else ""
+            if state == "Z":
+                return
+            time.sleep(0.01)
+
+
 def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
     big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
@@ -171,7 +184,7 @@ def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
     job.kill()
     job.communicate()
     for worker in workers:
-        os.kill(worker, signal.SIGKILL)
+        _kill_and_wait(worker)
     assert not (out / "corpus.json").exists()
     before = {
         path: path.stat().st_mtime_ns

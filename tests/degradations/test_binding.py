@@ -30,8 +30,8 @@ def test_every_shipped_stage_binds_with_its_defaults():
 
 def test_defaults_are_filled_in_so_that_writing_one_changes_nothing():
     short = bound("  - {stage: clipping, p: 0.5}")
-    long = bound("  - {stage: clipping, p: 0.5, share: [0.001, 0.2], kinds: [hard, soft, asymmetric]}")
-    other = bound("  - {stage: clipping, p: 0.5, share: [0.001, 0.3]}")
+    long = bound("  - {stage: clipping, p: 0.5, softness: [0.1, 1], kinds: [hard, soft, asymmetric]}")
+    other = bound("  - {stage: clipping, p: 0.5, softness: [0.1, 2]}")
     assert short.recipe.stages[0].settings["softness"] == [0.1, 1.0]
     assert short.digest == long.digest
     assert short.digest != other.digest
@@ -109,7 +109,7 @@ def test_a_stage_that_stands_twice_has_two_labels():
         ),
         (
             "  - {stage: audiomentations, transform: TanhDistortion, min_distortion: 4}",
-            "transform TanhDistortion: ",
+            "transform TanhDistortion refuses min_distortion=4",
         ),
     ],
 )
