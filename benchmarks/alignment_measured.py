@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy import fft, signal
 
+from datagen.chain import SampleFailed
 from datagen.degradations import stage_class
 from datagen.degradations.base import Audio, Degradation, NoMaterial, Scene
 from datagen.degradations.codec.mix import CodecMix, every_codec
 from datagen.degradations.codec.settings import MP3_BITRATES_KBPS, MP3_RATES_HZ, mp3_version
 from datagen.degradations.codec.telephone import AMR_MODES_KBPS, MSBC_KBPS, sbc_kbps
 from datagen.degradations.registry import BUILT_IN
-from datagen.render import SampleFailed, apply_stage
+from datagen.render import apply_stage
 from manifests.keyed import generator
 from manifests.sample import StageSpec, Values
 from manifests.source import Kind, Source

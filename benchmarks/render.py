@@ -21,9 +21,10 @@ from datagen.environment import pin_threads
 pin_threads()
 
 from datagen.audio import flac_bytes  # noqa: E402
+from datagen.chain import SampleFailed, StageClock  # noqa: E402
 from datagen.degradations import BoundRecipe, bind  # noqa: E402
 from datagen.plan import Material, material, plan  # noqa: E402
-from datagen.render import SampleFailed, StageClock, render  # noqa: E402
+from datagen.render import render  # noqa: E402
 from manifests.canonical import canonical_json  # noqa: E402
 from manifests.documents import check, load_document, with_overrides  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.audio import flac_bytes
+from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version, environment
 from datagen.plan import Material, plan
-from datagen.render import Rendered, SampleFailed, render
+from datagen.render import Rendered, render
 from manifests.canonical import canonical_json, digest, file_sha256
 from manifests.corpus import FORMAT, Failure, Member, SampleEntry, ShardRecord, read_shard_record
 from manifests.errors import JobError, UserError

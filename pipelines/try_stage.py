@@ -11,10 +11,11 @@ from scipy.io import wavfile
 
 from datagen.audio import AudioError, flac_bytes, mixed_down, read_all, resampled
 from datagen.bandwidth import true_bandwidth_hz
+from datagen.chain import SampleFailed
 from datagen.degradations import provenance, stage_class
 from datagen.degradations.base import Audio, Degradation, Drawn, NoMaterial, Scene, Tolerance
 from datagen.level import SILENCE_DBFS, active_level_dbfs, peak_dbfs, scaled
-from datagen.render import PEAK_LIMIT_DBFS, SampleFailed, apply_stage
+from datagen.render import PEAK_LIMIT_DBFS, apply_stage
 from manifests.documents import Document, check, with_overrides
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically

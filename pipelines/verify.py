@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from datagen.audio import decode_flac, flac_bytes
-from datagen.render import Rendered, SampleFailed, render, spec_of
+from datagen.chain import SampleFailed
+from datagen.render import Rendered, render, spec_of
 from manifests.canonical import file_sha256
 from manifests.corpus import (
     CORPUS_FILE,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from datagen.chain import SampleFailed
 from datagen.plan import material, plan
-from datagen.render import SampleFailed, render
+from datagen.render import render
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from manifests.source import read_catalogue

@@ -9,9 +9,10 @@ import soundfile
 import soxr
 from random_recipes import declared_ranges, random_recipe
 
+from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import material, plan
-from datagen.render import EDGE_FADE_SAMPLES, SampleFailed, render
+from datagen.render import EDGE_FADE_SAMPLES, render
 from manifests.documents import Document, check
 from manifests.recipe import Recipe
 from manifests.sample import SampleSpec

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import material, plan
-from datagen.render import Rendered, SampleFailed, apply_stage, render, spec_of
+from datagen.render import Rendered, apply_stage, render, spec_of
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord, StageSpec
