@@ -8,7 +8,11 @@ from datagen.degradations import stage_class, stage_names
 from manifests.keyed import generator
 from manifests.ranges import Whole, Within
 
-PACKAGED = {"audiomentations": {"transform": "TanhDistortion"}}
+GIVEN = {
+    "audiomentations": {"transform": "TanhDistortion"},
+    "clipping": {"by": ["share", "sdr"]},
+}
+"""What a stage cannot do without, or with all of its ranges at once."""
 NARROWEST = 0.2
 """A range is cut to no less than this share of the default one."""
 
@@ -52,7 +56,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _entry(name: str, rng: np.random.Generator) -> dict[str, Any]:
-    entry: dict[str, Any] = {"stage": name, "optional": True, **PACKAGED.get(name, {})}
+    entry: dict[str, Any] = {"stage": name, "optional": True, **GIVEN.get(name, {})}
     for field, within in declared_ranges(name).items():
         if rng.random() < 0.5:
             low, high = stage_class(name).model_fields[field].default
