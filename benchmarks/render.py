@@ -11,8 +11,11 @@ compared on a whole corpus as well (wall time, on an otherwise idle machine).
 """
 
 import argparse
+import contextlib
+import re
 import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from manifests.source import Catalogue, read_catalogue  # noqa: E402
 from pipelines.room_bank import with_simulated_rooms  # noqa: E402
 
 SEED = 1
+WATCH_S = 0.2
 WARM_UP_SAMPLES = 3
 LONGER = 8
 """Workers are compared on a job of so many times the samples: each takes seconds to start."""
@@ -114,8 +118,40 @@ def demo_sources(folder: Path) -> Path:
     return folder / "sources.parquet"
 
 
-def _peak_mb(whose: int) -> float:
-    return resource.getrusage(whose).ru_maxrss / 1024
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class WorkersPeak:
+    """Largest resident size that any worker process has had: of Linux, 0 elsewhere.
+
+    `getrusage` of children would do, but counts what this process held when it forked them.
+    """
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "WorkersPeak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(WATCH_S):
+            for children in Path("/proc/self/task").glob("*/children"):
+                for pid in children.read_text().split():
+                    with contextlib.suppress(OSError):
+                        self._note(Path(f"/proc/{pid}"))
+
+    def _note(self, process: Path) -> None:
+        if b"spawn_main" in (process / "cmdline").read_bytes():
+            peak = re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
+            self.mb = max(self.mb, int(peak[1]) / 1024 if peak else 0.0)
 
 
 def main() -> None:
@@ -134,11 +170,13 @@ def main() -> None:
         catalogue = read_catalogue(sources)
         names = arguments.recipes.split(",")
         lines = [measure(name, catalogue, arguments.samples, overrides) for name in names]
+        print(f"\npeak memory of this process: {_peak_mb():.0f} MB")
         if arguments.workers:
-            lines += [compare_workers(name, sources, LONGER * arguments.samples, overrides) for name in names]
-    print(f"\npeak memory of this process: {_peak_mb(resource.RUSAGE_SELF):.0f} MB")
-    if arguments.workers:
-        print(f"peak memory of the largest worker: {_peak_mb(resource.RUSAGE_CHILDREN):.0f} MB")
+            with WorkersPeak() as workers:
+                lines += [
+                    compare_workers(name, sources, LONGER * arguments.samples, overrides) for name in names
+                ]
+            print(f"peak memory of the largest worker: {workers.mb:.0f} MB")
     print("\n".join(lines))
 
 
