@@ -146,12 +146,13 @@ class StageEntry(_Declared):
 
     def written(self) -> dict[str, Any]:
         """Return the entry in the flat form in which users write it."""
+        optional = {"optional": True} if self.optional else {}
         if self.one_of:
             return {
                 **({"how_many": list(self.how_many)} if self.how_many else {"p": self.p}),
+                **optional,
                 "one_of": [choice.written() | {"weight": choice.weight} for choice in self.one_of],
             }
-        optional = {"optional": True} if self.optional else {}
         return {"stage": self.stage, "p": self.p, **optional, **self.settings}
 
 

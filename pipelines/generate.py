@@ -174,9 +174,9 @@ def check_material(
     unavailable: dict[str, list[Split]] = {}
     for split in counts:
         pool = material(catalogue, bound.recipe, split)
-        longest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
+        widest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
         scene = Scene(
-            bound.recipe.frames, longest.bandwidth_hz or 0.0, pool.sources, speaker=longest.speaker or ""
+            bound.recipe.frames, widest.bandwidth_hz or 0.0, pool.sources, speaker=widest.speaker or ""
         )
         for step in bound.steps:
             for choice in step.choices:

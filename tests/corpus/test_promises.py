@@ -56,8 +56,11 @@ def test_tolerances(tolerance, drawn, measured, kept):
     assert tolerance.holds(drawn, measured) is kept
 
 
-def test_an_optional_stage_without_material_is_left_out_aloud(tmp_path, catalogue_path):
-    stages = "  - {stage: room, p: 0.5, optional: true}\n  - {stage: level}\n"
+@pytest.mark.parametrize(
+    "step", ["{stage: room, p: 0.5, optional: true}", "{p: 0.5, optional: true, one_of: [{stage: room}]}"]
+)
+def test_an_optional_stage_without_material_is_left_out_aloud(tmp_path, catalogue_path, step):
+    stages = f"  - {step}\n  - {{stage: level}}\n"
     said: list[str] = []
     recipe = _recipe(tmp_path, stages)
     done = generate(recipe, catalogue_path, tmp_path / "c", InProcess(), samples=8, say=said.append)
