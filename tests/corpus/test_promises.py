@@ -75,6 +75,24 @@ def test_a_stage_without_material_that_is_not_optional_is_refused(tmp_path, cata
         generate(recipe, catalogue_path, tmp_path / "c", InProcess(), samples=8)
 
 
+def test_a_shard_says_which_samples_are_not_aligned_and_a_sample_has_its_lowest_snr(tmp_path, catalogue_path):
+    stages = (
+        "  - {stage: coloured_noise, snr_db: [25, 30]}\n"
+        "  - {stage: coloured_noise, snr_db: [5, 10]}\n"
+        "  - {stage: coloured_noise, snr_db: [15, 20]}\n"
+        "  - {stage: clock_drift, p: 0.5}\n"
+    )
+    recipe = _recipe(tmp_path, stages)
+    generate(recipe, catalogue_path, tmp_path / "c", InProcess(), samples=12, seed=3)
+    shards = open_corpus(tmp_path / "c").shards
+    records = list(read_records(tmp_path / "c", shards))
+    drifted = {record.key for record in records if any(s.stage == "clock_drift" for s in record.stages)}
+    assert 0 < len(drifted) < 12
+    assert {entry.key for shard in shards for entry in shard.samples if not entry.aligned} == drifted
+    for record in records:
+        assert record.measured["snr_db"] == pytest.approx(record.stages[1].values["snr_db"], abs=0.1)
+
+
 SEVERAL = """name: several
 seconds: 1
 stages:
