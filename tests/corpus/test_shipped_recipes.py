@@ -270,3 +270,23 @@ def test_the_official_expander_stretches_the_level_differences_of_speech(ratio, 
 def _frame_levels_db(audio: np.ndarray) -> np.ndarray:
     frames = audio[: len(audio) // 960 * 960].reshape(-1, 960)
     return 10.0 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
+
+
+def test_noise_comes_through_the_talker_s_room_from_another_place(catalogue):
+    document = load_document("conference", "recipes")
+    bound = bind(check(Recipe, document.content, document), document)
+    pool = material(catalogue, bound.recipe, "train")
+    rooms = {source.sha256: source.room for source in pool.rir}
+    met = 0
+    for index in range(300):
+        stages = {stage.label: stage for stage in plan(pool, bound, 5, index).stages}
+        if "room" in stages and any(
+            stages["noise"].values.get("room_relations") or () if "noise" in stages else ()
+        ):
+            talker = stages["room"].clips[0].sha256
+            for clip in stages["noise"].clips:
+                if clip.sha256 in rooms:
+                    assert rooms[clip.sha256] == rooms[talker]
+                    assert clip.sha256 != talker
+                    met += 1
+    assert met > 20
