@@ -32,7 +32,7 @@ from manifests.canonical import canonical_json  # noqa: E402
 from manifests.documents import check, load_document, with_overrides  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402
 from manifests.source import Catalogue, read_catalogue  # noqa: E402
-from pipelines.room_bank import with_simulated_rooms  # noqa: E402
+from pipelines.room_bank import simulated_rooms  # noqa: E402
 
 SEED = 1
 WATCH_S = 0.2
@@ -72,7 +72,7 @@ def render_some(
 
 def measure(name: str, catalogue: Catalogue, samples: int, overrides: tuple[str, ...]) -> str:
     bound = bound_recipe(name, overrides)
-    catalogue = with_simulated_rooms(catalogue, bound, None, print)
+    catalogue = catalogue.extended(simulated_rooms(bound, None, print))
     pool = material(catalogue, bound.recipe, "train")
     render_some(bound, pool, catalogue, 10_000, WARM_UP_SAMPLES)
     began = time.process_time()
@@ -90,8 +90,8 @@ def measure(name: str, catalogue: Catalogue, samples: int, overrides: tuple[str,
 
 
 def compare_workers(name: str, sources: Path, samples: int, overrides: tuple[str, ...]) -> str:
-    from pipelines.executors import LocalProcesses
     from pipelines.generate import generate
+    from pipelines.local_processes import LocalProcesses
 
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:

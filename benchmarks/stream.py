@@ -25,8 +25,8 @@ BATCH_SIZE = 16
 def demo_corpus(folder: Path) -> Path:
     from pipelines.demo.noises import write_noises
     from pipelines.demo.voices import write_voices
-    from pipelines.executors import LocalProcesses
     from pipelines.generate import generate
+    from pipelines.local_processes import LocalProcesses
     from pipelines.scan import scan
 
     list(write_voices(folder / "speech"))

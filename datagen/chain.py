@@ -4,9 +4,11 @@ Here are the promises that no single stage can keep: inputs are read-only, decla
 fired has changed something, and the target stays the aligned talker.
 """
 
+import errno
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from datagen.degradations import stage_class
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Inputs
 from datagen.file_identity import is_as_scanned
 from datagen.level import scaled, with_active_level
+from datagen.source_cache import local_file
 from manifests.canonical import rounded
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Clip, SampleSpec, StageRecord, StageSpec, Values
 from manifests.source import Source
 
+FETCHES = 3
+"""A cached source may be removed between fetching and opening it, if the cache is much too small."""
 NO_OP_DB = -90.0
 """A stage whose change lies this far below its input has done nothing: less than a 16-bit step."""
 
@@ -168,16 +173,33 @@ def clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
     source = sources.get(clip.sha256)
     if source is None:
         raise SampleFailed(stage, f"source {clip.sha256[:12]} is not in the catalogue")
-    if not is_as_scanned(source):
-        raise SampleFailed(stage, f"source {clip.sha256[:12]} has changed since it was scanned")
     channel = None if source.kind == "speech" else clip.channel
     try:
-        audio, rate_hz = read_stretch(source.path, clip.start, clip.frames, channel)
+        audio, rate_hz = _read(source, clip, channel)
     except AudioError as error:
         raise SampleFailed(stage, f"source {clip.sha256[:12]}: {error}") from error
     if len(audio) != clip.frames:
         raise SampleFailed(stage, f"source {clip.sha256[:12]} is shorter than when it was scanned")
     return scaled(resampled(audio, rate_hz, SAMPLE_RATE_HZ), clip.gain_db)
+
+
+def _read(source: Source, clip: Clip, channel: int | None) -> tuple[Audio, int]:
+    """Read a clip's stretch from wherever its source lies.
+
+    Raises:
+        AudioError: when the source is not what was scanned, or cannot be decoded.
+        OSError: when it cannot be reached: no other draw would fare better, so this is no failure of the sample.
+    """
+    for _ in range(FETCHES):
+        path = local_file(source)
+        if path == source.path and not is_as_scanned(source):
+            raise AudioError("has changed since it was scanned")
+        try:
+            return read_stretch(path, clip.start, clip.frames, channel)
+        except AudioError:
+            if Path(path).exists():
+                raise
+    raise FileNotFoundError(errno.ENOENT, "source is gone", source.path)
 
 
 def _plain(values: Mapping[str, Any]) -> Values:

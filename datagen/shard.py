@@ -4,30 +4,38 @@ The commit record is written last and is the only sign that a shard exists. Tar 
 owner), members are FLAC and JSON, so equal samples make equal bytes and any tar or webdataset reader understands them.
 """
 
+import hashlib
 import io
-import os
+import json
 import tarfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from datagen.audio import flac_bytes
-from datagen.chain import SampleFailed
+from datagen.chain import SampleFailed, StageClock
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version, environment
 from datagen.plan import Material, plan
 from datagen.render import Rendered, render
 from manifests.canonical import canonical_json, digest, file_sha256
-from manifests.corpus import FORMAT, Failure, Member, SampleEntry, ShardRecord, read_shard_record
-from manifests.errors import JobError, UserError
-from manifests.files import TEMPORARY_SUFFIX, temporary_beside, write_atomically
+from manifests.corpus import FORMAT, Failure, Member, SampleEntry, ShardRecord
+from manifests.files import TEMPORARY_SUFFIX
 from manifests.recipe import Split
-from manifests.sample import SampleSpec
+from manifests.sample import SampleRecord, SampleSpec
 from manifests.source import Source
+from manifests.store import Store
 
 Poisoned = frozenset[tuple[int, int]]
 """(index, attempt) of draws that crashed a worker: they count as failed without being tried again."""
+OnDraw = Callable[[int, int], None]
+"""Called with (index, attempt) before each draw is rendered."""
+
+
+class ShardFailed(Exception):
+    """A shard cannot be finished, however often it is tried; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,15 @@ class ShardTask:
         """Digest that a finished shard's record must carry to be this one."""
         return digest([FORMAT, self.corpus_plan, self.split, self.number, self.first_index, self.count])
 
-    def tar(self, root: Path) -> Path:
-        """Final path of the shard."""
-        return root / self.split / f"{self.name}.tar"
+    @property
+    def tar_name(self) -> str:
+        """Name of the shard within the corpus."""
+        return f"{self.split}/{self.name}.tar"
 
-    def record(self, root: Path) -> Path:
-        """Final path of its commit record."""
-        return root / self.split / f"{self.name}.json"
+    @property
+    def record_name(self) -> str:
+        """Name of its commit record within the corpus."""
+        return f"{self.split}/{self.name}.json"
 
 
 def corpus_plan_digest(recipe_digest: str, catalogue_digest: str, seed: int) -> str:
@@ -66,73 +76,109 @@ def corpus_plan_digest(recipe_digest: str, catalogue_digest: str, seed: int) -> 
 
 
 def shard_tasks(
-    samples: Mapping[Split, int], samples_per_shard: int, corpus_plan: str
+    steps: Sequence[Mapping[Split, int]], samples_per_shard: int, corpus_plan: str
 ) -> Iterator[ShardTask]:
-    """Cut the samples of each split into shards."""
-    for split, count in samples.items():
-        for number, first in enumerate(range(0, count, samples_per_shard)):
-            yield ShardTask(split, number, first, min(samples_per_shard, count - first), corpus_plan)
+    """Cut the samples of each split into shards.
+
+    A corpus that was made larger keeps its shards, the last of them short: each step is cut by itself.
+
+    Args:
+        steps: samples of each split that the corpus was to hold when it was begun, and each time it was made larger.
+        samples_per_shard: at most so many in one.
+        corpus_plan: digest of what decides the samples.
+    """
+    for split in dict.fromkeys(split for step in steps for split in step):
+        number = begun = 0
+        for step in steps:
+            end = step.get(split, begun)
+            for first in range(begun, end, samples_per_shard):
+                yield ShardTask(split, number, first, min(samples_per_shard, end - first), corpus_plan)
+                number += 1
+            begun = max(begun, end)
 
 
-def finished(task: ShardTask, root: Path) -> ShardRecord | None:
-    """Return the record of a shard that was already committed for this very plan, or None."""
-    path = task.record(root)
-    if not path.is_file():
-        return None
+def is_finished(task: ShardTask, record: bytes | None, tar_bytes: int | None) -> bool:
+    """Whether a shard was already committed for this very plan.
+
+    Args:
+        task: what it is asked to be.
+        record: content of its commit record, None when there is none.
+        tar_bytes: size of its tar, None when there is none.
+    """
+    if record is None or tar_bytes is None:
+        return False
+    head = _head(record)
+    return head.get("plan_digest") == task.plan_digest and head.get("bytes") == tar_bytes
+
+
+def _head(record: bytes) -> dict[str, Any]:
+    """Read a record up to its samples, which are most of it: deciding what is missing reads very many records."""
+    end = record.find(b',"samples":')
+    if end < 0 or not record.endswith(b"}\n"):
+        return {}
     try:
-        record = read_shard_record(path)
-    except UserError:
-        return None
-    tar = task.tar(root)
-    whole = tar.is_file() and tar.stat().st_size == record.bytes
-    return record if whole and record.plan_digest == task.plan_digest else None
+        head: dict[str, Any] = json.loads(record[:end] + b"}")
+    except ValueError:
+        return {}
+    return head
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A committed shard, with what its samples became."""
+
+    record: ShardRecord
+    record_sha256: str
+    """Of the record's file."""
+    samples: tuple[SampleRecord, ...]
 
 
 def write_shard(
     task: ShardTask,
-    root: Path,
+    store: Store,
     bound: BoundRecipe,
     pool: Material,
     sources: Mapping[str, Source],
     seed: int,
     poisoned: Poisoned = frozenset(),
-    on_draw: Callable[[int, int], None] = lambda index, attempt: None,
-) -> ShardRecord:
+    on_draw: OnDraw = lambda index, attempt: None,
+    clock: StageClock | None = None,
+) -> WrittenShard:
     """Render a shard and commit it.
 
     A draw that cannot be rendered is recorded and replaced by the next attempt of the same sample.
 
     Args:
         task: which samples.
-        root: the corpus folder.
+        store: of the corpus.
         bound: recipe with its stages.
         pool: what may be drawn from in the task's split.
         sources: catalogue rows by content hash.
         seed: seed of the corpus.
         poisoned: draws that are known to kill the process.
         on_draw: called with (index, attempt) before each draw is rendered.
+        clock: collects the cost of each part when given.
 
     Raises:
-        JobError: when a sample fails in every attempt that the recipe allows.
+        ShardFailed: when a sample fails in every attempt that the recipe allows.
+        OSError: when the shard cannot be written.
     """
-    tar_path = task.tar(root)
-    tar_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(tar_path)
+    clock = clock or StageClock()
     entries: list[SampleEntry] = []
+    samples: list[SampleRecord] = []
     failures: list[Failure] = []
     drawn: Counter[str] = Counter()
-    try:
+    with store.new_file(task.tar_name) as temporary:
         with temporary.open("wb") as stream:
             writer = _TarWriter(stream)
             for index in range(task.first_index, task.first_index + task.count):
                 spec, rendered = _first_that_renders(
-                    index, bound, pool, sources, seed, failures, poisoned, on_draw
+                    index, bound, pool, sources, seed, failures, poisoned, on_draw, clock
                 )
-                entries.append(_write_sample(writer, spec, rendered))
+                entries.append(_write_sample(writer, spec, rendered, clock))
+                samples.append(rendered.record)
                 drawn.update(stage.label for stage in spec.stages)
             writer.close()
-            stream.flush()
-            os.fsync(stream.fileno())
         record = ShardRecord(
             name=task.name,
             split=task.split,
@@ -145,11 +191,9 @@ def write_shard(
             drawn=dict(sorted(drawn.items())),
             environment=environment(),
         )
-        temporary.replace(tar_path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_atomically(task.record(root), canonical_json(record.model_dump(mode="json")) + b"\n")
-    return record
+    content = canonical_json(record.model_dump(mode="json")) + b"\n"
+    store.write(task.record_name, content)
+    return WrittenShard(record, hashlib.sha256(content).hexdigest(), tuple(samples))
 
 
 def _first_that_renders(
@@ -160,15 +204,18 @@ def _first_that_renders(
     seed: int,
     failures: list[Failure],
     poisoned: Poisoned,
-    on_draw: Callable[[int, int], None],
+    on_draw: OnDraw,
+    clock: StageClock,
 ) -> tuple[SampleSpec, Rendered]:
     for attempt in range(bound.recipe.limits.max_attempts):
+        now = time.perf_counter()
         spec = plan(pool, bound, seed, index, attempt)
+        clock.charge("plan", now)
         try:
             if (index, attempt) in poisoned:
                 raise SampleFailed("worker", "the process died while rendering this draw")
             on_draw(index, attempt)
-            return spec, render(spec, sources)
+            return spec, render(spec, sources, clock)
         except SampleFailed as failed:
             involved = tuple(sorted({clip.sha256 for clip in spec.clips}))
             failures.append(
@@ -177,13 +224,16 @@ def _first_that_renders(
                 )
             )
     last = failures[-1]
-    raise JobError(
+    raise ShardFailed(
         f"sample {last.key} could not be rendered in {bound.recipe.limits.max_attempts} attempts; "
         f"the last failed in {last.stage}: {last.reason}"
     )
 
 
-def _write_sample(writer: "_TarWriter", spec: SampleSpec, rendered: Rendered) -> SampleEntry:
+def _write_sample(
+    writer: "_TarWriter", spec: SampleSpec, rendered: Rendered, clock: StageClock
+) -> SampleEntry:
+    now = time.perf_counter()
     contents = {
         "degraded.flac": flac_bytes(rendered.degraded, spec.bits),
         "json": canonical_json(rendered.record.model_dump(mode="json")),
@@ -194,6 +244,7 @@ def _write_sample(writer: "_TarWriter", spec: SampleSpec, rendered: Rendered) ->
         extension: writer.add(f"{spec.key}.{extension}", content)
         for extension, content in sorted(contents.items())
     }
+    clock.charge("write", now)
     return SampleEntry(
         key=spec.key,
         index=spec.index,
@@ -224,9 +275,15 @@ class _TarWriter:
         self._tar.close()
 
 
-def sweep_temporaries(root: Path) -> int:
+def sweep_temporaries(store: Store) -> int:
     """Remove what killed workers left behind; return how many files that were."""
-    stale = [path for path in root.rglob(f".*{TEMPORARY_SUFFIX}") if path.is_file()]
-    for path in stale:
-        path.unlink(missing_ok=True)
+    stale = [name for name in store.names() if is_temporary(name)]
+    for name in stale:
+        store.remove(name)
     return len(stale)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of a corpus is one that a worker has not finished."""
+    last = name.rpartition("/")[2]
+    return last.startswith(".") and last.endswith(TEMPORARY_SUFFIX)

@@ -2,23 +2,23 @@
 
 ```
 corpus/
-  corpus.json  plan.json  recipe.yaml  sources.parquet  samples.parquet  quarantine.jsonl
+  corpus.json  plan.json  recipe.yaml  sources.parquet  samples.parquet  quarantine.jsonl  progress.json
   train/shard-000000.tar  train/shard-000000.json   (val/, test/ alike)
 ```
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from manifests.canonical import digest, file_sha256
+from manifests.canonical import digest
 from manifests.errors import UserError
 from manifests.recipe import SPLITS, Split
 from manifests.sample import KEY_PATTERN
+from manifests.store import Place, Store, open_store
 
 FORMAT = 1
 CORPUS_FILE = "corpus.json"
@@ -28,6 +28,8 @@ SAMPLES_FILE = "samples.parquet"
 QUARANTINE_FILE = "quarantine.jsonl"
 PLAN_FILE = "plan.json"
 """What the corpus is going to be: written first, so that a begun corpus is recognised."""
+PROGRESS_FILE = "progress.json"
+"""How far the last job came; no part of the corpus."""
 TABLES = (PLAN_FILE, RECIPE_FILE, SOURCES_FILE, SAMPLES_FILE, QUARANTINE_FILE)
 """Everything beside the shards and their records."""
 
@@ -127,9 +129,15 @@ class CorpusManifest(_Recorded):
     """For each drawn value that a stage promises to deliver: how often it was checked, and how often it was out."""
     failures: dict[str, int]
     """Failed draws by reason."""
+    lost_shards: dict[str, str] = {}
+    """Shards that were given up, with the reason; their samples are in no other shard."""
+    grown_from: str = ""
+    """Id of the corpus that this one was before it was made larger."""
     environment: dict[str, str]
     timings: dict[str, float]
     """Wall seconds of the last run that rendered something; no part of the identity."""
+    stage_seconds: dict[str, float] = {}
+    """Seconds that its workers spent by stage and part; likewise."""
     files: dict[str, str] = {}
     """SHA-256 of every other file, by its path within the corpus: records and tables. No part of the identity."""
     checksum: str = ""
@@ -161,72 +169,123 @@ def corpus_id(recipe_digest: str, catalogue_digest: str, seed: int, shards: dict
 class Corpus:
     """A finished corpus, opened for reading."""
 
-    root: Path
+    store: Store
     manifest: CorpusManifest
     shards: tuple[ShardRecord, ...]
     """In order: split (train, val, test), then number."""
+
+    @property
+    def url(self) -> str:
+        """Where it lies, as a user would write it."""
+        return self.store.url
 
     def of(self, split: str) -> tuple[ShardRecord, ...]:
         """Shards of one split."""
         return tuple(shard for shard in self.shards if shard.split == split)
 
+    def where(self, shard: ShardRecord) -> str:
+        """Path or URI of a shard."""
+        return self.store.where(shard.tar_name)
 
-def read_shard_record(path: Path) -> ShardRecord:
+    def read(self, shard: ShardRecord, member: Member) -> bytes:
+        """Read a member of a shard by its place in the tar; short where the shard is.
+
+        Raises:
+            OSError: when the shard cannot be read.
+        """
+        return self.store.read(shard.tar_name, member.offset, member.bytes)
+
+    def sample_json(self, shard: ShardRecord, entry: SampleEntry) -> dict[str, Any]:
+        """Read a sample's `KEY.json`.
+
+        Raises:
+            OSError: when the shard cannot be read.
+            ValueError: when what lies there is not JSON.
+        """
+        content: dict[str, Any] = json.loads(self.read(shard, entry.members["json"]))
+        return content
+
+    def sha256(self, shard: ShardRecord) -> str:
+        """Hash a shard as it lies there now."""
+        return self.store.sha256(shard.tar_name)
+
+
+def read_shard_record(store: Store, name: str) -> ShardRecord:
     """Read one commit record.
 
     Raises:
         UserError: when the record cannot be read.
     """
     try:
-        return ShardRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(f"{path}: not a shard record of this format") from error
+        return ShardRecord.model_validate_json(store.read(name))
+    except (FileNotFoundError, ValidationError) as error:
+        raise UserError(f"{store.where(name)}: not a shard record of this format") from error
 
 
-def read_manifest(root: Path) -> CorpusManifest:
+def read_manifest(place: Place | Store) -> CorpusManifest:
     """Read `corpus.json`.
 
     Raises:
-        UserError: when `root` holds no finished corpus.
+        UserError: when there is no finished corpus, or the place cannot be reached.
     """
-    path = root / CORPUS_FILE
-    if not path.is_file():
-        raise UserError(f"{root}: holds no {CORPUS_FILE}, so it is not a finished corpus")
+    store = open_store(place) if isinstance(place, Place) else place
     try:
-        return CorpusManifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(f"{path}: not a corpus manifest of this format") from error
+        return CorpusManifest.model_validate_json(store.read(CORPUS_FILE))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{store.url}: holds no {CORPUS_FILE}, so it is not a finished corpus") from error
+    except ValidationError as error:
+        raise UserError(f"{store.where(CORPUS_FILE)}: not a corpus manifest of this format") from error
+    except OSError as error:
+        raise UserError(f"{store.where(CORPUS_FILE)}: cannot be read ({error.strerror or error})") from error
 
 
-def open_corpus(root: Path) -> Corpus:
+def is_corpus(place: Place) -> bool:
+    """Whether a finished corpus lies at a place; False as well where that cannot be found out."""
+    try:
+        return open_store(place).size(CORPUS_FILE) is not None
+    except (OSError, UserError):
+        return False
+
+
+def open_corpus(place: Place) -> Corpus:
     """Open a finished corpus and check that its records agree with its manifest.
 
     Shard contents are not re-hashed here (`ssiforge verify` does that); sizes are compared.
 
+    Args:
+        place: its folder or URI.
+
     Raises:
         UserError: when something is missing or differs.
     """
-    manifest = read_manifest(root)
-    shards = tuple(open_shard(root, name, sha256) for name, sha256 in manifest.shards_in_order())
+    store = open_store(place)
+    manifest = read_manifest(store)
+    sizes = store.names()
+    shards = tuple(open_shard(store, name, sha256, sizes) for name, sha256 in manifest.shards_in_order())
     if not has_its_id(manifest):
-        raise UserError(f"{root / CORPUS_FILE}: its id does not match its content")
-    return Corpus(root, manifest, shards)
+        raise UserError(f"{store.where(CORPUS_FILE)}: its id does not match its content")
+    return Corpus(store, manifest, shards)
 
 
-def open_shard(root: Path, name: str, sha256: str) -> ShardRecord:
+def open_shard(store: Store, name: str, sha256: str, sizes: Mapping[str, int]) -> ShardRecord:
     """Read the record of a shard that a manifest names, and check that the two and the tar's size agree.
 
+    Args:
+        store: of the corpus.
+        name: of the tar, within the corpus.
+        sha256: which the manifest names.
+        sizes: of all files of the corpus.
+
     Raises:
         UserError: when something is missing or differs.
     """
-    record = read_shard_record((root / name).with_suffix(".json"))
-    tar = root / name
+    record = read_shard_record(store, name.removesuffix(".tar") + ".json")
     if record.tar_name != name or record.sha256 != sha256:
-        raise UserError(f"{root / record.record_name}: does not belong to this corpus")
-    held = tar.stat().st_size if tar.is_file() else 0
+        raise UserError(f"{store.where(record.record_name)}: does not belong to this corpus")
+    held = sizes.get(name, 0)
     if held != record.bytes:
         raise UserError(
-            f"{tar}: missing or truncated ({held} of {record.bytes} bytes); "
+            f"{store.where(name)}: missing or truncated ({held} of {record.bytes} bytes); "
             "run 'ssiforge generate' again to render it"
         )
     return record
@@ -239,27 +298,21 @@ def has_its_id(manifest: CorpusManifest) -> bool:
     )
 
 
-def changed_files(root: Path, manifest: CorpusManifest) -> Iterator[str]:
+def changed_files(store: Store, manifest: CorpusManifest) -> Iterator[str]:
     """Name the records and tables that are missing, or not what they were when the corpus was finished."""
     if not manifest.intact:
         yield f"{CORPUS_FILE}: its content changed since it was written"
     for name, sha256 in manifest.files.items():
-        path = root / name
-        if not path.is_file():
+        try:
+            if store.sha256(name) != sha256:
+                yield f"{name}: its content changed since it was written"
+        except (FileNotFoundError, NotADirectoryError):
             yield f"{name}: is missing"
-        elif file_sha256(path) != sha256:
-            yield f"{name}: its content changed since it was written"
+        except OSError as error:
+            yield f"{name}: cannot be read ({error.strerror or error})"
 
 
-def _shard_order(name: str) -> tuple[int, str]:
+def _shard_order(name: str) -> tuple[int, int, str]:
     split, _, rest = name.partition("/")
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), rest)
-
-
-def read_sample_json(root: Path, shard: ShardRecord, entry: SampleEntry) -> dict[str, Any]:
-    """Read a sample's `KEY.json` out of its shard by byte offset."""
-    member = entry.members["json"]
-    with (root / shard.tar_name).open("rb") as stream:
-        stream.seek(member.offset)
-        content: dict[str, Any] = json.loads(stream.read(member.bytes))
-    return content
+    # Numbers have six digits and may grow: a longer name is a higher number.
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), len(rest), rest)

@@ -10,3 +10,10 @@ class UserError(Exception):
 
 class JobError(Exception):
     """A job that was asked for correctly and could not be finished. Exit code 1."""
+
+
+class JobInterrupted(Exception):
+    """A job that was asked to stop, and stopped where it can go on. Exit code 130.
+
+    The message says how far it came and how to go on.
+    """

@@ -1,10 +1,18 @@
 """Files that are either whole or absent."""
 
+import fcntl
 import os
+import tempfile
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
+SCRATCH_PREFIX = "ssiforge-scratch-"
+SCRATCH_STALE_S = 60.0
+"""A scratch file of this age that nobody has locked was left by a killed process."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -33,3 +41,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def scratch_file() -> Iterator[Path]:
+    """Lend an empty file on this machine's disk (`TMPDIR`), removed at the end of the block.
+
+    What killed processes left there is removed first: a file that nobody holds a lock on has no user.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _sweep_scratch(folder)
+    path = folder / f"{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    with path.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _sweep_scratch(folder: Path) -> None:
+    for path in folder.iterdir():
+        with suppress(OSError), path.open("rb") as stream:
+            if time.time() - path.stat().st_mtime > SCRATCH_STALE_S:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)

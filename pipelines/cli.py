@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from manifests.errors import JobError, UserError
+from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.store import absolute
 
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
@@ -88,9 +89,11 @@ def generate(
     recipe: Annotated[
         str, typer.Argument(help="A shipped recipe (ssi48k, urgent2024, demo) or a YAML file.")
     ],
-    sources: Annotated[Path, typer.Option(help="Catalogue written by 'ssiforge scan'.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus; a begun one is continued.")],
-    hours: Annotated[float | None, typer.Option(help="Length of the corpus in hours.")] = None,
+    sources: Annotated[str, typer.Option(help="Catalogue written by 'ssiforge scan', a path or URI.")],
+    out: Annotated[str, typer.Option(help="Folder or URI of the corpus; a begun one is continued.")],
+    hours: Annotated[
+        float | None, typer.Option(help="Length of the corpus in hours; more than it has makes it larger.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Number of samples, instead of --hours.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     workers: Annotated[
@@ -107,8 +110,10 @@ def generate(
     overrides: Overrides = None,
 ) -> None:
     """Generate a corpus of degraded and target speech. Run again to finish an interrupted one."""
-    from pipelines.executors import Executor, InProcess, LocalProcesses, RayTasks
+    from pipelines.executors import Executor, InProcess
     from pipelines.generate import generate as run
+    from pipelines.local_processes import LocalProcesses
+    from pipelines.ray_tasks import RayTasks
 
     executor: Executor = LocalProcesses(workers) if workers else InProcess()
     if ray is not None:
@@ -116,17 +121,18 @@ def generate(
     done = run(recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say)
     manifest = done.manifest
     redrawn = sum(manifest.failures.values())
+    lost = f", {len(manifest.lost_shards)} shards given up" if manifest.lost_shards else ""
     counts = ", ".join(f"{split} {count}" for split, count in manifest.samples.items())
     print(f"{out}: corpus {manifest.id}, {manifest.hours:.2f} h, {counts} samples")
     print(
         f"  {done.rendered_shards} shards rendered, {done.kept_shards} kept, in {done.seconds:.1f} s; "
-        f"{redrawn} draws replaced (see quarantine.jsonl)"
+        f"{redrawn} draws replaced{lost} (see quarantine.jsonl)"
     )
 
 
 @app.command()
 def verify(
-    corpus: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    corpus: Annotated[str, typer.Argument(help="Folder or URI of the corpus.")],
     rerender: Annotated[int, typer.Option(min=0, help="Samples to render again and compare.")] = 0,
     sources: Annotated[
         Path | None, typer.Option(help="A new catalogue, if the source files were moved since.")
@@ -151,7 +157,7 @@ def train(
     experiment: Annotated[
         str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
     ],
-    corpus: Annotated[Path, typer.Option(help="Folder of a finished corpus.")],
+    corpus: Annotated[str, typer.Option(help="Folder or URI of a finished corpus.")],
     stage: Annotated[
         str, typer.Option(help="teacher, student, denoiser, joint, or all in this order.")
     ] = "all",
@@ -174,7 +180,7 @@ def evaluate(
         list[str],
         typer.Option(help="Bundle or run folder, NAME, NAME/VERSION, models:/... or a run; repeatable."),
     ],
-    corpus: Annotated[Path | None, typer.Option(help="Score against the targets of this corpus.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Score against the targets of this corpus.")] = None,
     input_dir: Annotated[
         Path | None, typer.Option("--input", help="Score recordings without references (DNSMOS only).")
     ] = None,
@@ -189,8 +195,8 @@ def evaluate(
     from pipelines.evaluate import evaluate as run
     from pipelines.evaluation_table import print_evaluation
 
-    where = corpus or input_dir
-    folder = out or Path("evaluations") / (where.resolve().name if where else "none")
+    where = absolute(corpus or input_dir or "none")
+    folder = out or Path("evaluations") / where.rpartition("/")[2]
     print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say))
 
 
@@ -222,7 +228,7 @@ def lineage(
         ),
     ],
     corpus: Annotated[
-        list[Path] | None, typer.Option(help="Look into this corpus as well; repeatable.")
+        list[str] | None, typer.Option(help="Look into this corpus as well; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid graph.")] = False,
@@ -394,6 +400,8 @@ def main() -> None:
             raise KeyboardInterrupt
     except (UserError, JobError) as error:
         _fail(str(error), error, EXIT_USER_MISTAKE if isinstance(error, UserError) else EXIT_FAILED_JOB)
+    except JobInterrupted as stopped:
+        _fail(str(stopped), stopped, EXIT_INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort) as error:
         command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
         _fail("; ".join(["interrupted", *filter(None, [GOES_ON.get(command)])]), error, EXIT_INTERRUPTED)

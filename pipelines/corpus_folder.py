@@ -1,12 +1,11 @@
-"""The folder of a corpus while a job holds it: locked, free of strangers, and with a plan of what it is going to be."""
+"""The place of a corpus while a job holds it: locked, free of strangers, and with a plan of what it is going to be."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -16,134 +15,167 @@ from datagen.shard import sweep_temporaries
 from manifests.canonical import canonical_json
 from manifests.corpus import PLAN_FILE, RECIPE_FILE, SOURCES_FILE
 from manifests.errors import JobError, UserError
-from manifests.files import write_atomically
 from manifests.recipe import Split
 from manifests.source import Catalogue, read_catalogue, write_catalogue
+from manifests.store import Place, Store, open_store
+from pipelines.corpus_lock import LOCK_FILE, locked
+from pipelines.differences import differences
 
-LOCK_FILE = ".lock"
+Counts = Mapping[Split, int]
+"""Samples of each split."""
 
-Plan = dict[str, Any]
-"""The content of `plan.json`."""
+
+@dataclass(frozen=True)
+class Plan:
+    """What a corpus is going to be: the content of `plan.json`, but for the catalogue."""
+
+    recipe_digest: str
+    seed: int
+    steps: tuple[Counts, ...]
+    """What the corpus was to hold when it was begun, and each time it was made larger; the last is what it holds."""
+
+    @property
+    def counts(self) -> Counts:
+        """Samples of each split in the end."""
+        return self.steps[-1]
 
 
 @contextmanager
-def corpus_folder(out: Path) -> Iterator[None]:
-    """Hold a corpus folder for one job: made, writable, locked, and free of stale temporaries.
+def corpus_folder(place: Place) -> Iterator[Store]:
+    """Hold the place of a corpus for one job: made, writable, locked, and free of stale temporaries.
 
     Folders that were made for it and are still empty at the end are removed again.
 
     Raises:
-        UserError: when the folder cannot be written, or another job holds it.
+        UserError: when the place cannot be written, or another job holds it.
         JobError: when writing fails later, because the disk is full, for example.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    store = open_store(place)
+    made = _missing_folders(store.folder) if store.folder else []
     try:
-        with _locked(out):
-            sweep_temporaries(out)
+        with locked(store):
             try:
-                yield
+                sweep_temporaries(store)
+                try:
+                    yield store
+                finally:
+                    sweep_temporaries(store)  # what workers left that were killed on the way
             except OSError as error:
                 raise JobError(
-                    f"{error.filename or out}: {error.strerror or error}; what was finished is kept, "
+                    f"{error.filename or store.url}: {error.strerror or error}; what was finished is kept, "
                     "run the same command again to go on"
                 ) from error
-            finally:
-                sweep_temporaries(out)  # what workers left that were killed on the way
     finally:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    path = out / LOCK_FILE
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{out}: another job is writing this corpus") from error
-        if not _is_still(lock, path):  # the job that held it finished and removed it in this very moment
-            raise UserError(f"{out}: another job is writing this corpus")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _missing_folders(out: Path) -> list[Path]:
+    return [folder for folder in (out, *out.parents) if not folder.exists()]
 
 
-def _is_still(lock: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except OSError:
-        return False
+def planned(store: Store, bound: BoundRecipe, counts: Counts, seed: int) -> Plan:
+    """Return what a corpus is going to be, or is to be made into, before any work is done for it.
 
-
-def check_place(out: Path, bound: BoundRecipe, counts: dict[Split, int], seed: int) -> None:
-    """Refuse a folder that holds another corpus or something else, before any work is done for it.
+    A corpus of the same recipe and seed may be asked to become larger: what it holds stays, and a step is added.
 
     Raises:
-        UserError: naming what differs.
+        UserError: when the place holds another corpus, something else, or more than is asked for.
     """
-    path = out / PLAN_FILE
-    if not path.is_file():
-        strangers = sorted(entry.name for entry in out.iterdir() if entry.name != LOCK_FILE)
-        if strangers:
-            raise UserError(f"{out}: is not empty and holds no corpus (found '{strangers[0]}')")
-        return
-    _check_same(out, _asked(bound, counts, seed))
+    held = _held_plan(store)
+    if held is None:
+        return Plan(bound.digest, seed, (dict(counts),))
+    _check_same(store, held, _identity(bound.digest, seed), bound)
+    steps: tuple[Counts, ...] = tuple(held["steps"])
+    last = steps[-1]
+    wanted = {split: max(last.get(split, 0), counts.get(split, 0)) for split in (*last, *counts)}
+    if wanted == last:
+        spare = sum(last.values()) - sum(counts.values())
+        # Rounding the shares of a larger corpus may leave a split as it was: that is no smaller corpus.
+        if spare >= len(last):
+            raise UserError(
+                f"{store.url}: holds {sum(last.values())} samples and {sum(counts.values())} are asked for; "
+                "a corpus can only be made larger"
+            )
+        return Plan(bound.digest, seed, steps)
+    return Plan(bound.digest, seed, (*steps, wanted))
 
 
-def begin(out: Path, bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int], seed: int) -> None:
-    """Write down what the corpus is going to be, or check that the folder holds that very corpus.
+def begin(store: Store, bound: BoundRecipe, catalogue: Catalogue, plan: Plan) -> None:
+    """Write down what the corpus is going to be, or check that the place holds that very corpus.
 
-    The plan comes first: whatever interrupts this, the folder is recognised by the next run. The catalogue is written
+    The plan comes first: whatever interrupts this, the place is recognised by the next run. The catalogue is written
     again when source files have moved since.
 
     Raises:
-        UserError: when the folder holds something else; names what differs.
+        UserError: when the place holds something else; names what differs.
     """
-    check_place(out, bound, counts, seed)
-    plan = _asked(bound, counts, seed) | {"recipe": bound.recipe.name, "catalogue_digest": catalogue.digest}
-    if (out / PLAN_FILE).is_file():
-        _check_same(out, plan)
-    else:
-        write_atomically(out / PLAN_FILE, canonical_json(plan) + b"\n")
+    content = _identity(plan.recipe_digest, plan.seed) | {"catalogue_digest": catalogue.digest}
+    held = _held_plan(store)
+    if held is not None:
+        _check_same(store, held, content, bound)
+    content |= {"recipe": bound.recipe.name, "steps": [dict(step) for step in plan.steps]}
+    if held != content:
+        store.write(PLAN_FILE, canonical_json(content) + b"\n")
     used = Catalogue(catalogue.usable)
-    if _held_catalogue(out / SOURCES_FILE) != used.sources:
-        write_catalogue(used, out / SOURCES_FILE)
+    if _held_catalogue(store) != used.sources:
+        with store.new_file(SOURCES_FILE) as path:
+            write_catalogue(used, path)
     text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
-    path = out / RECIPE_FILE
-    if not path.is_file() or path.read_bytes() != text:
-        write_atomically(path, text)
+    if store.size(RECIPE_FILE) is None or store.read(RECIPE_FILE) != text:
+        store.write(RECIPE_FILE, text)
 
 
-def _asked(bound: BoundRecipe, counts: dict[Split, int], seed: int) -> Plan:
+def _identity(recipe_digest: str, seed: int) -> dict[str, Any]:
     """What is known of a plan before rooms are simulated for it."""
-    return {
-        "recipe_digest": bound.digest,
-        "seed": seed,
-        "samples": dict(counts),
-        "code_version": code_version(),
-    }
+    return {"recipe_digest": recipe_digest, "seed": seed, "code_version": code_version()}
 
 
-def _check_same(out: Path, plan: Plan) -> None:
+def _held_plan(store: Store) -> dict[str, Any] | None:
+    """Read the plan of a begun corpus; None for an empty place.
+
+    Raises:
+        UserError: when the place holds something else, or the plan is damaged.
+    """
     try:
-        held = json.loads((out / PLAN_FILE).read_bytes())
-        differs = [
-            f"{field.removesuffix('_digest')} (there {_short(held.get(field))}, now {_short(value)})"
-            for field, value in plan.items()
-            if held.get(field) != value and field != "recipe"
-        ]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{out / PLAN_FILE}: damaged; the folder cannot be continued") from error
+        content = store.read(PLAN_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        strangers = sorted({name.partition("/")[0] for name in store.names()} - {LOCK_FILE})
+        if strangers:
+            raise UserError(
+                f"{store.url}: is not empty and holds no corpus (found '{strangers[0]}')"
+            ) from None
+        return None
+    try:
+        held: dict[str, Any] = json.loads(content)
+        counts = [count for step in held["steps"] for count in step.values()]
+        if not counts or not all(isinstance(count, int) for count in counts):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{store.where(PLAN_FILE)}: damaged; the folder cannot be continued") from error
+    return held
+
+
+def _check_same(store: Store, held: dict[str, Any], content: dict[str, Any], bound: BoundRecipe) -> None:
+    differs = []
+    for field, value in content.items():
+        if held.get(field) == value:
+            continue
+        where = _recipe_differences(store, bound) if field == "recipe_digest" else ""
+        values = f"(there {_short(held.get(field))}, now {_short(value)})"
+        differs.append(f"{field.removesuffix('_digest')} {where or values}")
     if differs:
-        raise UserError(f"{out}: holds another corpus; it differs in {', '.join(differs)}")
+        raise UserError(f"{store.url}: holds another corpus; it differs in {', '.join(differs)}")
+
+
+def _recipe_differences(store: Store, bound: BoundRecipe) -> str:
+    """Name the fields; empty where the recipe cannot be read, or only the code of its stages is another."""
+    try:
+        held = yaml.safe_load(store.read(RECIPE_FILE))
+    except (OSError, yaml.YAMLError):
+        return ""
+    return differences(held, bound.recipe.written())
 
 
 def _short(value: object) -> str:
@@ -151,8 +183,9 @@ def _short(value: object) -> str:
     return text[:8] if len(text) == 32 else text
 
 
-def _held_catalogue(path: Path) -> tuple[Any, ...] | None:
+def _held_catalogue(store: Store) -> tuple[Any, ...] | None:
     try:
-        return read_catalogue(path).sources
-    except UserError:
+        with store.local_copy(SOURCES_FILE) as path:
+            return read_catalogue(path).sources
+    except (UserError, FileNotFoundError):
         return None

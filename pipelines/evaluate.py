@@ -11,9 +11,10 @@ import numpy as np
 
 from datagen.audio import AudioError, mixed_down, read_all, resampled
 from manifests.canonical import digest
-from manifests.corpus import Corpus, open_corpus, read_sample_json
+from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Split
+from manifests.store import Place
 from pipelines.conditions import conditions_of
 from pipelines.enhance import files_below
 from pipelines.metrics import Audio, pesq_is_installed
@@ -53,7 +54,7 @@ class Evaluation:
 def evaluate(
     model_references: Sequence[str],
     out: Path,
-    corpus: Path | None = None,
+    corpus: Place | None = None,
     input_dir: Path | None = None,
     split: str = "test",
     limit: int | None = None,
@@ -65,7 +66,7 @@ def evaluate(
     Args:
         model_references: any forms of `pipelines.models`.
         out: folder for `evaluation.json`, `samples.parquet` and `samples.csv`.
-        corpus: folder of a corpus, whose samples have targets; or
+        corpus: folder or URI of a corpus, whose samples have targets; or
         input_dir: folder of recordings without, for which DNSMOS alone is measured.
         split: of the corpus.
         limit: only the first so many samples.
@@ -121,7 +122,7 @@ def _check_split(corpus: Corpus, split: str) -> int:
         raise UserError(f"--split {split}: no such split; there are {', '.join(SPLITS)}")
     count = sum(len(shard.samples) for shard in corpus.of(split))
     if not count:
-        raise UserError(f"{corpus.root}: has no samples in its {split} split")
+        raise UserError(f"{corpus.url}: has no samples in its {split} split")
     return count
 
 
@@ -134,7 +135,7 @@ def _corpus_samples(
         shard = reader.shards[pick.shard]
         try:
             degraded, target = reader.read(pick, 0, reader.frames(pick))
-            described = read_sample_json(corpus.root, shard, shard.samples[pick.sample])
+            described = corpus.sample_json(shard, shard.samples[pick.sample])
         except (DamagedError, OSError, ValueError) as error:
             say(f"{reader.where(pick)}: {error}")
             continue

@@ -1,54 +1,41 @@
 """`ssiforge generate`: a recipe and a catalogue become a corpus.
 
 The driver decides what is missing before any worker starts, hands out shards, and writes `corpus.json` last.
-Whatever interrupts it, running the same command again goes on from the committed shards.
+Whatever interrupts it, running the same command again goes on from the committed shards. The driver draws no sample and
+holds no plan: a task is a few numbers and a digest, drawn out into specs where it is rendered.
 """
 
 import math
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datagen.degradations import BoundRecipe, bind, stage_class
-from datagen.degradations.base import NoMaterial, Scene
-from datagen.environment import code_version, environment
-from datagen.file_identity import is_as_scanned
-from datagen.plan import is_excluded, material, samples_of_splits
-from datagen.shard import ShardTask, corpus_plan_digest, finished, shard_tasks
-from manifests.canonical import canonical_json, file_sha256
-from manifests.corpus import (
-    CORPUS_FILE,
-    QUARANTINE_FILE,
-    SAMPLES_FILE,
-    TABLES,
-    CorpusManifest,
-    Failure,
-    ShardRecord,
-    changed_files,
-    corpus_id,
-    read_manifest,
-)
+from datagen.degradations import bind
+from datagen.plan import samples_of_splits
+from datagen.shard import corpus_plan_digest
+from manifests.corpus import CorpusManifest
 from manifests.documents import check, load_document, with_overrides
-from manifests.errors import JobError, UserError
-from manifests.files import write_atomically
-from manifests.keyed import generator
-from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
-from manifests.sample import SampleRecord
+from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.recipe import Limits, Recipe
 from manifests.source import Catalogue, read_catalogue
-from pipelines.corpus_folder import begin, check_place, corpus_folder
-from pipelines.executors import Executor
-from pipelines.progress import JobProgress
-from pipelines.room_bank import with_simulated_rooms
-from pipelines.table import read_records, write_samples_table
+from manifests.store import Place, Store, absolute, is_remote, open_store
+from pipelines.corpus_folder import begin, corpus_folder, planned
+from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
+from pipelines.executors import Executor, Job, Lost
+from pipelines.generate_checks import asked_shares, check_files, check_material
+from pipelines.generate_progress import Progress, ProgressView, State, write_progress
+from pipelines.interrupts import interruptible
+from pipelines.ledger import Ledger
+from pipelines.outstanding import Shards, asked_of, finished_shards
+from pipelines.room_bank import copied_into, simulated_rooms
+from pipelines.shard_result import recalled
 from pipelines.worker import RenderJob
 
-_PARTICULARS = re.compile(r"\b[0-9a-f]{12}\b|-?\d+(\.\d+)?")
-"""Of the reason of a failure: the beginning of a source's hash, and numbers."""
 FEWEST_DRAWS_TO_JUDGE = 50
 """The share of failed draws is compared with the recipe's limit from this many draws on."""
+_SHARD_FILE = re.compile(r"(^|/)shard-[^/]*\.(tar|json)$")
 
 
 @dataclass(frozen=True)
@@ -63,8 +50,8 @@ class Generated:
 
 def generate(
     recipe_reference: str,
-    sources: Path,
-    out: Path,
+    sources: Place,
+    out: Place,
     executor: Executor,
     samples: int | None = None,
     hours: float | None = None,
@@ -73,12 +60,12 @@ def generate(
     cache: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Generated:
-    """Generate a corpus, or finish one that was begun with the same arguments.
+    """Generate a corpus, finish one that was begun with the same arguments, or make one larger.
 
     Args:
         recipe_reference: a shipped recipe's name, or the path of a YAML file.
-        sources: the catalogue written by `ssiforge scan`.
-        out: folder of the corpus; made when missing.
+        sources: the catalogue written by `ssiforge scan`, a path or URI.
+        out: folder or URI of the corpus; made when missing.
         executor: where shards are rendered.
         samples: number of samples; give either this or `hours`.
         hours: length of the corpus.
@@ -90,37 +77,45 @@ def generate(
     Raises:
         UserError: for a mistake in the arguments, the recipe or the catalogue.
         JobError: when rendering fails beyond the recipe's limits.
+        JobInterrupted: when it was asked to stop.
     """
     began = time.monotonic()
     document = with_overrides(load_document(recipe_reference, "recipes"), overrides)
     bound = bind(check(Recipe, document.content, document), document)
-    counts = samples_of_splits(bound.recipe, _total_samples(bound.recipe, samples, hours))
-    given = read_catalogue(sources)
+    recipe = bound.recipe
+    counts = samples_of_splits(recipe, _total_samples(recipe, samples, hours))
+    given = _catalogue(sources)
     if not given.usable:
         raise UserError(f"{sources}: holds no usable source")
     check_files(given, sources)
-    with corpus_folder(out):
-        check_place(out, bound, counts, seed)
-        catalogue = with_simulated_rooms(given, bound, cache, say)
-        unavailable = check_material(bound, catalogue, counts)
+    with corpus_folder(out) as store:
+        plan = planned(store, bound, counts, seed)
+        rooms = simulated_rooms(bound, cache, say)
+        if store.folder is None or not executor.shares_disk:
+            rooms = copied_into(store, rooms, say)
+        catalogue = given.extended(rooms) if rooms else given
+        unavailable = check_material(bound, catalogue, plan.counts)
         for label, splits in unavailable.items():
             say(f"stage {label}: nothing to draw from in split {', '.join(splits)}; left out there")
-        begin(out, bound, catalogue, counts, seed)
-        plan = corpus_plan_digest(bound.digest, catalogue.digest, seed)
-        tasks = list(shard_tasks(counts, bound.recipe.output.samples_per_shard, plan))
-        missing = [task for task in tasks if finished(task, out) is None]
-        kept = len(tasks) - len(missing)
+        begin(store, bound, catalogue, plan)
+        digest = corpus_plan_digest(bound.digest, catalogue.digest, seed)
+        shards = Shards(plan.steps, recipe.output.samples_per_shard, digest)
+        kept = finished_shards(store, shards)
         if kept:
-            say(f"{kept} of {len(tasks)} shards are there already")
-        if missing:
-            _render(RenderJob(out.resolve(), seed), missing, executor, bound.recipe)
-        records = [record for task in tasks if (record := finished(task, out)) is not None]
-        if len(records) != len(tasks):
-            raise JobError(f"{out}: {len(tasks) - len(records)} shards are missing after rendering")
-        asked = asked_shares(bound, counts, unavailable)
-        seconds = time.monotonic() - began
-        manifest = _finish(out, bound, asked, catalogue, seed, records, seconds, bool(missing))
-    return Generated(manifest, len(missing), kept, time.monotonic() - began)
+            say(f"{len(kept)} of {len(shards)} shards are there already")
+        held = held_manifest(store)
+        if held is not None and len(kept) == len(shards) and is_up_to_date(held, store, shards):
+            return Generated(held, 0, len(kept), time.monotonic() - began)
+        with Ledger() as ledger:
+            for report in asked_of(store, lambda task: recalled(task, store), shards.only(kept)):
+                ledger.add(report)
+            progress = Progress(sum(plan.counts.values()), recipe.seconds, len(shards), ledger)
+            job = RenderJob(absolute(out), seed)
+            lost = _render(executor, job, shards, ledger, progress, store, recipe.limits, say)
+            asked = asked_shares(bound, plan.counts, unavailable)
+            run = Run(progress.elapsed_s, progress.stage_seconds)
+            manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run)
+    return Generated(manifest, progress.shards_done, len(kept), time.monotonic() - began)
 
 
 def _total_samples(recipe: Recipe, samples: int | None, hours: float | None) -> int:
@@ -136,204 +131,87 @@ def _total_samples(recipe: Recipe, samples: int | None, hours: float | None) -> 
     return math.ceil(round(hours * 3600.0 / recipe.seconds, 6))
 
 
-# --- before anything is rendered ------------------------------------------------------------------
-
-MOST_FILES_LOOKED_FOR = 2_000
-
-
-def check_files(catalogue: Catalogue, path: Path) -> None:
-    """Look whether the catalogue's files still are what was scanned: all, or an even spread of a large catalogue.
-
-    Those that are not looked at, or change later, are noticed by whoever renders them.
-    """
-    step = max(1, len(catalogue.usable) // MOST_FILES_LOOKED_FOR)
-    local = [source for source in catalogue.usable[::step] if "://" not in source.path]
-    gone = [source.path for source in local if not Path(source.path).exists()]
-    if gone:
-        raise UserError(
-            f"{path}: {gone[0]} is gone ({len(gone)} files in all); scan again, where the files are now"
-        )
-    changed = [source.path for source in local if not is_as_scanned(source)]
-    if changed:
-        raise UserError(
-            f"{path}: {changed[0]} has changed since it was scanned ({len(changed)} files in all); scan again"
-        )
-
-
-def check_material(
-    bound: BoundRecipe, catalogue: Catalogue, counts: dict[Split, int]
-) -> dict[str, list[Split]]:
-    """Let every stage that may fire draw once in every split, so that what is missing is said before rendering.
-
-    Returns:
-        For each optional stage that finds nothing to draw from, the splits in which it will be left out.
-
-    Raises:
-        UserError: when a stage that is not optional finds nothing.
-    """
-    unavailable: dict[str, list[Split]] = {}
-    for split in counts:
-        pool = material(catalogue, bound.recipe, split)
-        widest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
-        scene = Scene(
-            bound.recipe.frames, widest.bandwidth_hz or 0.0, pool.sources, speaker=widest.speaker or ""
-        )
-        for step in bound.steps:
-            for choice in step.choices:
-                if choice.stage is None or not step.fires or choice.weight == 0.0:
-                    continue
-                try:
-                    choice.stage.draw(generator("check", choice.label), scene)
-                except NoMaterial as error:
-                    if not choice.optional:
-                        raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
-                    unavailable.setdefault(choice.label, []).append(split)
-                except UserError as error:
-                    raise UserError(f"split '{split}', stage '{choice.label}': {error}") from error
-    return unavailable
-
-
-def asked_shares(
-    bound: BoundRecipe, counts: dict[Split, int], unavailable: dict[str, list[Split]]
-) -> dict[str, float]:
-    """Share of the corpus's samples to which each stage should be applied, by label."""
-    total = sum(counts.values())
-    shares = {}
-    for step in bound.steps:
-        of_step = step.shares()
-        for choice in step.choices:
-            if choice.stage is None:
-                continue
-            without = sum(counts[split] for split in unavailable.get(choice.label, ()))
-            possible = 0.0 if is_excluded(choice.stage, bound.recipe) else 1.0 - without / total
-            shares[choice.label] = of_step[choice.label] * possible
-    return shares
+def _catalogue(place: Place) -> Catalogue:
+    if not is_remote(place):
+        return read_catalogue(Path(str(place).removeprefix("file://")))
+    folder, _, name = str(place).rpartition("/")
+    try:
+        with open_store(folder).local_copy(name) as path:
+            return read_catalogue(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{place}: no such catalogue; make one with 'ssiforge scan'") from error
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror or error})") from error
 
 
 # --- rendering ------------------------------------------------------------------------------------
 
 
-def _render(job: RenderJob, tasks: list[ShardTask], executor: Executor, recipe: Recipe) -> None:
-    hours_each = recipe.seconds / 3600.0
-    drawn = failed = 0
-    total = sum(task.count for task in tasks)
-    with JobProgress("generate", total, "samples") as progress:
-        for record in executor.run(job, tasks):
-            drawn += len(record.samples) + len(record.failures)
-            failed += len(record.failures)
-            progress.advance(
-                len(record.samples), f"{len(record.samples) * hours_each:.2f} h more, {failed} redrawn"
-            )
-            if drawn >= FEWEST_DRAWS_TO_JUDGE and failed > recipe.limits.max_failed_share * drawn:
-                worst, count = Counter(f"{f.stage}: {f.reason}" for f in record.failures).most_common(1)[0]
-                raise JobError(
-                    f"{failed} of {drawn} draws failed, more than limits.max_failed_share="
-                    f"{recipe.limits.max_failed_share:g}; most often in the last shard: {worst} ({count} times)"
-                )
-
-
-# --- after everything is rendered -----------------------------------------------------------------
-
-
-def _finish(
-    out: Path,
-    bound: BoundRecipe,
-    asked: dict[str, float],
-    catalogue: Catalogue,
-    seed: int,
-    records: list[ShardRecord],
-    seconds: float,
-    rendered: bool,
-) -> CorpusManifest:
-    shards = {record.tar_name: record.sha256 for record in records}
-    identity = corpus_id(bound.digest, catalogue.digest, seed, shards)
-    held = _held_manifest(out)
-    if not rendered and held is not None and held.id == identity and not list(changed_files(out, held)):
-        return held
-    samples = list(read_records(out, records))
-    write_samples_table(out / SAMPLES_FILE, samples, records)
-    _write_quarantine(out / QUARANTINE_FILE, catalogue, records)
-    counted = Counter(record.split for record in records for _ in record.samples)
-    total = sum(counted.values())
-    drawn = Counter[str]()
-    for record in records:
-        drawn.update(record.drawn)
-    manifest = CorpusManifest(
-        id=identity,
-        recipe=bound.recipe.name,
-        recipe_digest=bound.digest,
-        catalogue_digest=catalogue.digest,
-        seed=seed,
-        code_version=code_version(),
-        sample_rate_hz=SAMPLE_RATE_HZ,
-        frames_per_sample=bound.recipe.frames,
-        samples=dict(counted),
-        hours=round(total * bound.recipe.seconds / 3600.0, 6),
-        shards=shards,
-        splits=_groups_of_splits(samples),
-        licences=dict(sorted(Counter(licence for s in samples for licence in s.licences).items())),
-        stages={
-            label: {"asked": round(share, 6), "drawn": round(drawn[label] / total, 6)}
-            for label, share in asked.items()
-        },
-        tolerances=_tolerances(samples),
-        failures=dict(sorted(Counter(_kind_of_failure(f) for r in records for f in r.failures).items())),
-        environment=environment(),
-        timings=held.timings if held and not rendered else {"wall_s": round(seconds, 3)},
-        files={name: file_sha256(out / name) for name in (*TABLES, *(r.record_name for r in records))},
-    ).sealed()
-    write_atomically(out / CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
-    return manifest
-
-
-def _kind_of_failure(failure: Failure) -> str:
-    """Stage and reason without the numbers and hashes in it: one entry for a kind, however large the corpus."""
-    return f"{failure.stage}: {_PARTICULARS.sub('#', failure.reason)}"
-
-
-def _held_manifest(out: Path) -> CorpusManifest | None:
+def _render(
+    executor: Executor,
+    job: Job,
+    shards: Shards,
+    ledger: Ledger,
+    progress: Progress,
+    store: Store,
+    limits: Limits,
+    say: Callable[[str], None],
+) -> list[Lost]:
+    """Render what the ledger lacks, and enter it there; return the shards that were given up."""
+    lost: list[Lost] = []
+    state: State = "failed"
     try:
-        return read_manifest(out)
-    except UserError:
-        return None
+        with interruptible(say) as interrupts, ProgressView(progress, store):
+            missing = interrupts.until_stopped(shards.by_cost(without=ledger.numbers))
+            for outcome in executor.run(job, missing):
+                progress.count(outcome)
+                if isinstance(outcome, Lost):
+                    lost.append(outcome)
+                    say(f"{outcome.task.tar_name}: given up after {outcome.tries} tries: {outcome.reason}")
+                else:
+                    ledger.add(outcome)
+                _judge(progress, lost, limits)
+        if len(ledger) + len(lost) < progress.shards:
+            state = "interrupted"
+            raise JobInterrupted(
+                f"interrupted; {len(ledger)} of {progress.shards} shards are finished, "
+                "run the same command again to go on"
+            )
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        write_progress(progress, store, state)
+    return lost
 
 
-def _tolerances(samples: list[SampleRecord]) -> dict[str, dict[str, int]]:
-    """How often each promised value was delivered, and how often it was not."""
-    checked, out = Counter[str](), Counter[str]()
-    for sample in samples:
-        for stage in sample.stages:
-            promises = stage_class(stage.stage).promises
-            checked.update(f"{stage.label}.{name}" for name in promises if stage.values.get(name) is not None)
-            out.update(f"{stage.label}.{name}" for name in stage.out_of_tolerance)
-    return {name: {"checked": checked[name], "out": out[name]} for name in sorted(checked)}
+def _judge(progress: Progress, lost: list[Lost], limits: Limits) -> None:
+    """Stop a job that loses more than its recipe allows.
+
+    Raises:
+        JobError: naming the most frequent reason.
+    """
+    failed = progress.failures.total()
+    drawn = progress.samples_done + failed
+    if drawn >= FEWEST_DRAWS_TO_JUDGE and failed > limits.max_failed_share * drawn:
+        worst, count = progress.failures.most_common(1)[0]
+        raise JobError(
+            f"{failed} of {drawn} draws failed, more than limits.max_failed_share="
+            f"{limits.max_failed_share:g}; most often: {worst} ({count} times)"
+        )
+    samples = sum(one.task.count for one in lost)
+    if samples > limits.max_failed_share * progress.samples:
+        last = lost[-1]
+        raise JobError(
+            f"{len(lost)} shards were given up, {samples} of {progress.samples} samples, more than "
+            f"limits.max_failed_share={limits.max_failed_share:g}; the last, {last.task.split}/{last.task.name}: "
+            f"{last.reason}"
+        )
 
 
-def _groups_of_splits(samples: list[SampleRecord]) -> dict[Split, dict[str, int]]:
-    words = {"speech": "speakers", "noise": "noise_recordings", "rir": "rooms"}
-    groups: dict[Split, dict[str, set[str]]] = {}
-    for sample in samples:
-        of_split = groups.setdefault(sample.split, {word: set() for word in words.values()})
-        for source in sample.sources:
-            of_split[words[source.kind]].add(source.group)
-    return {split: {word: len(names) for word, names in kinds.items()} for split, kinds in groups.items()}
-
-
-def _write_quarantine(path: Path, catalogue: Catalogue, records: list[ShardRecord]) -> None:
-    lines = [
-        {"what": "source", "kind": s.kind, "path": s.path, "sha256": s.sha256, "reason": s.refused}
-        for s in catalogue
-        if s.refused is not None
-    ]
-    lines += [
-        {"what": "draw", "shard": record.tar_name, **failure.model_dump(mode="json")}
-        for record in records
-        for failure in record.failures
-    ]
-    write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
-
-
-def fingerprint(root: Path) -> dict[str, str]:
-    """SHA-256 of every shard and record of a corpus, by relative path: equal fingerprints, equal corpora."""
-    files = sorted(p for p in root.rglob("shard-*") if p.suffix in (".tar", ".json"))
-    return {str(path.relative_to(root)): file_sha256(path) for path in files}
+def fingerprint(place: Place) -> dict[str, str]:
+    """SHA-256 of every shard and record of a corpus, by its name: equal fingerprints, equal corpora."""
+    store = open_store(place)
+    names = sorted(name for name in store.names() if _SHARD_FILE.search(name))
+    return {name: store.sha256(name) for name in names}

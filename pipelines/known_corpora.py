@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,10 +18,10 @@ from manifests.corpus import (
     CorpusManifest,
     open_corpus,
     read_manifest,
-    read_sample_json,
 )
 from manifests.errors import UserError
 from manifests.source import Source, read_catalogue
+from manifests.store import Place, Store, absolute, open_store
 from pipelines.tracking import CORPUS_SOURCE_TYPE, all_experiment_ids, pages
 
 SEARCH_DEPTH = 3
@@ -46,71 +47,89 @@ class SampleUse:
 class KnownCorpus:
     """A corpus that lies somewhere; read as far as a question needs it."""
 
-    root: Path
+    store: Store
     manifest: CorpusManifest
+
+    @property
+    def place(self) -> str:
+        """Absolute path or URI."""
+        return absolute(self.store.url)
 
     @cached_property
     def opened(self) -> Corpus:
         """With its shard records, checked."""
-        return open_corpus(self.root)
+        return open_corpus(self.store.url)
+
+    @contextmanager
+    def _table(self) -> Iterator[Any]:
+        """Open `samples.parquet`; None where there is none."""
+        import pyarrow.parquet as pq
+
+        if self.store.size(SAMPLES_FILE) is None:
+            yield None
+            return
+        with self.store.local_copy(SAMPLES_FILE) as path, pq.ParquetFile(path) as table:
+            yield table
 
     @cached_property
     def sources(self) -> dict[str, Source]:
         """Rows of the catalogue that samples were drawn from, by content hash."""
-        return {source.sha256: source for source in read_catalogue(self.root / SOURCES_FILE)}
+        with self.store.local_copy(SOURCES_FILE) as path:
+            return {source.sha256: source for source in read_catalogue(path)}
 
     @cached_property
     def used(self) -> frozenset[str]:
         """Content hashes of the sources that samples do hold: a small corpus draws only some of the catalogue."""
-        if not (self.root / SAMPLES_FILE).is_file():
-            return frozenset(sha256 for sample in self._read_samples() for sha256 in sample.sources)
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        column = pq.read_table(self.root / SAMPLES_FILE, columns=["source_sha256"])["source_sha256"]
-        return frozenset(pc.unique(pc.list_flatten(column)).to_pylist())
+        with self._table() as table:
+            if table is None:
+                return frozenset(sha256 for sample in self._read_samples() for sha256 in sample.sources)
+            column = table.read(columns=["source_sha256"])["source_sha256"]
+            return frozenset(pc.unique(pc.list_flatten(column)).to_pylist())
 
     def samples_with(self, sha256: str) -> list[SampleUse]:
         """Return the samples that hold a source, in corpus order."""
-        if (self.root / SAMPLES_FILE).is_file():
-            return self._rows_with("source_sha256", sha256)
+        with self._table() as table:
+            if table is not None:
+                return _rows_with(table, "source_sha256", sha256)
         return [sample for sample in self._read_samples() if sha256 in sample.sources]
 
     def sample(self, key: str) -> SampleUse | None:
         """Return one sample by its key."""
-        if (self.root / SAMPLES_FILE).is_file():
-            return next(iter(self._rows_with("key", key)), None)
+        with self._table() as table:
+            if table is not None:
+                return next(iter(_rows_with(table, "key", key)), None)
         for shard in self.opened.shards:
             for entry in shard.samples:
                 if entry.key == key:
-                    described = read_sample_json(self.root, shard, entry)
+                    described = self.opened.sample_json(shard, entry)
                     return _from_json(described, shard.tar_name)
         return None
-
-    def _rows_with(self, column: str, value: str) -> list[SampleUse]:
-        """Search one column, then read the rows that were found: a million samples take well under a second."""
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
-        table = pq.ParquetFile(self.root / SAMPLES_FILE)
-        names = ["key", "split", "index", "shard", "speaker", "licences", "source_sha256"]
-        found: list[SampleUse] = []
-        for group in range(table.num_row_groups):
-            searched = table.read_row_group(group, columns=[column]).column(column).combine_chunks()
-            if column == "source_sha256":
-                at = pc.list_parent_indices(searched).filter(pc.equal(pc.list_flatten(searched), value))
-                rows = pc.unique(at)
-            else:
-                rows = pc.indices_nonzero(pc.equal(searched, value))
-            if len(rows):
-                hits = table.read_row_group(group, columns=names).take(rows)
-                found += [_from_row(row) for row in hits.to_pylist()]
-        return found
 
     def _read_samples(self) -> Iterator[SampleUse]:
         for shard in self.opened.shards:
             for entry in shard.samples:
-                yield _from_json(read_sample_json(self.root, shard, entry), shard.tar_name)
+                yield _from_json(self.opened.sample_json(shard, entry), shard.tar_name)
+
+
+def _rows_with(table: Any, column: str, value: str) -> list[SampleUse]:
+    """Search one column, then read the rows that were found: a million samples take well under a second."""
+    import pyarrow.compute as pc
+
+    names = ["key", "split", "index", "shard", "speaker", "licences", "source_sha256"]
+    found: list[SampleUse] = []
+    for group in range(table.num_row_groups):
+        searched = table.read_row_group(group, columns=[column]).column(column).combine_chunks()
+        if column == "source_sha256":
+            at = pc.list_parent_indices(searched).filter(pc.equal(pc.list_flatten(searched), value))
+            rows = pc.unique(at)
+        else:
+            rows = pc.indices_nonzero(pc.equal(searched, value))
+        if len(rows):
+            hits = table.read_row_group(group, columns=names).take(rows)
+            found += [_from_row(row) for row in hits.to_pylist()]
+    return found
 
 
 def _from_row(row: dict[str, Any]) -> SampleUse:
@@ -130,7 +149,7 @@ def _from_json(sample: dict[str, Any], shard: str) -> SampleUse:
     )
 
 
-def known_corpora(given: Iterable[Path], client: Any | None) -> list[KnownCorpus]:
+def known_corpora(given: Iterable[Place], client: Any | None) -> list[KnownCorpus]:
     """Return the corpora given, those that MLflow runs used, and those below the current folder; each id once.
 
     Raises:
@@ -138,15 +157,17 @@ def known_corpora(given: Iterable[Path], client: Any | None) -> list[KnownCorpus
     """
     found: dict[str, KnownCorpus] = {}
     for root in given:
-        manifest = read_manifest(root)
-        found.setdefault(manifest.id, KnownCorpus(root, manifest))
-    recorded = (Path(place) for place in _recorded_places(client)) if client is not None else ()
+        store = open_store(root)
+        manifest = read_manifest(store)
+        found.setdefault(manifest.id, KnownCorpus(store, manifest))
+    recorded = _recorded_places(client) if client is not None else ()
     for root in (*recorded, *_below(Path(), SEARCH_DEPTH)):
         try:
-            manifest = read_manifest(root)
+            store = open_store(root)
+            manifest = read_manifest(store)
         except UserError:
             continue
-        found.setdefault(manifest.id, KnownCorpus(root, manifest))
+        found.setdefault(manifest.id, KnownCorpus(store, manifest))
     return sorted(found.values(), key=lambda corpus: corpus.manifest.id)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests.canonical import file_sha256
-from manifests.corpus import CORPUS_FILE, read_manifest
+from manifests.corpus import is_corpus, read_manifest
 from manifests.errors import UserError
+from manifests.store import Place
 from pipelines.known_corpora import known_corpora
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_records import collect
@@ -40,19 +41,19 @@ class Lineage:
         return self.graph.mermaid()
 
 
-def lineage(reference: str, corpora: Sequence[Path] = ()) -> Lineage:
+def lineage(reference: str, corpora: Sequence[Place] = ()) -> Lineage:
     """Walk from REF back to everything it came from, and forward to everything made of it.
 
     Args:
         reference: see above.
-        corpora: folders to look into, besides those that MLflow recorded or that lie below the current folder.
+        corpora: folders or URIs to look into, besides those that MLflow recorded or that lie below the current folder.
 
     Raises:
         UserError: when REF means nothing that is known, or more than one thing.
     """
     client = open_existing_store()
     folder = Path(reference)
-    given = [*corpora, folder] if (folder / CORPUS_FILE).is_file() else list(corpora)
+    given = [*corpora, reference] if is_corpus(reference) else list(corpora)
     known = known_corpora(given, client)
     places = [Path(), *([folder, folder.parent.parent] if folder.is_dir() else [])]
     walk = Walk(collect(client, dict.fromkeys(place.resolve() for place in places)), known)
@@ -61,8 +62,8 @@ def lineage(reference: str, corpora: Sequence[Path] = ()) -> Lineage:
 
 def _start(walk: Walk, reference: str) -> Node:
     path = Path(reference)
-    if (path / CORPUS_FILE).is_file():
-        return walk.around_corpus(read_manifest(path).id)
+    if is_corpus(reference):
+        return walk.around_corpus(read_manifest(reference).id)
     if path.is_dir():
         return walk.around_model(resolve_model(reference).info.id)
     if path.is_file():
@@ -106,7 +107,7 @@ def _by_name(walk: Walk, reference: str) -> Node | None:
     """Find a sample by its key, or a source by its path as the catalogue has it."""
     held = [(c, s) for c in walk.corpora.values() if (s := c.sample(reference)) is not None]
     if len(held) > 1:
-        folders = ", ".join(str(corpus.root) for corpus, _ in held)
+        folders = ", ".join(corpus.place for corpus, _ in held)
         raise UserError(
             f"{reference}: {len(held)} corpora have a sample of this key; give one with --corpus: {folders}"
         )
@@ -135,5 +136,5 @@ def _source_of_file(walk: Walk, path: Path) -> str:
 def _where(walk: Walk) -> str:
     if not walk.corpora and not walk.records.models:
         return "no corpus and no model was found here; give corpora with --corpus"
-    folders = ", ".join(str(corpus.root) for corpus in list(walk.corpora.values())[:6]) or "none"
+    folders = ", ".join(corpus.place for corpus in list(walk.corpora.values())[:6]) or "none"
     return f"corpora: {folders}; models: {len(walk.records.models)}"

@@ -40,7 +40,7 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
     manifest = corpus.manifest
     facts = {
         "id": corpus_id,
-        "folder": str(corpus.root.resolve()),
+        "folder": corpus.place,
         "hours": round(manifest.hours, 3),
         "samples": ", ".join(f"{split} {count}" for split, count in manifest.samples.items()),
         "seed": manifest.seed,

@@ -6,6 +6,7 @@ from typing import Any
 from mlflow.data.dataset import Dataset
 
 from manifests.corpus import Corpus, CorpusManifest
+from manifests.store import absolute
 from pipelines.mlflow_source import CorpusSource
 
 
@@ -46,4 +47,4 @@ class CorpusDataset(Dataset):  # type: ignore[misc]
 
 def corpus_dataset(corpus: Corpus) -> CorpusDataset:
     """Describe an open corpus for MLflow."""
-    return CorpusDataset(corpus.manifest, str(corpus.root.resolve()))
+    return CorpusDataset(corpus.manifest, absolute(corpus.url))

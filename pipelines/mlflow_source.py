@@ -4,13 +4,13 @@ MLflow imports this module through the entry-point group `mlflow.dataset_source`
 Whoever needs `CorpusSource` imports `mlflow.data` first, or MLflow would find this module half done.
 """
 
-from pathlib import Path
 from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
 
-from manifests.corpus import CORPUS_FILE, Corpus, open_corpus
+from manifests.corpus import Corpus, is_corpus, open_corpus
 from manifests.errors import UserError
+from manifests.store import Place, absolute
 from pipelines.tracking import CORPUS_SOURCE_TYPE
 
 
@@ -32,19 +32,19 @@ class CorpusSource(DatasetSource):  # type: ignore[misc]  # mlflow has no types
         Raises:
             UserError: when it is not there any more, or another one lies there.
         """
-        corpus = open_corpus(Path(self.location))
+        corpus = open_corpus(self.location)
         if corpus.manifest.id != self.corpus_id:
             raise UserError(f"{self.location}: holds corpus {corpus.manifest.id}, not {self.corpus_id}")
         return corpus
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:
-        return isinstance(raw_source, (str, Path)) and (Path(raw_source) / CORPUS_FILE).is_file()
+        return isinstance(raw_source, Place) and is_corpus(raw_source)
 
     @classmethod
     def _resolve(cls, raw_source: Any) -> "CorpusSource":
-        corpus = open_corpus(Path(raw_source))
-        return cls(str(corpus.root.resolve()), corpus.manifest.id)
+        corpus = open_corpus(raw_source)
+        return cls(absolute(corpus.url), corpus.manifest.id)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what MLflow stores of the source."""

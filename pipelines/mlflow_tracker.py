@@ -177,7 +177,7 @@ class MlflowTracker:
         """Record the corpus and the parent models. MLflow keeps each input once, however often it is logged."""
         from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
 
-        dataset = CorpusDataset(start.corpus, str(start.corpus_dir.resolve()))
+        dataset = CorpusDataset(start.corpus, start.corpus_place)
         used = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
         self._client.log_inputs(self._run_id, datasets=[used])
         parents = []

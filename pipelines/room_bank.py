@@ -1,40 +1,72 @@
-"""Rooms for a recipe: simulates those that its bank lacks, and adds them to the catalogue."""
+"""Rooms for a recipe: simulates those that its bank lacks, and brings them to where workers can read them."""
 
 import signal
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
-from datagen.rooms import Rows, bank_sources, cache_directory
+from datagen.rooms import Rows, bank_sources
 from datagen.split import assign_splits
+from manifests.cache import cache_directory
 from manifests.errors import JobError
-from manifests.source import Catalogue
+from manifests.source import Source
+from manifests.store import Store, absolute
+from pipelines.outstanding import asked_of
 from pipelines.progress import JobProgress
 
 ROOM_STAGE = "room"
+ROOMS_FOLDER = "rooms"
+"""Of a corpus, where its simulated rooms lie that workers elsewhere read."""
 
 
-def with_simulated_rooms(
-    catalogue: Catalogue, bound: BoundRecipe, cache: Path | None, say: Callable[[str], None], workers: int = 2
-) -> Catalogue:
-    """Return the catalogue with the recipe's simulated rooms, rendered or taken from the cache.
+def simulated_rooms(
+    bound: BoundRecipe, cache: Path | None, say: Callable[[str], None], workers: int = 2
+) -> Rows:
+    """Return a recipe's simulated rooms with their splits, rendered or taken from the cache.
 
-    A recipe without a bank, or without a `room` stage, leaves the catalogue as it is.
+    There are none for a recipe without a bank, or without a `room` stage.
     """
     bank = bound.recipe.rooms
     used = any(
         c.stage is not None and c.stage.name == ROOM_STAGE for step in bound.steps for c in step.choices
     )
     if bank is None or not used:
-        return catalogue
+        return ()
     folder = cache or cache_directory()
     say(f"rooms: {bank.count} simulated, {bank.positions} positions in each, cached in {folder}")
-    rooms = bank_sources(bank, folder, partial(in_processes, workers))
-    return catalogue.extended(assign_splits(rooms))
+    return tuple(assign_splits(bank_sources(bank, folder, partial(in_processes, workers))))
+
+
+def copied_into(store: Store, rooms: Rows, say: Callable[[str], None]) -> Rows:
+    """Copy simulated rooms into a corpus, for workers that do not see this machine's cache.
+
+    Args:
+        store: of the corpus.
+        rooms: rows that lead to files of this machine.
+        say: told how many are copied.
+
+    Returns:
+        The rows with their places in the corpus: the same identities, other paths.
+    """
+    names = [f"{ROOMS_FOLDER}/{Path(room.path).parent.name}/{Path(room.path).name}" for room in rooms]
+    sizes = store.names(ROOMS_FOLDER)
+    missing = [(room, name) for room, name in zip(rooms, names, strict=True) if sizes.get(name) != room.bytes]
+    if missing:
+        say(f"rooms: {len(missing)} responses are copied into the corpus, for workers on other machines")
+
+    def copy(each: tuple[Source, str]) -> None:
+        room, name = each
+        store.write(name, Path(room.path).read_bytes())
+
+    for _ in asked_of(store, copy, missing):
+        pass
+    place = absolute(store.url)
+    return tuple(replace(room, path=f"{place}/{name}") for room, name in zip(rooms, names, strict=True))
 
 
 def in_processes(workers: int, simulate: Callable[[int], Rows], numbers: Collection[int]) -> Iterator[Rows]:

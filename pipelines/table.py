@@ -1,43 +1,34 @@
-"""`samples.parquet`: one row a sample, drawn and measured values side by side, to query with any Parquet reader."""
+"""`samples.parquet`: one row a sample, drawn and measured values side by side, to query with any Parquet reader.
+
+Columns: identity, `source_sha256` (list), `stages` (list of labels in applied order), `measured.NAME`,
+`severity.AXIS`, and for each stage label `LABEL.NAME` (drawn) and `LABEL.measured.NAME` (delivered). A stage that did
+not fire leaves its columns empty; values that are not scalars are JSON text.
+"""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manifests.corpus import ShardRecord, read_sample_json
-from manifests.files import write_atomically
 from manifests.sample import AXES, SampleRecord
 
+ROWS_AT_A_TIME = 8_192
+"""Rows of a row group: bounds memory, whatever the number of samples."""
 
-def read_records(root: Path, shards: Iterable[ShardRecord]) -> Iterator[SampleRecord]:
-    """Read every `KEY.json` of a corpus by byte offset, in corpus order."""
-    for shard in shards:
-        for entry in shard.samples:
-            yield SampleRecord.model_validate(read_sample_json(root, shard, entry))
+Row = dict[str, Any]
+Kinds = frozenset[str]
+"""Names of the Python types that a column holds, None left out."""
 
 
-def write_samples_table(path: Path, samples: Sequence[SampleRecord], shards: Sequence[ShardRecord]) -> None:
-    """Write the table atomically.
+def row_of(sample: SampleRecord, shard: str) -> Row:
+    """Return a sample's row.
 
-    Columns: identity, `source_sha256` (list), `stages` (list of labels in applied order), `measured.NAME`,
-    `severity.AXIS`, and for each stage label `LABEL.NAME` (drawn) and `LABEL.measured.NAME` (delivered). A stage
-    that did not fire leaves its columns empty; values that are not scalars are JSON text.
+    Args:
+        sample: its record.
+        shard: name of the tar that holds it, within the corpus.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    shard_of = {entry.key: shard.tar_name for shard in shards for entry in shard.samples}
-    rows = [_row(sample, shard_of[sample.key]) for sample in samples]
-    names = sorted({name for row in rows for name in row}, key=lambda name: ("." in name, name))
-    columns = {name: pa.array(_column(name, rows)) for name in names}
-    content = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), content)
-    write_atomically(path, memoryview(content.getvalue()))
-
-
-def _row(sample: SampleRecord, shard: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
+    row: Row = {
         "key": sample.key,
         "split": sample.split,
         "index": sample.index,
@@ -63,11 +54,55 @@ def _scalar(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, (list, dict)) else value
 
 
-def _column(name: str, rows: list[dict[str, Any]]) -> list[Any]:
-    """Give a column one type: numbers become floats where any is one, mixtures become text."""
-    values = [row.get(name) for row in rows]
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
+def kinds_of(rows: Iterable[Row]) -> dict[str, Kinds]:
+    """Return which kinds of value each column of some rows holds."""
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            of_column = kinds.setdefault(name, set())
+            if value is not None:
+                of_column.add(type(value).__name__)
+    return {name: frozenset(names) for name, names in kinds.items()}
+
+
+def write_table(path: Path, rows: Iterable[Row], columns: Mapping[str, Kinds]) -> None:
+    """Write rows as they come, a bounded number at a time.
+
+    A column has one type: numbers become floats where any is one, mixtures become text.
+
+    Args:
+        path: of the Parquet file.
+        rows: in the order in which they shall stand.
+        columns: kinds of value in each column, of all rows together.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = sorted(columns, key=lambda name: ("." in name, name))
+    schema = pa.schema([pa.field(name, _type(pa, columns[name])) for name in names])
+    with pq.ParquetWriter(path, schema) as writer:
+        for some in _chunks(rows):
+            content = {name: _column([row.get(name) for row in some], columns[name]) for name in names}
+            writer.write_table(pa.table(content, schema=schema), row_group_size=ROWS_AT_A_TIME)
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    waiting = iter(rows)
+    while some := list(islice(waiting, ROWS_AT_A_TIME)):
+        yield some
+
+
+def _type(pa: Any, kinds: Kinds) -> Any:
+    if not kinds:
+        return pa.null()
+    if kinds == {"int", "float"}:
+        return pa.float64()
+    known = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
+    return known.get(min(kinds), pa.string()) if len(kinds) == 1 else pa.string()
+
+
+def _column(values: list[Any], kinds: Kinds) -> list[Any]:
+    if kinds == {"int", "float"}:
         return [None if value is None else float(value) for value in values]
     if len(kinds) > 1:
         return [None if value is None else str(value) for value in values]

@@ -8,6 +8,7 @@ from typing import Any
 from manifests.corpus import CorpusManifest, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
+from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
 from pipelines.progress import JobProgress
 from pipelines.tracking import open_store
@@ -22,7 +23,7 @@ MAX_DIFFERENCES_SHOWN = 6
 
 def train(
     experiment_reference: str,
-    corpus: Path,
+    corpus: Place,
     stage: str = "all",
     resume: bool = False,
     out: Path | None = None,
@@ -34,7 +35,7 @@ def train(
 
     Args:
         experiment_reference: a shipped name or a YAML file.
-        corpus: folder of a finished corpus.
+        corpus: folder or URI of a finished corpus.
         stage: one stage, or `all`.
         resume: skip finished stages and go on with an interrupted one.
         out: folder of the run; `./runs/NAME` if not given.

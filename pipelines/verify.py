@@ -1,20 +1,26 @@
-"""`ssiforge verify`: is the corpus on disk the one its manifest names, and does it render to the same audio?"""
+"""`ssiforge verify`: is the corpus that lies there the one its manifest names, and does it render to the same audio?
+
+Shards are read one after another and forgotten again, so that a corpus of any size can be checked.
+"""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from datagen.audio import decode_flac, flac_bytes
 from datagen.chain import SampleFailed
+from datagen.plan import sample_key
 from datagen.render import Rendered, render, spec_of
+from datagen.shard import is_temporary
 from manifests.canonical import file_sha256
 from manifests.corpus import (
     CORPUS_FILE,
     SOURCES_FILE,
-    Corpus,
     CorpusManifest,
     SampleEntry,
     ShardRecord,
@@ -24,13 +30,12 @@ from manifests.corpus import (
     read_manifest,
 )
 from manifests.errors import UserError
-from manifests.files import TEMPORARY_SUFFIX
 from manifests.keyed import generator
 from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
 from manifests.source import Source, read_catalogue
+from manifests.store import Place, Store, open_store
 from pipelines.progress import JobProgress
-from pipelines.table import read_records
 
 SAME_AUDIO_DB = -60.0
 """Re-rendered audio of another machine or library version counts as the same when it differs by less than this."""
@@ -50,7 +55,10 @@ class Verified:
 
 
 def verify(
-    root: Path, rerender: int = 0, sources: Path | None = None, say: Callable[[str], None] = lambda line: None
+    place: Place,
+    rerender: int = 0,
+    sources: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Verified:
     """Check a corpus.
 
@@ -59,92 +67,108 @@ def verify(
     between the shards.
 
     Args:
-        root: the corpus.
+        place: folder or URI of the corpus.
         rerender: number of samples to render again and compare, spread over the corpus.
         sources: a catalogue that says where the source files are now, if they were moved.
         say: receives lines for people.
 
     Raises:
-        UserError: when `root` holds no corpus.
+        UserError: when there is no corpus.
     """
-    manifest = read_manifest(root)
-    problems = [*changed_files(root, manifest), *_stray_files(root, manifest)]
+    store = open_store(place)
+    manifest = read_manifest(store)
+    sizes = store.names()
+    problems = [*changed_files(store, manifest), *_stray_files(sizes, manifest)]
     if not has_its_id(manifest):
         problems.append(f"{CORPUS_FILE}: its id does not match its content")
-    sound = []
+    seen = _Seen()
     with JobProgress("verify", len(manifest.shards), "shards") as progress:
         for name, sha256 in manifest.shards_in_order():
-            shard, damage = _opened(root, name, sha256)
-            problems += damage
-            sound += [shard] if shard and not damage else []
+            problems += _checked(store, name, sha256, sizes, seen)
             progress.advance(1)
-    corpus = Corpus(root, manifest, tuple(sound))
-    records, unreadable = _records(corpus)
-    problems += unreadable
-    problems += _leaks(records)
-    if not problems:
-        problems += _disagreements(corpus, records)
-    chosen = _spread(corpus, rerender) if not problems else []
-    rows = _rows(root, sources) if chosen else {}
+    problems += seen.leaks
+    if not problems and dict(seen.samples) != {s: n for s, n in manifest.samples.items() if n}:
+        problems.append(
+            f"{CORPUS_FILE}: names {manifest.samples} samples, the shards hold {dict(seen.samples)}"
+        )
+    chosen = list(_spread(store, manifest, rerender)) if not problems else []
+    rows = _rows(store, sources) if chosen else {}
     identical = 0
     for shard, entry in chosen:
-        same, problem = _compare(corpus, shard, entry, rows)
+        same, problem = _compare(store, shard, entry, rows)
         identical += same
         problems += [problem] if problem else []
     if chosen:
         say(f"re-rendered {len(chosen)} samples: {identical} have the same bytes")
     return Verified(
-        len(manifest.shards),
-        sum(len(s.samples) for s in corpus.shards),
-        len(chosen),
-        identical,
-        tuple(problems),
+        len(manifest.shards), seen.samples.total(), len(chosen), identical, tuple(dict.fromkeys(problems))
     )
 
 
-def _stray_files(root: Path, manifest: CorpusManifest) -> Iterator[str]:
+def _stray_files(names: Mapping[str, int], manifest: CorpusManifest) -> Iterator[str]:
     known = {name for tar in manifest.shards for name in (tar, tar.removesuffix(".tar") + ".json")}
-    for split in SPLITS:
-        folder = root / split
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            name = f"{split}/{path.name}"
-            if name not in known:
-                left = (
-                    " (left by an interrupted job; 'generate' sweeps it)"
-                    if name.endswith(TEMPORARY_SUFFIX)
-                    else ""
-                )
-                yield f"{name}: does not belong to the corpus{left}"
+    for name in sorted(names):
+        if name.partition("/")[0] in SPLITS and name not in known:
+            left = " (left by an interrupted job; 'generate' sweeps it)" if is_temporary(name) else ""
+            yield f"{name}: does not belong to the corpus{left}"
 
 
-def _opened(root: Path, name: str, sha256: str) -> tuple[ShardRecord | None, list[str]]:
+# --- shard after shard ----------------------------------------------------------------------------
+
+
+@dataclass
+class _Seen:
+    """What is remembered of the shards that were read."""
+
+    samples: Counter[str] = field(default_factory=Counter)
+    leaks: list[str] = field(default_factory=list)
+    _split_of: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By kind and group, or by content."""
+    _last: dict[str, int] = field(default_factory=dict)
+    """Index of the last sample of each split."""
+
+    def add(self, record: SampleRecord) -> Iterator[str]:
+        """Remember a sample; say what is wrong with its place in the corpus."""
+        self.samples[record.split] += 1
+        if record.index <= self._last.get(record.split, -1):
+            yield f"sample {record.key} stands in the corpus twice"
+        self._last[record.split] = max(record.index, self._last.get(record.split, -1))
+        for source in record.sources:
+            for kind, name in ((source.kind, source.group), ("content", source.sha256)):
+                first = self._split_of.setdefault((kind, name), record.split)
+                if first != record.split:
+                    self.leaks.append(f"{kind} '{name}' is in the splits {first} and {record.split}")
+
+
+def _checked(store: Store, name: str, sha256: str, sizes: Mapping[str, int], seen: _Seen) -> Iterator[str]:
     try:
-        shard = open_shard(root, name, sha256)
+        shard = open_shard(store, name, sha256, sizes)
+        with store.local_copy(name) as tar:
+            yield from _damage(shard, tar, seen)
     except UserError as error:
-        return None, [str(error).removeprefix(f"{root}{os.sep}")]
-    return shard, list(_damage(root, shard))
+        yield str(error).removeprefix(f"{store.url}/")
+    except OSError as error:
+        yield f"{name}: cannot be read ({error.strerror or error})"
 
 
-def _damage(root: Path, shard: ShardRecord) -> Iterator[str]:
-    tar = root / shard.tar_name
+def _damage(shard: ShardRecord, tar: Path, seen: _Seen) -> Iterator[str]:
     if file_sha256(tar) != shard.sha256:
         yield f"{shard.tar_name}: its content changed since it was written"
         return
-    keys = _keys_by_stock_reader(tar)
-    if keys != [entry.key for entry in shard.samples]:
+    if _keys_by_stock_reader(tar) != [entry.key for entry in shard.samples]:
         yield f"{shard.tar_name}: webdataset reads other samples than its record names"
-
-
-def _records(corpus: Corpus) -> tuple[list[SampleRecord], list[str]]:
-    """Read the samples of all shards; a shard whose record points to wrong places is named."""
-    records: list[SampleRecord] = []
-    problems = []
-    for shard in corpus.shards:
+        return
+    for entry in shard.samples:
         try:
-            records += read_records(corpus.root, [shard])
-        except (ValueError, KeyError) as error:
-            problems.append(f"{shard.record_name}: does not lead to the samples ({type(error).__name__})")
-    return records, problems
+            record = SampleRecord.model_validate_json(_members(tar, entry)["json"])
+        except (ValidationError, KeyError) as error:
+            yield f"{shard.record_name}: does not lead to the samples ({type(error).__name__})"
+            return
+        if spec_of(record).digest != entry.spec_digest or record.spec_digest != entry.spec_digest:
+            yield f"{shard.tar_name}: {entry.key}.json does not match the spec that its record names"
+        if sample_key(shard.split, record.index) != entry.key:
+            yield f"{shard.tar_name}: {entry.key}.json describes another sample"
+        yield from seen.add(record)
 
 
 def _keys_by_stock_reader(tar: Path) -> list[str]:
@@ -156,53 +180,47 @@ def _keys_by_stock_reader(tar: Path) -> list[str]:
     ]
 
 
-def _disagreements(corpus: Corpus, records: list[SampleRecord]) -> Iterator[str]:
-    entries = [(shard, entry) for shard in corpus.shards for entry in shard.samples]
-    for (shard, entry), record in zip(entries, records, strict=True):
-        if spec_of(record).digest != entry.spec_digest or record.spec_digest != entry.spec_digest:
-            yield f"{shard.tar_name}: {entry.key}.json does not match the spec that its record names"
-    keys = [entry.key for _, entry in entries]
-    if len(set(keys)) != len(keys):
-        yield "a sample stands in the corpus twice"
-    counted = {split: sum(r.split == split for r in records) for split in corpus.manifest.samples}
-    if counted != corpus.manifest.samples:
-        yield f"corpus.json names {corpus.manifest.samples} samples, the shards hold {counted}"
-
-
-def _leaks(records: list[SampleRecord]) -> Iterator[str]:
-    seen: dict[tuple[str, str], str] = {}
-    for record in records:
-        for source in record.sources:
-            for kind, name in ((source.kind, source.group), ("content", source.sha256)):
-                first = seen.setdefault((kind, name), record.split)
-                if first != record.split:
-                    yield f"{kind} '{name}' is in the splits {first} and {record.split}"
+def _members(tar: Path, entry: SampleEntry) -> dict[str, bytes]:
+    contents = {}
+    with tar.open("rb") as stream:
+        for name, member in entry.members.items():
+            stream.seek(member.offset)
+            contents[name] = stream.read(member.bytes)
+    return contents
 
 
 # --- rendering again ------------------------------------------------------------------------------
 
 
-def _rows(root: Path, sources: Path | None) -> dict[str, Source]:
-    rows = dict(read_catalogue(root / SOURCES_FILE).by_sha256)
+def _rows(store: Store, sources: Path | None) -> Mapping[str, Source]:
+    with store.local_copy(SOURCES_FILE) as path:
+        rows = dict(read_catalogue(path).by_sha256)
     if sources is not None:
         rows |= read_catalogue(sources).by_sha256
     return rows
 
 
-def _spread(corpus: Corpus, count: int) -> list[tuple[ShardRecord, SampleEntry]]:
-    entries = [(shard, entry) for shard in corpus.shards for entry in shard.samples]
-    chosen = generator(corpus.manifest.id, "rerender").permutation(len(entries))[:count]
-    return [entries[i] for i in sorted(chosen)]
+def _spread(store: Store, manifest: CorpusManifest, count: int) -> Iterator[tuple[ShardRecord, SampleEntry]]:
+    """Draw samples evenly over the corpus; only the records of their shards are read."""
+    total = sum(manifest.samples.values())
+    chosen = sorted(int(i) for i in generator(manifest.id, "rerender").permutation(total)[:count])
+    sizes = store.names() if chosen else {}
+    begun = 0
+    for name, sha256 in manifest.shards_in_order() if chosen else ():
+        shard = open_shard(store, name, sha256, sizes)
+        end = begun + len(shard.samples)
+        yield from ((shard, shard.samples[at - begun]) for at in chosen if begun <= at < end)
+        begun = end
 
 
 def _compare(
-    corpus: Corpus, shard: ShardRecord, entry: SampleEntry, rows: dict[str, Source]
+    store: Store, shard: ShardRecord, entry: SampleEntry, rows: Mapping[str, Source]
 ) -> tuple[bool, str | None]:
-    held = _members(corpus, shard, entry)
+    held = {name: store.read(shard.tar_name, at.offset, at.bytes) for name, at in entry.members.items()}
     record = SampleRecord.model_validate_json(held.pop("json"))
     try:
         rendered = render(spec_of(record), rows)
-    except SampleFailed as failed:
+    except (SampleFailed, OSError) as failed:
         return False, f"{entry.key}: cannot be rendered again ({failed})"
     again = _audio_of(rendered)
     if all(flac_bytes(again[name], record.bits) == held[name] for name in held):
@@ -212,15 +230,6 @@ def _compare(
         if difference_db > SAME_AUDIO_DB:
             return False, f"{entry.key}.{name}: renders differently ({difference_db:.1f} dB difference)"
     return False, None
-
-
-def _members(corpus: Corpus, shard: ShardRecord, entry: SampleEntry) -> dict[str, bytes]:
-    contents = {}
-    with (corpus.root / shard.tar_name).open("rb") as stream:
-        for name, member in entry.members.items():
-            stream.seek(member.offset)
-            contents[name] = stream.read(member.bytes)
-    return contents
 
 
 def _audio_of(rendered: Rendered) -> dict[str, np.ndarray]:

@@ -1,41 +1,63 @@
 """The worker's side of `generate`: loads what a corpus is made of once, then renders shards of it.
 
-Nothing here knows which executor called it; a job names files, so that sending it to a process costs nothing.
+Nothing here knows which executor called it; a job names a place, so that sending it to a process costs nothing.
 """
 
 import ctypes
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
+from datagen.chain import StageClock
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import Material, material
-from datagen.shard import Poisoned, ShardTask, write_shard
-from manifests.corpus import RECIPE_FILE, SOURCES_FILE, ShardRecord
-from manifests.documents import check, load_document
+from datagen.shard import OnDraw, Poisoned, ShardTask, is_finished, write_shard
+from manifests.corpus import RECIPE_FILE, SOURCES_FILE
+from manifests.documents import check, parse_document
+from manifests.files import TEMPORARY_SUFFIX
 from manifests.recipe import Recipe, Split
 from manifests.source import Catalogue, read_catalogue
+from manifests.store import Store, open_store
+from pipelines.shard_result import ShardDone, recalled, reported
 
 
 @dataclass(frozen=True)
 class RenderJob:
     """A corpus to be rendered: its folder holds the recipe and the catalogue."""
 
-    root: Path
+    place: str
+    """Absolute path or URI of the corpus."""
     seed: int
 
     def load(self) -> "LoadedJob":
         """Read the recipe and the catalogue, once in each process."""
-        return _load(self.root, self.seed)
+        return _load(self.place, self.seed)
+
+    def mark(self, task: ShardTask, draw: tuple[int, int] | None) -> None:
+        """Leave the draw that a worker is at in a file, swept like every temporary; None removes it."""
+        name = _mark_name(task)
+        if draw is None:
+            open_store(self.place).remove(name)
+        else:
+            open_store(self.place).write(name, json.dumps(draw).encode())
+
+    def marked(self, task: ShardTask) -> tuple[int, int] | None:
+        """Read and remove the mark of a worker that died."""
+        try:
+            index, attempt = json.loads(open_store(self.place).read(_mark_name(task)))
+        except (OSError, ValueError):
+            return None
+        self.mark(task, None)
+        return int(index), int(attempt)
 
 
 @dataclass(frozen=True)
 class LoadedJob:
     """A job with everything that rendering needs in memory."""
 
-    root: Path
+    store: Store
     seed: int
     bound: BoundRecipe
     catalogue: Catalogue
@@ -52,15 +74,37 @@ class LoadedJob:
         self,
         task: ShardTask,
         poisoned: Poisoned = frozenset(),
-        on_draw: Callable[[int, int], None] = lambda index, attempt: None,
-    ) -> ShardRecord:
-        """Render and commit one shard."""
+        on_draw: OnDraw = lambda index, attempt: None,
+    ) -> ShardDone:
+        """Render and commit one shard.
+
+        Raises:
+            ShardFailed: when it cannot be finished, however often it is tried.
+            OSError: when it cannot be written.
+        """
         sources = self.catalogue.by_sha256
         pool = self.pool(task.split)
+        clock = StageClock()
         try:
-            return write_shard(task, self.root, self.bound, pool, sources, self.seed, poisoned, on_draw)
+            written = write_shard(
+                task, self.store, self.bound, pool, sources, self.seed, poisoned, on_draw, clock
+            )
         finally:
             _give_back_memory()
+        return reported(task, written, clock.seconds)
+
+    def recall(self, task: ShardTask) -> ShardDone | None:
+        """Report a shard that another worker committed before it was lost, so that nothing is rendered twice."""
+        size = self.store.size(task.tar_name)
+        if size is None or self.store.size(task.record_name) is None:
+            return None
+        return (
+            recalled(task, self.store) if is_finished(task, self.store.read(task.record_name), size) else None
+        )
+
+
+def _mark_name(task: ShardTask) -> str:
+    return f"{task.split}/.{task.name}.draw{TEMPORARY_SUFFIX}"
 
 
 def _give_back_memory() -> None:
@@ -71,7 +115,10 @@ def _give_back_memory() -> None:
 
 
 @lru_cache(maxsize=2)
-def _load(root: Path, seed: int) -> LoadedJob:
-    document = load_document(str(root / RECIPE_FILE), "recipes")
+def _load(place: str, seed: int) -> LoadedJob:
+    store = open_store(place)
+    document = parse_document(store.read(RECIPE_FILE).decode(), store.where(RECIPE_FILE))
     bound = bind(check(Recipe, document.content, document), document)
-    return LoadedJob(root, seed, bound, read_catalogue(root / SOURCES_FILE))
+    with store.local_copy(SOURCES_FILE) as path:
+        catalogue = read_catalogue(path)
+    return LoadedJob(store, seed, bound, catalogue)

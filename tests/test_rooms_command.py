@@ -19,7 +19,7 @@ from datagen.rooms import bank_folder
 from manifests.documents import parse_document
 from manifests.recipe import Recipe, RoomBank
 from manifests.source import Catalogue, read_catalogue
-from pipelines.room_bank import with_simulated_rooms
+from pipelines.room_bank import simulated_rooms
 
 ROOMS = "rooms: {count: 4, rt60_s: [0.15, 0.4], seed: 9}"
 RECIPE = f"name: mine\nseconds: 1\n{ROOMS}\nstages:\n  - {{stage: room}}\n"
@@ -51,7 +51,7 @@ def test_what_was_built_is_what_generate_uses(home):
     folder = bank_folder(BANK, home / "cache")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     said: list[str] = []
-    catalogue = with_simulated_rooms(Catalogue(()), bound, home / "cache", said.append)
+    catalogue = Catalogue(simulated_rooms(bound, home / "cache", said.append))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert len(catalogue) == 8 and len({source.room for source in catalogue}) == 4
     assert "4 simulated, 2 positions in each" in said[0]
@@ -101,12 +101,8 @@ def test_an_exported_bank_is_scanned_as_the_same_rooms(home, ssiforge, tmp_path)
     assert (code, out) == (0, f"{tmp_path / 'bank'}: 8 responses\n")
     ssiforge("scan", "--rir", tmp_path / "bank", "--out", tmp_path / "s.parquet", "--workers", 1)
     document = parse_document(RECIPE, "mine")
-    own = with_simulated_rooms(
-        Catalogue(()),
-        bind(Recipe.model_validate(document.content), document),
-        home / "cache",
-        lambda line: None,
-    )
+    bound = bind(Recipe.model_validate(document.content), document)
+    own = Catalogue(simulated_rooms(bound, home / "cache", lambda line: None))
     scanned = read_catalogue(tmp_path / "s.parquet")
     assert {s.sha256: (s.room, s.licence) for s in scanned} == {s.sha256: (s.room, s.licence) for s in own}
     for mine, theirs in zip(own, scanned, strict=True):

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "experiment", metavar="EXPERIMENT", help="a shipped name (tiny, small, paper) or a file"
     )
-    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a finished corpus")
+    parser.add_argument("--corpus", required=True, metavar="PLACE", help="folder or URI of a finished corpus")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR", help="where the run is kept")
     parser.add_argument(
         "--stage", default="all", help=f"{', '.join(STAGES)}, or all of them in order (default)"

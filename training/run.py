@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from manifests.canonical import file_sha256
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from manifests.files import write_atomically
+from manifests.store import Place, absolute
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
 from training.loop import Fit, fit
@@ -38,7 +38,7 @@ def model_dir(run_dir: Path, stage: StageName) -> Path:
 
 def train(
     experiment: Experiment,
-    corpus_dir: Path,
+    corpus_place: Place,
     run_dir: Path,
     stages: Sequence[StageName] = STAGES,
     resume: bool = False,
@@ -49,7 +49,7 @@ def train(
 
     Args:
         experiment: what to train and how.
-        corpus_dir: the finished corpus to train on.
+        corpus_place: folder or URI of the finished corpus to train on.
         run_dir: made if missing; holds everything that the run writes.
         stages: those to train, in order; each needs its parent's finished model in `run_dir`.
         resume: whether `run_dir` may hold earlier work.
@@ -63,7 +63,7 @@ def train(
         UserError: when the corpus, the run folder or the device is not fit for this run.
         JobError: when training itself cannot go on.
     """
-    corpus = open_corpus(corpus_dir)
+    corpus = open_corpus(corpus_place)
     place = chosen_device(device)
     if not resume:
         _refuse_earlier_work(run_dir, stages)
@@ -75,10 +75,10 @@ def train(
 def _refuse_changed_shards(corpus: Corpus) -> None:
     """Hash every shard: a model must not name a corpus that it did not hear. Reading 100 hours takes minutes."""
     for shard in corpus.shards:
-        if file_sha256(corpus.root / shard.tar_name) != shard.sha256:
+        if corpus.sha256(shard) != shard.sha256:
             raise UserError(
-                f"{corpus.root / shard.tar_name}: its content is not what corpus {corpus.manifest.id} names; "
-                f"run 'ssiforge verify {corpus.root}'"
+                f"{corpus.where(shard)}: its content is not what corpus {corpus.manifest.id} names; "
+                f"run 'ssiforge verify {corpus.url}'"
             )
 
 
@@ -143,7 +143,7 @@ def _train_stage(
                 stage_dir=stage_dir,
                 params=flat(experiment.written()),
                 stage_digest=origin.stage_digest,
-                corpus_dir=corpus.root,
+                corpus_place=absolute(corpus.url),
                 corpus=corpus.manifest,
                 parents=parents,
                 device=str(device),
@@ -193,7 +193,7 @@ def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, .
     info = read_info(directory)
     if info.corpus_id != corpus.manifest.id:
         raise UserError(
-            f"{directory}: was trained on corpus {info.corpus_id}, and {corpus.root} is {corpus.manifest.id}; "
+            f"{directory}: was trained on corpus {info.corpus_id}, and {corpus.url} is {corpus.manifest.id}; "
             f"use that corpus, or another --out"
         )
     return (Parent(role, info.id, directory),)
@@ -236,11 +236,11 @@ def _held_out(experiment: Experiment, corpus: Corpus, batch_size: int) -> list[A
         return []
     if sum(reader.sizes) == 0:
         raise UserError(
-            f"{corpus.root}: has no samples in its val split; set validation.samples=0 to train without validation"
+            f"{corpus.url}: has no samples in its val split; set validation.samples=0 to train without validation"
         )
     batches = fixed_batches(reader, validation.samples, validation.segment_s, batch_size)
     if not batches:
-        raise JobError(f"{corpus.root}: none of the chosen val samples can be read; run 'ssiforge verify'")
+        raise JobError(f"{corpus.url}: none of the chosen val samples can be read; run 'ssiforge verify'")
     return batches
 
 

@@ -9,7 +9,6 @@ was drawn for its slot. So every rank still gets full batches, and all ranks agr
 
 import io
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,7 +78,7 @@ class Reader:
         if moved := total - sum(self.sizes):
             log.warning(
                 "%s: %d of %d %s samples are not aligned with their targets and are left out",
-                self.corpus.root,
+                self.corpus.url,
                 moved,
                 total,
                 self.split,
@@ -93,7 +92,7 @@ class Reader:
     def where(self, pick: Pick) -> str:
         """Name a sample for a message."""
         shard = self.shards[pick.shard]
-        return f"{self.corpus.root / shard.tar_name}, sample {shard.samples[pick.sample].key}"
+        return f"{self.corpus.where(shard)}, sample {shard.samples[pick.sample].key}"
 
     def key(self, pick: Pick) -> str:
         """Return a sample's key."""
@@ -111,24 +110,19 @@ class Reader:
         """
         shard = self.shards[pick.shard]
         entry = shard.samples[pick.sample]
-        path = self.corpus.root / shard.tar_name
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            try:
-                parts = [_member(descriptor, entry, name) for name in (DEGRADED, TARGET)]
-            finally:
-                os.close(descriptor)
+            parts = [_member(self.corpus, shard, entry, name) for name in (DEGRADED, TARGET)]
         except OSError as error:
-            raise DamagedError(f"cannot be read ({error.strerror})") from error
+            raise DamagedError(f"cannot be read ({error.strerror or error})") from error
         degraded, target = (_decode(part, shard.frames_per_sample, start, frames) for part in parts)
         return degraded, target
 
 
-def _member(descriptor: int, entry: SampleEntry, name: str) -> bytes:
+def _member(corpus: Corpus, shard: ShardRecord, entry: SampleEntry, name: str) -> bytes:
     member: Member | None = entry.members.get(name)
     if member is None:
         raise DamagedError(f"has no {name}")
-    content = os.pread(descriptor, member.bytes, member.offset)
+    content = corpus.read(shard, member)
     if len(content) != member.bytes:
         raise DamagedError(f"{name} holds {len(content)} bytes of {member.bytes}")
     return content
@@ -186,7 +180,7 @@ class SampleStream:
         ranks: int = 1,
     ) -> None:
         if sum(reader.sizes) == 0:
-            raise UserError(f"{reader.corpus.root}: has no samples in its {reader.split} split")
+            raise UserError(f"{reader.corpus.url}: has no samples in its {reader.split} split")
         self._reader = reader
         self._order = Order(reader.sizes, seed, window_shards)
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
@@ -252,7 +246,7 @@ class SampleStream:
                 damaged.append(f"{where}: {error}; the next readable sample takes its place")
         raise JobError(
             f"{where}: the last of {self._max_damaged} samples in a row that cannot be read; "
-            f"run 'ssiforge verify {self._reader.corpus.root}'"
+            f"run 'ssiforge verify {self._reader.corpus.url}'"
         )
 
     @property
@@ -270,7 +264,7 @@ class SampleStream:
         here = self._reader.corpus
         if state.corpus_id != here.manifest.id:
             raise UserError(
-                f"{here.root}: is corpus {here.manifest.id}, but the run to resume was reading corpus "
+                f"{here.url}: is corpus {here.manifest.id}, but the run to resume was reading corpus "
                 f"{state.corpus_id}; give it that corpus, or start a new run"
             )
         if state.seed != self._order.seed:

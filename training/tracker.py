@@ -53,7 +53,8 @@ class StageStart:
     params: Mapping[str, str | int | float | bool]
     """The experiment, flat: `stages.teacher.steps`."""
     stage_digest: str
-    corpus_dir: Path
+    corpus_place: str
+    """Absolute path or URI."""
     corpus: CorpusManifest
     parents: tuple[Parent, ...]
     device: str

@@ -97,8 +97,8 @@ def _corpus(out: Path, catalogue: Path, say: Callable[[str], None]) -> Path:
         f"generate: {SAMPLES} samples of recipe 'demo'",
         f"ssiforge generate demo --sources CATALOGUE --out CORPUS --samples {SAMPLES} --seed {SEED}",
     )
-    from pipelines.executors import LocalProcesses
     from pipelines.generate import generate
+    from pipelines.local_processes import LocalProcesses
     from pipelines.verify import verify
 
     corpus = out / "corpus"
@@ -120,12 +120,10 @@ def _enhance(out: Path, corpus: Path, model: str, say: Callable[[str], None]) ->
     _step(say, "enhance: one held-out sample", "ssiforge enhance INPUT OUTPUT --model MODEL")
     folder = out / "listen"
     folder.mkdir(exist_ok=True)
-    shard = open_corpus(corpus).of("test")[0]
-    entry = shard.samples[0]
-    with (corpus / shard.tar_name).open("rb") as stream:
-        for name in ("degraded", "target"):
-            member = entry.members[f"{name}.flac"]
-            stream.seek(member.offset)
-            (folder / f"{name}.flac").write_bytes(stream.read(member.bytes))
+    opened = open_corpus(corpus)
+    shard = opened.of("test")[0]
+    for name in ("degraded", "target"):
+        content = opened.read(shard, shard.samples[0].members[f"{name}.flac"])
+        (folder / f"{name}.flac").write_bytes(content)
     enhance(folder / "degraded.flac", folder / "enhanced.wav", model, say=say)
     return folder

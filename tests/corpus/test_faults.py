@@ -12,8 +12,10 @@ from datagen.render import render
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from manifests.source import read_catalogue
-from pipelines.executors import InProcess, LocalProcesses, RayTasks
+from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
+from pipelines.local_processes import LocalProcesses
+from pipelines.ray_tasks import RayTasks
 from pipelines.scan import scan
 from pipelines.verify import verify
 from pipelines.worker import RenderJob

@@ -15,8 +15,10 @@ import pytest
 
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
-from pipelines.executors import InProcess, LocalProcesses, RayTasks
+from pipelines.executors import InProcess
 from pipelines.generate import Generated, fingerprint, generate
+from pipelines.local_processes import LocalProcesses
+from pipelines.ray_tasks import RayTasks
 
 SAMPLES = 20
 LINUX = Path("/proc/self/stat").exists()

@@ -12,12 +12,18 @@ from manifests.corpus import open_corpus
 from manifests.documents import check, parse_document
 from manifests.errors import UserError
 from manifests.recipe import Recipe
+from manifests.sample import SampleRecord
 from manifests.source import read_catalogue
 from pipelines.executors import InProcess
 from pipelines.generate import generate
-from pipelines.table import read_records
 
 pytestmark = pytest.mark.usefixtures("user_stages")
+
+
+def read_records(place: Path) -> list[SampleRecord]:
+    corpus = open_corpus(place)
+    entries = [(shard, entry) for shard in corpus.shards for entry in shard.samples]
+    return [SampleRecord.model_validate(corpus.sample_json(*each)) for each in entries]
 
 
 def _recipe(folder: Path, stages: str) -> str:
@@ -31,7 +37,7 @@ def test_a_broken_promise_is_counted_in_the_corpus_and_named_in_the_record(tmp_p
     manifest = generate(recipe, catalogue_path, tmp_path / "c", InProcess(), samples=12, seed=3).manifest
     counted = manifest.tolerances
     assert counted["noise.snr_db"] == {"checked": 12, "out": 0}
-    records = list(read_records(tmp_path / "c", open_corpus(tmp_path / "c").shards))
+    records = read_records(tmp_path / "c")
     broken = [stage for record in records for stage in record.stages if stage.out_of_tolerance]
     assert counted["promises_too_much.gain"] == {"checked": 12, "out": len(broken)}
     assert 0 < len(broken) < 12
@@ -85,7 +91,7 @@ def test_a_shard_says_which_samples_are_not_aligned_and_a_sample_has_its_lowest_
     recipe = _recipe(tmp_path, stages)
     generate(recipe, catalogue_path, tmp_path / "c", InProcess(), samples=12, seed=3)
     shards = open_corpus(tmp_path / "c").shards
-    records = list(read_records(tmp_path / "c", shards))
+    records = read_records(tmp_path / "c")
     drifted = {record.key for record in records if any(s.stage == "clock_drift" for s in record.stages)}
     assert 0 < len(drifted) < 12
     assert {entry.key for shard in shards for entry in shard.samples if not entry.aligned} == drifted

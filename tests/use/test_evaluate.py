@@ -32,9 +32,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., 
 def test_evaluation_repeats_to_the_byte_and_is_broken_down(
     store: Any, corpus: Corpus, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = evaluate(models, tmp_path / "a", corpus=corpus.root)
+    first = evaluate(models, tmp_path / "a", corpus=corpus.store.root)
     np.random.standard_normal(100)
-    evaluate(models, tmp_path / "b", corpus=corpus.root)
+    evaluate(models, tmp_path / "b", corpus=corpus.store.root)
     for name in ("evaluation.json", "samples.csv", "samples.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     result = json.loads((tmp_path / "a" / "evaluation.json").read_text())
@@ -61,7 +61,7 @@ def test_evaluation_repeats_to_the_byte_and_is_broken_down(
 def test_scores_are_those_of_the_samples_in_the_shards(
     store: Any, corpus: Corpus, models: list[str], tmp_path: Path
 ) -> None:
-    found = evaluate(models[:1], tmp_path / "out", corpus=corpus.root, limit=2)
+    found = evaluate(models[:1], tmp_path / "out", corpus=corpus.store.root, limit=2)
     row = next(r for r in found.rows if r.key == "test-000000" and r.system == "degraded")
     clean = voice(7000, 1.2)
     expected = si_sdr_db(clean, np.float32(0.9) * (clean + noise(7000, 1.2, 0.01)))
@@ -78,7 +78,7 @@ def test_evaluation_is_an_mlflow_run_tied_to_model_and_corpus(
     info = make_bundle(tmp_path / "bundle", "student", seed=5)
     run = store.create_run(experiment_id(store, "tiny"))
     model_id = log_model(store, run.info.run_id, tmp_path / "bundle", info)
-    evaluate([run.info.run_id], tmp_path / "out", corpus=corpus.root, limit=1)
+    evaluate([run.info.run_id], tmp_path / "out", corpus=corpus.store.root, limit=1)
     (found,) = store.search_runs([run.info.experiment_id], "tags.`ssiforge.job` = 'evaluate'")
     logged = store.get_run(found.info.run_id)  # a search leaves model inputs out
     assert [used.model_id for used in logged.inputs.model_inputs] == [model_id]
@@ -124,15 +124,15 @@ def test_recordings_without_references_get_dnsmos_alone(
 def test_a_damaged_sample_is_said_and_counted(store: Any, models: list[str], tmp_path: Path) -> None:
     corpus = build_corpus(tmp_path / "corpus", {"train": 0, "val": 0, "test": 2}, seconds=1.2)
     (shard,) = corpus.of("test")
-    tar = bytearray((corpus.root / shard.tar_name).read_bytes())
+    tar = bytearray((corpus.store.root / shard.tar_name).read_bytes())
     member = shard.samples[0].members["degraded.flac"]
     tar[member.offset : member.offset + 64] = bytes(64)
-    (corpus.root / shard.tar_name).write_bytes(tar)
+    (corpus.store.root / shard.tar_name).write_bytes(tar)
     said: list[str] = []
-    found = evaluate(models[:1], tmp_path / "out", corpus=corpus.root, say=said.append)
+    found = evaluate(models[:1], tmp_path / "out", corpus=corpus.store.root, say=said.append)
     assert found.result["samples"] == 1 and found.result["unreadable"] == 1
     assert "test-000000" in said[0] and any("could not be read" in note for note in found.result["notes"])
-    shutil.copytree(corpus.root, tmp_path / "worse")
+    shutil.copytree(corpus.store.root, tmp_path / "worse")
     start = shard.samples[1].members["target.flac"].offset
     tar[start : start + 64] = bytes(64)
     (tmp_path / "worse" / shard.tar_name).write_bytes(tar)
@@ -153,7 +153,7 @@ def test_mistakes_are_named(
     store: Any, corpus: Corpus, models: list[str], tmp_path: Path, options: Any, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        evaluate(models, tmp_path / "out", **({"corpus": corpus.root} | options))
+        evaluate(models, tmp_path / "out", **({"corpus": corpus.store.root} | options))
     assert not (tmp_path / "out").exists()
 
 

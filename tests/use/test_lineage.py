@@ -14,10 +14,11 @@ from tiny_corpora import build_corpus, file_hash
 
 from manifests.corpus import SAMPLES_FILE, Corpus
 from manifests.errors import UserError
+from manifests.sample import SampleRecord
 from pipelines.evaluate import evaluate
 from pipelines.lineage import Lineage, lineage
 from pipelines.lineage_tree import print_lineage
-from pipelines.table import read_records, write_samples_table
+from pipelines.table import kinds_of, row_of, write_table
 from training.tracker import Parent, StageStart
 
 
@@ -40,7 +41,7 @@ def report_stage(
         stage_dir=stage_dir,
         params={"seed": 3},
         stage_digest="d" * 32,
-        corpus_dir=corpus.root,
+        corpus_place=str(corpus.store.root),
         corpus=corpus.manifest,
         parents=tuple(Parent(role, info.id, run_dir / role / "model") for role, info in parents.items()),
         device="cpu",
@@ -60,9 +61,11 @@ def report_stage(
 def two_corpora(store: Any, tmp_path: Path) -> tuple[Corpus, Corpus]:
     """One with a table of samples, one whose shards have to be read."""
     tabled = build_corpus(tmp_path / "with table", {"train": 3, "val": 1, "test": 2}, seconds=0.6, seed=1)
-    write_samples_table(
-        tabled.root / SAMPLES_FILE, list(read_records(tabled.root, tabled.shards)), tabled.shards
-    )
+    described = [
+        (shard, tabled.sample_json(shard, entry)) for shard in tabled.shards for entry in shard.samples
+    ]
+    rows = [row_of(SampleRecord.model_validate(content), shard.tar_name) for shard, content in described]
+    write_table(tabled.store.root / SAMPLES_FILE, rows, kinds_of(rows))
     plain = build_corpus(tmp_path / "without", {"train": 2, "val": 1, "test": 1}, seconds=0.6, seed=2)
     return tabled, plain
 
@@ -89,7 +92,7 @@ def ids(answer: Lineage, kind: str) -> set[str]:
 def sources_heard_by_brute_force(corpus: Corpus, splits: tuple[str, ...]) -> set[str]:
     """Read every KEY.json out of the tars."""
     heard = set()
-    for tar_path in [path for split in splits for path in (corpus.root / split).glob("*.tar")]:
+    for tar_path in [path for split in splits for path in (corpus.store.root / split).glob("*.tar")]:
         with tarfile.open(tar_path) as tar:
             for member in tar:
                 if member.name.endswith(".json"):
@@ -136,7 +139,7 @@ def test_a_source_leads_to_exactly_the_models_that_heard_it(
 def test_a_source_of_the_test_split_trained_nothing_and_was_scored_with(
     chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus], tmp_path: Path
 ) -> None:
-    evaluate(["ssiforge-main-line-student"], tmp_path / "out", corpus=two_corpora[0].root, limit=1)
+    evaluate(["ssiforge-main-line-student"], tmp_path / "out", corpus=two_corpora[0].store.root, limit=1)
     answer = lineage(file_hash("test hiss 1.wav"))
     assert ids(answer, "model") == set() and ids(answer, "run") == set()
     assert len(ids(answer, "evaluation")) == 1
@@ -153,12 +156,12 @@ def test_the_same_is_found_by_path_key_run_id_corpus_and_recipe(
     assert lineage("speech/train häger 1.wav").start.id == file_hash("train häger 1.wav")
     assert lineage("/recordings/noise/val hiss 2.wav").start.id == file_hash("val hiss 2.wav")
     assert lineage(first.manifest.id).start.key == f"corpus:{first.manifest.id}"
-    assert lineage(str(second.root)).start.key == f"corpus:{second.manifest.id}"
+    assert lineage(str(second.url)).start.key == f"corpus:{second.manifest.id}"
     assert ids(lineage(first.manifest.recipe_digest), "corpus") == {first.manifest.id, second.manifest.id}
     model = store.get_model_version("ssiforge-side-teacher", "1")
     assert ids(lineage(model.run_id), "model") == {chain["other"].id}
     assert lineage(chain["student"].id).start.id == chain["student"].id
-    sample = lineage("train-000002", [first.root])
+    sample = lineage("train-000002", [first.url])
     assert sample.start.id == f"{first.manifest.id}/train-000002"
     assert {n.id for _, n in sample.graph.origins(sample.start.key)} == {
         file_hash("train häger 1.wav"),
@@ -191,7 +194,7 @@ def test_folders_alone_tell_the_lineage_without_mlflow(
     student = make_bundle(
         place / "run" / "student" / "model", "student", corpus.manifest.id, {"teacher": teacher.id}
     )
-    shutil.copytree(corpus.root, place / "data" / "corpus")
+    shutil.copytree(corpus.store.root, place / "data" / "corpus")
     back = lineage("run")
     assert ids(back, "model") == {teacher.id, student.id} and back.start.id == student.id
     assert ids(back, "corpus") == {corpus.manifest.id}

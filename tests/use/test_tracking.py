@@ -24,7 +24,7 @@ def start_of(
         stage_dir=stage_dir,
         params={"name": "tiny", "seed": 3, "description": "x" * 9000, **{f"p{n}": n for n in range(150)}},
         stage_digest="d" * 32,
-        corpus_dir=corpus.root,
+        corpus_place=str(corpus.store.root),
         corpus=corpus.manifest,
         parents=parents,
         device="cpu",

@@ -36,7 +36,7 @@ SMALL = (
 
 def test_four_stages_become_four_linked_runs_that_lineage_walks(store: Any, corpus: Corpus) -> None:
     lines: list[str] = []
-    models = train("tiny", corpus.root, device="cpu", overrides=SMALL, say=lines.append)
+    models = train("tiny", corpus.store.root, device="cpu", overrides=SMALL, say=lines.append)
     assert list(models) == list(STAGES)
     expected = {"teacher": [], "student": ["teacher"], "denoiser": ["student"], "joint": ["denoiser"]}
     for stage, parents in expected.items():
@@ -54,7 +54,7 @@ def test_four_stages_become_four_linked_runs_that_lineage_walks(store: Any, corp
     assert made == {info.id for info in models.values()}
     assert any(line.startswith("joint: ") for line in lines)
 
-    again = train("tiny", corpus.root, resume=True, overrides=SMALL, say=lines.append)
+    again = train("tiny", corpus.store.root, resume=True, overrides=SMALL, say=lines.append)
     assert [info.id for info in again.values()] == [info.id for info in models.values()]
     assert len(store.search_runs([run.info.experiment_id])) == 4
 
@@ -62,16 +62,18 @@ def test_four_stages_become_four_linked_runs_that_lineage_walks(store: Any, corp
 def test_another_run_in_the_same_folder_is_refused_with_the_difference(
     store: Any, corpus: Corpus, tmp_path: Path, build: Callable[..., Corpus]
 ) -> None:
-    train("tiny", corpus.root, "teacher", overrides=SMALL, say=lambda line: None)
+    train("tiny", corpus.store.root, "teacher", overrides=SMALL, say=lambda line: None)
     with pytest.raises(UserError, match="--resume"):
-        train("tiny", corpus.root, "teacher", overrides=SMALL)
+        train("tiny", corpus.store.root, "teacher", overrides=SMALL)
     with pytest.raises(UserError, match=r"optimisation.clip_norm was 5.0 and is 2.0.*another --out"):
-        train("tiny", corpus.root, "teacher", resume=True, overrides=(*SMALL, "optimisation.clip_norm=2"))
+        train(
+            "tiny", corpus.store.root, "teacher", resume=True, overrides=(*SMALL, "optimisation.clip_norm=2")
+        )
     with pytest.raises(UserError, match=r"stages.teacher.steps was 2 and is 3"):
-        train("tiny", corpus.root, "teacher", resume=True, overrides=(*SMALL, "stages.teacher.steps=3"))
+        train("tiny", corpus.store.root, "teacher", resume=True, overrides=(*SMALL, "stages.teacher.steps=3"))
     other = build(tmp_path / "other", {"train": 1, "val": 1, "test": 0}, seconds=0.6, seed=9)
     with pytest.raises(UserError, match=f"{corpus.manifest.id}.*{other.manifest.id}"):
-        train("tiny", other.root, "teacher", resume=True, overrides=SMALL)
+        train("tiny", other.store.root, "teacher", resume=True, overrides=SMALL)
     assert not (tmp_path / "records of runs" / "runs" / "tiny" / "student").exists()
 
 
@@ -97,7 +99,7 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_ctrl_c_ends_it_as_killed(
 ) -> None:
     settings = [*SMALL, "stages.teacher.steps=4000", "stages.teacher.validate_every=4000", "loader.threads=1"]
     options = [option for setting in settings for option in ("--set", setting)]
-    command = [sys.executable, "-m", "pipelines.cli", "train", "tiny", "--corpus", str(corpus.root)]
+    command = [sys.executable, "-m", "pipelines.cli", "train", "tiny", "--corpus", str(corpus.store.root)]
     command += ["--stage", "teacher", "--device", "cpu", *options]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -1,0 +1,53 @@
+"""Ctrl-C once: finish what is begun. Twice: stop now."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+class Interrupts:
+    """Whether the job was asked to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+
+    def until_stopped(self, tasks: Iterable[_T]) -> Iterator[_T]:
+        """Hand out tasks as long as nobody asks to stop."""
+        for task in tasks:
+            if self.stopping:
+                return
+            yield task
+
+
+@contextmanager
+def interruptible(say: Callable[[str], None]) -> Iterator[Interrupts]:
+    """Let the first Ctrl-C (SIGINT) or SIGTERM ask to stop, and the second raise KeyboardInterrupt.
+
+    Outside the main thread, where Python takes no signals, nothing is changed.
+
+    Args:
+        say: told what the first one does.
+    """
+    asked = Interrupts()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if asked.stopping:
+            raise KeyboardInterrupt
+        asked.stopping = True
+        say("stopping when the shards in progress are finished; again to stop now")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in signals}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
