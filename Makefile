@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 # Tests run side by side; each is single-threaded, and some train networks or start a cluster of their own.
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test lint bench docs lock clean
+.PHONY: help demo test test-faults lint bench docs lock clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ demo: $(STAMP) ## Run the whole chain on a small built-in corpus (under 10 minut
 
 test: lint ## Run the linters and all tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+
+test-faults: $(STAMP) ## Run the long tests with real kills, clusters and servers, one after the other
+	$(BIN)/python -m pytest -m faults tests/faults
 
 lint: $(STAMP) ## ruff, mypy --strict and the import rule
 	$(BIN)/ruff check .
