@@ -107,7 +107,7 @@ def _by_name(walk: Walk, reference: str) -> Node | None:
     """Find a sample by its key, or a source by its path as the catalogue has it."""
     held = [(c, s) for c in walk.corpora.values() if (s := c.sample(reference)) is not None]
     if len(held) > 1:
-        folders = ", ".join(corpus.place for corpus, _ in held)
+        folders = ", ".join(corpus.store.url for corpus, _ in held)
         raise UserError(
             f"{reference}: {len(held)} corpora have a sample of this key; give one with --corpus: {folders}"
         )
@@ -136,5 +136,5 @@ def _source_of_file(walk: Walk, path: Path) -> str:
 def _where(walk: Walk) -> str:
     if not walk.corpora and not walk.records.models:
         return "no corpus and no model was found here; give corpora with --corpus"
-    folders = ", ".join(corpus.place for corpus in list(walk.corpora.values())[:6]) or "none"
+    folders = ", ".join(corpus.store.url for corpus in list(walk.corpora.values())[:6]) or "none"
     return f"corpora: {folders}; models: {len(walk.records.models)}"
