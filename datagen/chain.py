@@ -19,7 +19,7 @@ from datagen.degradations import stage_class
 from datagen.degradations.base import Applied, Audio, CannotApply, Degradation, Inputs
 from datagen.file_identity import is_as_scanned
 from datagen.level import scaled, with_active_level
-from datagen.source_cache import local_file
+from datagen.source_cache import SourceChanged, local_file
 from manifests.canonical import rounded
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Clip, SampleSpec, StageRecord, StageSpec, Values
@@ -176,6 +176,8 @@ def clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
     channel = None if source.kind == "speech" else clip.channel
     try:
         audio, rate_hz = _read(source, clip, channel)
+    except SourceChanged as error:
+        raise SampleFailed(stage, f"source {clip.sha256[:12]} {error}") from error
     except AudioError as error:
         raise SampleFailed(stage, f"source {clip.sha256[:12]}: {error}") from error
     if len(audio) != clip.frames:
@@ -193,7 +195,7 @@ def _read(source: Source, clip: Clip, channel: int | None) -> tuple[Audio, int]:
     for _ in range(FETCHES):
         path = local_file(source)
         if path == source.path and not is_as_scanned(source):
-            raise AudioError("has changed since it was scanned")
+            raise SourceChanged("has changed since it was scanned")
         try:
             return read_stretch(path, clip.start, clip.frames, channel)
         except AudioError:

@@ -4,6 +4,7 @@ A folder takes a finished file by renaming it; an object store has no rename and
 when its last byte was sent. Names are relative, with `/` between their parts.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -29,6 +30,7 @@ ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25
 """Between two attempts; doubled each time."""
 _BLOCK_BYTES = 1 << 22
+_NOBODY = ".nobody"
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 """Which extra of this package installs the client for a scheme."""
@@ -294,8 +296,12 @@ class ObjectStore:
         def fetched() -> bytes:
             try:
                 content: bytes = filesystem.cat_file(f"{root}/{name}", start=start or None, end=end)
-            except OSError:
-                held = self.size(name) if start else None  # S3 calls such a stretch an invalid range
+            except FileNotFoundError:
+                raise
+            except (
+                OSError
+            ):  # S3 calls a stretch beyond the end an invalid range, and so any of an empty object
+                held = None if count is None else self.size(name)
                 if held is not None and start >= held:
                     return b""
                 raise
@@ -368,21 +374,35 @@ class ObjectStore:
         with suppress(FileNotFoundError):
             self._asked(name, lambda: filesystem.rm_file(f"{root}/{name}"))
 
-    def _asked(self, name: str, request: Callable[[], _T]) -> _T:
+    def knock(self) -> None:
+        """Ask the store for anything, without patience: a place that cannot be used should be said at once.
+
+        Raises:
+            OSError: with the reason.
+        """
+        filesystem, root = self._remote
+        self._asked("", lambda: filesystem.find(f"{root}/{_NOBODY}"), attempts=1)
+
+    def _asked(self, name: str, request: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
         """Make a request, again after a pause where it failed for a reason that may pass.
 
         Raises:
-            OSError: with the last reason, whatever class the store's client chose.
+            OSError: with the last reason and the place, whatever class the store's client chose.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             try:
                 return request()
-            except (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError):
+            except (FileExistsError, IsADirectoryError):
                 raise
             except Exception as error:
-                if attempt == ATTEMPTS - 1 or _is_final(error):
-                    reason = " ".join(str(error).split()) or type(error).__name__
-                    raise OSError(None, reason, self.where(name) if name else self.url) from error
+                reason = " ".join(str(error).split()) or type(error).__name__
+                place = self.where(name) if name else self.url
+                if isinstance(error, FileNotFoundError):
+                    raise FileNotFoundError(errno.ENOENT, reason, place) from error
+                if isinstance(error, PermissionError):
+                    raise PermissionError(errno.EACCES, reason, place) from error
+                if attempt == attempts - 1 or _is_final(error):
+                    raise OSError(None, reason, place) from error
                 time.sleep(FIRST_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable")
 

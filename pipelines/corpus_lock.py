@@ -100,6 +100,7 @@ class _Claim:
 def _locked_prefix(store: ObjectStore) -> Iterator[None]:
     claim = _Claim(uuid.uuid4().hex, socket.gethostname(), os.getpid())
     try:
+        store.knock()
         _acquire(store, claim)
     except OSError as error:
         raise UserError(f"{store.url}: cannot be written ({error.strerror or error})") from error

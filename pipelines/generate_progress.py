@@ -129,13 +129,19 @@ class Progress:
     def line(self) -> str:
         """Return everything that fits a line."""
         now = self.plain("running")
-        parts = [f"{now['hours_done']:.2f} of {now['hours']:.2f} h", f"{now['x_real_time']:.0f} x real time"]
+        parts = [_hours(now["hours_done"], now["hours"]), f"{now['x_real_time']:.0f} x real time"]
         if now["left_s"] is not None:
             parts.append(f"{_clock(now['left_s'])} left")
         parts.append(f"{self.failures.total()} draws replaced")
         if self.lost:
             parts.append(f"{self.lost.total()} shards given up")
         return f"generate: {', '.join(parts)} after {_clock(self.elapsed_s)}"
+
+
+def _hours(done: float, total: float) -> str:
+    if total < 1.0:
+        return f"{60.0 * done:.1f} of {60.0 * total:.1f} min"
+    return f"{done:.2f} of {total:.2f} h"
 
 
 def _clock(seconds: float) -> str:

@@ -95,7 +95,10 @@ class _Once(InProcess):
             yield loaded.render(task)
 
 
-def test_two_jobs_cannot_write_one_prefix_and_a_dead_one_does_not_block_it(bucket: str) -> None:
+def test_two_jobs_cannot_write_one_prefix_and_a_dead_one_does_not_block_it(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.corpus_lock.RENEWED_EVERY_S", 0.2)
     with corpus_folder(bucket), pytest.raises(UserError, match="another job is writing this corpus"):  # noqa: SIM117
         with corpus_folder(bucket):
             raise AssertionError("held twice")

@@ -1,6 +1,7 @@
 """An S3 server on loopback, and a proxy before it that misbehaves as networks and throttled buckets do."""
 
 import http.client
+import logging
 import socket
 import threading
 from collections import Counter
@@ -62,6 +63,7 @@ def s3_server(bucket: str = "corpora") -> Iterator[S3]:
     """Run the server and the proxy for a while."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     upstream = moto.get_host_and_port()
