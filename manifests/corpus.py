@@ -30,6 +30,8 @@ PLAN_FILE = "plan.json"
 """What the corpus is going to be: written first, so that a begun corpus is recognised."""
 PROGRESS_FILE = "progress.json"
 """How far the last job came; no part of the corpus."""
+ROOMS_FOLDER = "rooms"
+"""Simulated rooms, where workers on other machines read them; no part of the corpus either."""
 TABLES = (PLAN_FILE, RECIPE_FILE, SOURCES_FILE, SAMPLES_FILE, QUARANTINE_FILE)
 """Everything beside the shards and their records."""
 

@@ -13,7 +13,7 @@ from datagen.degradations import BoundRecipe
 from datagen.environment import code_version
 from datagen.shard import sweep_temporaries
 from manifests.canonical import canonical_json
-from manifests.corpus import PLAN_FILE, RECIPE_FILE, SOURCES_FILE
+from manifests.corpus import PLAN_FILE, PROGRESS_FILE, RECIPE_FILE, ROOMS_FOLDER, SOURCES_FILE
 from manifests.errors import JobError, UserError
 from manifests.recipe import Split
 from manifests.source import Catalogue, read_catalogue, write_catalogue
@@ -141,7 +141,9 @@ def _held_plan(store: Store) -> dict[str, Any] | None:
     try:
         content = store.read(PLAN_FILE)
     except (FileNotFoundError, NotADirectoryError):
-        strangers = sorted({name.partition("/")[0] for name in store.names()} - {LOCK_FILE})
+        # Rooms come before the plan: their number is part of what the plan names.
+        known = {LOCK_FILE, ROOMS_FOLDER, PROGRESS_FILE}
+        strangers = sorted({name.partition("/")[0] for name in store.names()} - known)
         if strangers:
             raise UserError(
                 f"{store.url}: is not empty and holds no corpus (found '{strangers[0]}')"

@@ -13,6 +13,7 @@ from datagen.environment import pin_threads
 from datagen.rooms import Rows, bank_sources
 from datagen.split import assign_splits
 from manifests.cache import cache_directory
+from manifests.corpus import ROOMS_FOLDER
 from manifests.errors import JobError
 from manifests.source import Source
 from manifests.store import Store, absolute
@@ -20,8 +21,6 @@ from pipelines.outstanding import asked_of
 from pipelines.progress import JobProgress
 
 ROOM_STAGE = "room"
-ROOMS_FOLDER = "rooms"
-"""Of a corpus, where its simulated rooms lie that workers elsewhere read."""
 
 
 def simulated_rooms(
