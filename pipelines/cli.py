@@ -77,9 +77,11 @@ def scan(
     full: Annotated[bool, typer.Option("--full", help="Read unchanged files again as well.")] = False,
 ) -> None:
     """Measure folders of audio into a catalogue. Scanning again reads only what changed."""
+    from pipelines.ray_job import check_written
     from pipelines.scan import scan as run
     from pipelines.scan_summary import print_summary
 
+    check_written("--out", out)
     roots = {"speech": speech or [], "noise": noise or [], "rir": rir or []}
     print_summary(run(roots, out, workers, licence, speaker_from, table, full))  # type: ignore[arg-type]
 
@@ -113,8 +115,13 @@ def generate(
     from pipelines.executors import Executor, InProcess
     from pipelines.generate import generate as run
     from pipelines.local_processes import LocalProcesses
+    from pipelines.ray_job import check_read, check_written
     from pipelines.ray_tasks import RayTasks
 
+    check_read("--sources", sources)
+    check_written("--out", out)
+    if cache is not None:
+        check_written("--cache", cache)
     executor: Executor = LocalProcesses(workers) if workers else InProcess()
     if ray is not None:
         executor = RayTasks(None if ray == LOCAL_RAY else ray, cpus=max(1, workers))

@@ -143,8 +143,18 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
         _knock(address)
     try:
         ray.init(address=address, **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"--ray {address or ''}: the cluster asks for a token; set RAY_AUTH_MODE=token, and put its token into "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN"
+        ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {address or ''}: cannot reach Ray ({error})") from error
+        hint = (
+            ""
+            if address is None
+            else "; if the cluster has a token, it must be here too: RAY_AUTH_MODE=token"
+        )
+        raise UserError(f"--ray {address or ''}: cannot reach Ray ({error}{hint})") from error
 
 
 def _knock(address: str) -> None:

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from datagen.degradations import bind, stage_class
 from datagen.degradations.registry import BUILT_IN
@@ -118,9 +117,3 @@ def test_the_degradation_in_the_readme_runs(tmp_path: Path) -> None:
 def test_shipped_recipes_are_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert all(f"| `{name}` |" in readme for name in shipped_names("recipes"))
-
-
-def test_the_cluster_file_passes_ray_s_own_validation() -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    validate_config(prepare_config(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())))
