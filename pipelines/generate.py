@@ -282,7 +282,7 @@ def _finish(
         timings=held.timings if held and not rendered else {"wall_s": round(seconds, 3)},
         files={name: file_sha256(out / name) for name in (*TABLES, *(r.record_name for r in records))},
     ).sealed()
-    write_atomically(out / CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
+    write_atomically(out / CORPUS_FILE, manifest.written())
     return manifest
 
 
