@@ -37,7 +37,7 @@ _EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 _EXACT_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _MP3_PADDING_FRAMES = 2 * 1152
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile says about twice that of streams whose header leaves the length open."""
+"""libsndfile says about twice that of FLAC whose header leaves the length open, and then loses the last block."""
 _AV_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".wma"}
 # FFmpeg follows playlists and concat scripts to other files and hosts unless told which containers to accept.
 _AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,wav,w64,flac,aiff,caf,au,amr,asf"
@@ -149,8 +149,6 @@ def declared_length(path: str) -> tuple[int, int] | None:
             frames = _declared_by_container(stream) if "mov" in container.format.name else None
             return None if frames is None else (frames, stream.rate)
     with handle:
-        if handle.frames >= _UNKNOWN_FRAMES:
-            return None
         # MP3 headers count the encoder's padding too.
         padding = _MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0
         return max(0, int(handle.frames) - padding), handle.samplerate
@@ -301,9 +299,13 @@ def _opened(path: str) -> soundfile.SoundFile | None:
     if PurePosixPath(path).suffix.lower() in _AV_SUFFIXES:
         return None
     try:
-        return soundfile.SoundFile(_binary(path))
+        handle = soundfile.SoundFile(_binary(path))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
         return None
+    if handle.frames < _UNKNOWN_FRAMES:
+        return handle
+    handle.close()
+    return None
 
 
 def _av_opened(path: str) -> Any:
