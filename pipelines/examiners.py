@@ -1,5 +1,6 @@
 """Examine files in processes of their own: a decoder that crashes or never returns costs its own file alone."""
 
+import math
 import multiprocessing as mp
 import os
 import resource
@@ -28,6 +29,8 @@ NOT_FINISHED = "the decoder did not finish within "
 LONGEST_LOOK_S = 600.0
 """Ten times what four hours of stereo at 96 kHz take, for slow disks and stores."""
 
+BEGUN = None
+"""What a process sends when it begins with a file; starting a process may take long, and is no fault of the file."""
 MOST_MEMORY_BYTES = 768 << 20
 """Of one process, libraries included. FFmpeg takes twice the size of an MP3 that is nothing but zeros."""
 
@@ -39,8 +42,8 @@ class _Examiner:
     process: SpawnProcess
     connection: Connection
     task: Task
-    until: float
-    """When it is given up, by the monotonic clock."""
+    until: float = math.inf
+    """When it is given up, by the monotonic clock; known once it began with the file."""
 
 
 def examined(
@@ -65,10 +68,11 @@ def examined(
     try:
         while True:
             while len(pool) < workers and (task := _next(again, waiting)) is not None:
-                pool.append(_start(look, task, longest_look_s))
+                pool.append(_start(look, task))
             if not pool:
                 return
-            patience_s = max(0.0, min(examiner.until for examiner in pool) - time.monotonic())
+            earliest = min(examiner.until for examiner in pool)
+            patience_s = None if earliest == math.inf else max(0.0, earliest - time.monotonic())
             heard = wait([examiner.connection for examiner in pool], patience_s)
             for examiner in [examiner for examiner in pool if examiner.connection in heard]:
                 done = examiner.task
@@ -82,8 +86,11 @@ def examined(
                     else:
                         yield done, _refused(done, CRASHED)
                     continue
+                if source is BEGUN:
+                    examiner.until = time.monotonic() + longest_look_s
+                    continue
                 if (task := _next(again, waiting)) is not None:
-                    _hand(examiner, task, longest_look_s)
+                    _hand(examiner, task)
                 else:
                     _end(examiner, pool)
                 yield done, source
@@ -100,19 +107,19 @@ def _next(again: deque[Task], waiting: Iterator[Task]) -> Task | None:
     return again.popleft() if again else next(waiting, None)
 
 
-def _start(look: Examine, task: Task, longest_look_s: float) -> _Examiner:
+def _start(look: Examine, task: Task) -> _Examiner:
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(look, theirs), daemon=True, name="ssiforge-examiner")
     process.start()
     theirs.close()
-    examiner = _Examiner(process, ours, task, 0.0)
-    _hand(examiner, task, longest_look_s)
+    examiner = _Examiner(process, ours, task)
+    _hand(examiner, task)
     return examiner
 
 
-def _hand(examiner: _Examiner, task: Task, longest_look_s: float) -> None:
-    examiner.task, examiner.until = task, time.monotonic() + longest_look_s
+def _hand(examiner: _Examiner, task: Task) -> None:
+    examiner.task, examiner.until = task, math.inf
     with suppress(OSError):  # it died idle; the next wait reports its end
         examiner.connection.send(task)
 
@@ -138,7 +145,9 @@ def _serve(look: Examine, connection: Connection) -> None:
     _limit_memory()
     with suppress(EOFError, BrokenPipeError):
         while True:
-            connection.send(look(*connection.recv()))
+            task = connection.recv()
+            connection.send(BEGUN)
+            connection.send(look(*task))
 
 
 def _limit_memory() -> None:
