@@ -24,6 +24,10 @@ RATE_HZ = 48_000
 
 BLOCK_FRAMES = 1 << 18
 """Frames decoded at a time: bounds memory whatever the length of a file."""
+MOST_CHANNELS = 64
+"""Bounds memory as well: a block of so many is 64 MiB. It is what a microphone array of the seventh order has."""
+SOUGHT_VALUES = 1 << 24
+"""Values, over all channels, read at a time from a file that can be sought in."""
 KEPT_BYTES = 24 << 20
 """Decoded audio kept in each process."""
 FLAC_LEVEL = 0.5
@@ -32,6 +36,8 @@ FLAC_LEVEL = 0.5
 _EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 _EXACT_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _MP3_PADDING_FRAMES = 2 * 1152
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile says about twice that of FLAC whose header leaves the length open, and then loses the last block."""
 _AV_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".wma"}
 # FFmpeg follows playlists and concat scripts to other files and hosts unless told which containers to accept.
 _AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,mp3,ogg,wav,w64,flac,aiff,caf,au,amr,asf"
@@ -63,12 +69,9 @@ def read_stretch(
     Raises:
         AudioError: when the file cannot be decoded, ends too early, lacks the channel, or is not finite.
     """
-    stretch, rate_hz = _read_frames(path, start, frames)
-    if len(stretch) < frames:
-        raise AudioError(f"ends {frames - len(stretch)} frames too early")
-    if channel is not None and not 0 <= channel < stretch.shape[1]:
-        raise AudioError(f"has no channel {channel}")
-    mono = mixed_down(stretch) if channel is None else np.ascontiguousarray(stretch[:, channel])
+    mono, rate_hz = _read_channel(path, start, frames, channel)
+    if len(mono) < frames:
+        raise AudioError(f"ends {frames - len(mono)} frames too early")
     if not np.isfinite(mono).all():
         raise AudioError("contains NaN or infinity")
     mono.flags.writeable = False
@@ -93,6 +96,14 @@ def mixed_down(audio: Frames) -> NDArray[np.float32]:
     return mono
 
 
+def _one_channel(audio: Frames, channel: int | None) -> NDArray[np.float32]:
+    if channel is None:
+        return mixed_down(audio)
+    if not 0 <= channel < audio.shape[1]:
+        raise AudioError(f"has no channel {channel}")
+    return np.ascontiguousarray(audio[:, channel])
+
+
 def decoded_blocks(path: str) -> _Blocks:
     """Decode a file from its beginning, block by block: (frames, channels) and the rate in Hz.
 
@@ -109,6 +120,7 @@ def _blocks(path: str, handle: soundfile.SoundFile | None) -> _Blocks:
         yield from _av_blocks(path)
         return
     with handle:
+        _check_channels(handle.channels)
         try:
             while True:
                 block = handle.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
@@ -119,16 +131,27 @@ def _blocks(path: str, handle: soundfile.SoundFile | None) -> _Blocks:
             raise AudioError("the decoder stopped at an error") from error
 
 
-def declared_frames(path: str) -> int | None:
-    """How many frames the header promises at least; None where the format does not say."""
+def _check_channels(channels: int) -> None:
+    if channels > MOST_CHANNELS:
+        raise AudioError(f"has {channels} channels, at most {MOST_CHANNELS}")
+
+
+def declared_length(path: str) -> tuple[int, int] | None:
+    """How many frames the header promises at least, and their rate in Hz; None where it does not say.
+
+    Raises:
+        AudioError: when the file cannot be opened.
+    """
     handle = _opened(path)
     if handle is None:
         with _av_opened(path) as container:
             stream = container.streams.audio[0]
-            return _declared_by_container(stream) if "mov" in container.format.name else None
+            frames = _declared_by_container(stream) if "mov" in container.format.name else None
+            return None if frames is None else (frames, stream.rate)
     with handle:
         # MP3 headers count the encoder's padding too.
-        return max(0, int(handle.frames) - (_MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0))
+        padding = _MP3_PADDING_FRAMES if handle.format in ("MP3", "MPEG") else 0
+        return max(0, int(handle.frames) - padding), handle.samplerate
 
 
 def resampled(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -188,27 +211,32 @@ class _Decoded:
 _kept: OrderedDict[_Key, _Decoded] = OrderedDict()
 
 
-def _read_frames(path: str, start: int, frames: int) -> tuple[Frames, int]:
+def _read_channel(path: str, start: int, frames: int, channel: int | None) -> tuple[NDArray[np.float32], int]:
     key = _key(path)
     known = _kept.get(key)
     if known is not None and (known.complete or start + frames <= len(known.audio)):
         _kept.move_to_end(key)
-        return known.audio[start : start + frames], known.rate_hz
+        return _one_channel(known.audio[start : start + frames], channel), known.rate_hz
     handle = _opened(path)
     if handle is not None and handle.format in _EXACT_FORMATS and handle.subtype in _EXACT_SUBTYPES:
         with handle:
-            return _sought(handle, start, frames), handle.samplerate
+            return _sought(handle, start, frames, channel), handle.samplerate
     with closing(_blocks(path, handle)) as blocks:
-        return _decoded_stretch(blocks, key, start, frames)
+        stretch, rate_hz = _decoded_stretch(blocks, key, start, frames)
+    return _one_channel(stretch, channel), rate_hz
 
 
-def _sought(handle: soundfile.SoundFile, start: int, frames: int) -> Frames:
+def _sought(handle: soundfile.SoundFile, start: int, frames: int, channel: int | None) -> NDArray[np.float32]:
+    step = max(1, SOUGHT_VALUES // handle.channels)
     try:
         handle.seek(min(start, handle.frames))
-        audio: Frames = handle.read(frames, dtype="float32", always_2d=True)
+        parts = [
+            _one_channel(handle.read(min(step, frames - at), dtype="float32", always_2d=True), channel)
+            for at in range(0, frames, step)
+        ]
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError("the decoder stopped at an error") from error
-    return audio
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _decoded_stretch(blocks: _Blocks, key: _Key, start: int, frames: int) -> tuple[Frames, int]:
@@ -271,9 +299,13 @@ def _opened(path: str) -> soundfile.SoundFile | None:
     if PurePosixPath(path).suffix.lower() in _AV_SUFFIXES:
         return None
     try:
-        return soundfile.SoundFile(_binary(path))
+        handle = soundfile.SoundFile(_binary(path))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
         return None
+    if handle.frames < _UNKNOWN_FRAMES:
+        return handle
+    handle.close()
+    return None
 
 
 def _av_opened(path: str) -> Any:
@@ -286,11 +318,14 @@ def _av_opened(path: str) -> Any:
     if not container.streams.audio:
         container.close()
         raise AudioError("holds no audio")
+    if container.streams.audio[0].codec_context is None:
+        container.close()
+        raise AudioError("its encoding is unknown")
     return container
 
 
 def _declared_by_container(stream: Any) -> int | None:
-    if not stream.duration or not stream.time_base:
+    if not stream.duration or not stream.time_base or not stream.rate:
         return None
     return int(round(stream.duration * stream.time_base * stream.rate))
 
@@ -307,6 +342,7 @@ def _av_blocks(path: str) -> _Blocks:
         try:
             for frame in container.decode(stream):
                 if convert is None:
+                    _check_channels(frame.layout.nb_channels)
                     rate_hz = frame.sample_rate
                     convert = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate_hz)
                     # HE-AAC: the header may give half the rate that comes out of the decoder.

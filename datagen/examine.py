@@ -1,6 +1,7 @@
 """Measure one source file, or say in a few words why it cannot be used. One pass, in bounded memory."""
 
 import math
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.audio import AudioError, Frames, declared_frames, decoded_blocks, mixed_down
+from datagen.audio import AudioError, Frames, declared_length, decoded_blocks, mixed_down
 from datagen.bandwidth import band_powers, bandwidth_of
 from datagen.container import missing_end
 from datagen.file_identity import content_sha256, identity_of_file
@@ -17,10 +18,19 @@ from datagen.rir import direct_path_index, drr_db, rt60_s
 from manifests.source import Kind, Source
 
 SHORTEST_S: dict[Kind, float] = {"speech": 0.5, "noise": 0.25, "rir": 0.0}
-LONGEST_RIR_S = 30.0
+LONGEST_S: dict[Kind, float] = {"speech": 4 * 3600.0, "noise": 4 * 3600.0, "rir": 30.0}
+"""Reading takes as long as a file is: a few kilobytes of FLAC can hold days of silence."""
+TOO_LONG: dict[Kind, str] = {
+    "speech": "longer than 4 h: cut it into parts",
+    "noise": "longer than 4 h: cut it into parts",
+    "rir": "longer than 30 s: not an impulse response",
+}
 RATES_HZ = (4_000, 768_000)
 QUIETEST_DBFS = -80.0
 """A file whose active level is below this is silent: the rounding noise of 16 bits has -98 dBFS."""
+
+LOUDEST = 1e6
+"""Full scale is 1. Files of floats may exceed it, but values beyond this are damage, and overflow when squared."""
 
 CLIPPED_FROM = 0.999
 CLIPPED_RUN = 3
@@ -48,14 +58,35 @@ def examine(path: str, kind: Kind) -> Source:
     """
     source = Source(path=path, kind=kind)
     try:
+        _check_before_reading(path, kind)
         source = _identified(source)
         return _measured(source, kind)
     except AudioError as error:
         return replace(source, refused=str(error))
     except OSError as error:
-        return replace(source, refused=f"cannot be read ({error.strerror or type(error).__name__})")
+        return replace(source, refused=f"cannot be read ({error.strerror or error})")
+    except MemoryError:
+        return replace(source, refused="takes too much memory to be examined")
     except Exception as error:  # a decoder may raise anything on a stranger's file
-        return replace(source, refused=f"cannot be examined ({type(error).__name__})")
+        return replace(source, refused=f"cannot be examined ({error})")
+
+
+def _check_before_reading(path: str, kind: Kind) -> None:
+    """Refuse what would block whoever opens it, and what would take minutes to read."""
+    if "://" in path:
+        return
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise AudioError("not a regular file")
+    if missing_end(Path(path)) is None and _promises_too_much(path, kind):
+        raise AudioError(TOO_LONG[kind])
+
+
+def _promises_too_much(path: str, kind: Kind) -> bool:
+    try:
+        declared = declared_length(path)
+    except AudioError:  # what is wrong with the file is found out when it is read
+        return False
+    return declared is not None and declared[0] > LONGEST_S[kind] * declared[1]
 
 
 def _identified(source: Source) -> Source:
@@ -84,6 +115,8 @@ class _Listener:
             return
         if not np.isfinite(block).all():
             raise AudioError("contains NaN or infinity")
+        if (peak := max(float(block.max()), -float(block.min()))) > LOUDEST:
+            raise AudioError(f"contains values of {peak:.0e}, full scale is 1")
         self.frames += len(block)
         self.clipping.hear(block)
         mono = mixed_down(block)
@@ -140,14 +173,14 @@ def _measured(source: Source, kind: Kind) -> Source:
     if "://" not in source.path and (missing := missing_end(Path(source.path))):
         raise AudioError(f"truncated: {missing}")
     heard = _Listener()
-    whole: list[Frames] = []
+    response: list[NDArray[np.float32]] = []
     try:
         for block, rate_hz in decoded_blocks(source.path):
             heard.hear(block, rate_hz)
+            if heard.frames > LONGEST_S[kind] * rate_hz:
+                raise AudioError(TOO_LONG[kind])
             if kind == "rir":
-                whole.append(block)
-                if heard.frames > LONGEST_RIR_S * rate_hz:
-                    raise AudioError(f"longer than {LONGEST_RIR_S:g} s: not an impulse response")
+                response.append(block[:, 0].copy())
     except AudioError as error:
         if "decoder" in str(error):
             heard_s = heard.frames / heard.rate_hz if heard.rate_hz else 0.0
@@ -161,7 +194,7 @@ def _measured(source: Source, kind: Kind) -> Source:
         seconds=heard.frames / heard.rate_hz if heard.rate_hz else 0.0,
     )
     _check_length(source, kind)
-    measured = _rir_facts(np.concatenate(whole), heard) if kind == "rir" else _facts(heard)
+    measured = _rir_facts(np.concatenate(response), heard) if kind == "rir" else _facts(heard)
     source = replace(source, clipped_share=round(heard.clipping.share, 6), **measured)
     refused = _unfit(source, kind)
     return replace(source, refused=refused)
@@ -170,9 +203,9 @@ def _measured(source: Source, kind: Kind) -> Source:
 def _check_length(source: Source, kind: Kind) -> None:
     if not source.frames:
         raise AudioError("holds no audio")
-    declared = declared_frames(source.path)
-    if declared is not None and source.frames < declared:
-        raise AudioError(f"truncated: {source.frames} of {declared} frames")
+    declared = declared_length(source.path)
+    if declared is not None and source.frames < declared[0]:
+        raise AudioError(f"truncated: {source.frames} of {declared[0]} frames")
     if not RATES_HZ[0] <= source.rate_hz <= RATES_HZ[1]:
         raise AudioError(f"sample rate of {source.rate_hz} Hz")
     if source.seconds < SHORTEST_S[kind]:
@@ -201,9 +234,8 @@ def _silence_share(audio: NDArray[np.float32], rate_hz: int, level_dbfs: float) 
     return float(np.mean(power < 10.0 ** ((level_dbfs - SILENCE_BELOW_ACTIVE_DB) / 10.0)))
 
 
-def _rir_facts(audio: Frames, heard: _Listener) -> dict[str, Any]:
-    """Facts of a response are those of its first channel: the mean of two ears is no room."""
-    rir = np.ascontiguousarray(audio[:, 0])
+def _rir_facts(rir: NDArray[np.float32], heard: _Listener) -> dict[str, Any]:
+    """Facts of a response are those of its first channel, shape (N,): the mean of two ears is no room."""
     if not rir.any():
         raise AudioError("all silent: no peak")
     rt60 = rt60_s(rir, heard.rate_hz)

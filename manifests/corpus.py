@@ -149,6 +149,10 @@ class CorpusManifest(_Recorded):
         """Path and SHA-256 of each shard: by split (train, val, test), then number."""
         return sorted(self.shards.items(), key=lambda item: _shard_order(item[0]))
 
+    def written(self) -> bytes:
+        """Return the one form in which the manifest is written: a checksum of fields does not cover their spacing."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
     def sealed(self) -> "CorpusManifest":
         """Return the manifest with its checksum filled in."""
         return self.model_copy(update={"checksum": self._digest()})
@@ -302,7 +306,7 @@ def has_its_id(manifest: CorpusManifest) -> bool:
 
 def changed_files(store: Store, manifest: CorpusManifest) -> Iterator[str]:
     """Name the records and tables that are missing, or not what they were when the corpus was finished."""
-    if not manifest.intact:
+    if not manifest.intact or store.read(CORPUS_FILE) != manifest.written():
         yield f"{CORPUS_FILE}: its content changed since it was written"
     for name, sha256 in manifest.files.items():
         try:

@@ -127,7 +127,7 @@ def finish(
         stage_seconds=stage_seconds,
         files={name: store.sha256(name) for name in TABLES} | records,
     ).sealed()
-    store.write(CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
+    store.write(CORPUS_FILE, manifest.written())
     return manifest
 
 

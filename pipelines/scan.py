@@ -1,30 +1,19 @@
 """Scan: folders of audio -> the catalogue of sources, measured, grouped, licensed and split."""
 
 import os
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-from datagen.environment import pin_threads
-from datagen.examine import examine
 from datagen.file_identity import identity_of_file
 from datagen.folders import audio_files
 from datagen.provenance import Found, provenance
 from datagen.split import assign_splits, without_duplicates
 from manifests.errors import UserError
 from manifests.source import KINDS, Catalogue, Kind, Source, read_catalogue, write_catalogue
+from pipelines.examiners import Task, examined
 from pipelines.progress import JobProgress
 
-Task = tuple[str, Kind]
-Examine = Callable[[str, Kind], Source]
-
-WINDOW = 4
-"""Files in flight for each worker: what has to be examined one by one when a decoder takes its process down."""
-CRASHED = "the decoder crashed"
 _FROM_THIS_RUN = ("duplicate of ",)
 """Beginnings of reasons that depend on the other files."""
 
@@ -154,68 +143,6 @@ def _examined_with_progress(tasks: Sequence[Task], reused: int, workers: int) ->
                 1, f"{note}{', ' if note and reused else ''}{f'{reused} unchanged' if reused else ''}"
             )
     return rows
-
-
-def examined(tasks: Iterable[Task], workers: int, look: Examine = examine) -> Iterator[tuple[Task, Source]]:
-    """Examine files in spawned processes, in order of completion.
-
-    A decoder that crashes takes its process down, not the scan: the files that were being read then are examined
-    one by one, and the one that does it again is refused.
-
-    Args:
-        tasks: path and kind of each file.
-        workers: processes.
-        look: what examines a file.
-    """
-    pin_threads()
-    waiting = deque(tasks)
-    while waiting:
-        suspects: list[Task] = []
-        pool = _pool(min(workers, len(waiting)))
-        running: dict[Future[Source], Task] = {}
-        try:
-            while (waiting or running) and not suspects:
-                while waiting and len(running) < WINDOW * workers:
-                    task = waiting.popleft()
-                    running[pool.submit(look, *task)] = task
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    task = running.pop(future)
-                    try:
-                        yield task, future.result()
-                    except BrokenExecutor:
-                        suspects.append(task)
-        except BrokenExecutor:  # it broke while a file was handed over
-            suspects.append(task)
-        finally:
-            pool.shutdown(wait=not suspects, cancel_futures=True)
-        suspects.extend(running.values())
-        yield from _one_by_one(suspects, look)
-
-
-def _one_by_one(tasks: Sequence[Task], look: Examine) -> Iterator[tuple[Task, Source]]:
-    pool: ProcessPoolExecutor | None = None
-    for task in tasks:
-        pool = pool or _pool(1)
-        try:
-            yield task, pool.submit(look, *task).result()
-        except BrokenExecutor:
-            pool = None
-            size, mtime_ns = identity_of_file(task[0])
-            yield task, Source(path=task[0], kind=task[1], bytes=size, mtime_ns=mtime_ns, refused=CRASHED)
-    if pool is not None:
-        pool.shutdown()
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"), initializer=_quiet_worker)
-
-
-def _quiet_worker() -> None:
-    """Leave Ctrl-C to the driver, and keep decoders from writing their own warnings between its lines."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    os.close(nothing)
 
 
 def _check_usable(catalogue: Catalogue, roots: Mapping[Kind, Sequence[str]]) -> None:

@@ -35,7 +35,9 @@ def cut_off(path: Path, share: float) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.4, 0.98])
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3", "a.rf64", "a.w64", "a.caf", "a.au"]
+)
 def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, name: str, share: float) -> None:
     soundfile.write(tmp_path / name, speechlike(6.0), RATE_HZ)
     assert examine(str(tmp_path / name), "speech").refused is None

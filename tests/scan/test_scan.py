@@ -11,7 +11,8 @@ import soundfile
 from datagen.examine import examine
 from manifests.errors import UserError
 from manifests.source import Catalogue, Kind, Source, read_catalogue
-from pipelines.scan import CRASHED, ScanSummary, examined, scan
+from pipelines.examiners import CRASHED, examined
+from pipelines.scan import ScanSummary, scan
 from pipelines.scan_summary import print_summary
 
 RATE_HZ = 16_000

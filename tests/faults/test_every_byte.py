@@ -1,0 +1,94 @@
+"""Every byte of a finished corpus matters: whichever one changes, `verify` names its file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifests.corpus import CORPUS_FILE, changed_files, read_manifest
+from manifests.errors import UserError
+from manifests.source import Source, read_catalogue, write_catalogue
+from pipelines.executors import InProcess
+from pipelines.generate import generate
+from pipelines.verify import verify
+
+TRIALS = 200
+SEED = 7_041
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, catalogue_path: Path) -> Path:
+    root = tmp_path_factory.mktemp("every byte")
+    refused = Source(
+        path="/nowhere/a.wav", kind="noise", refused="empty file"
+    )  # so that the quarantine holds a line
+    write_catalogue(read_catalogue(catalogue_path).extended([refused]), root / "sources.parquet")
+    generate(str(small_recipe), root / "sources.parquet", root / "c", InProcess(), samples=6, seed=1)
+    assert verify(root / "c").problems == ()
+    return root / "c"
+
+
+@contextmanager
+def flipped(path: Path, position: int, bits: int) -> Iterator[None]:
+    """Change one byte of a file in place, and put it back."""
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        (byte,) = stream.read(1)
+        stream.seek(position)
+        stream.write(bytes([byte ^ bits]))
+    try:
+        yield
+    finally:
+        with path.open("r+b") as stream:
+            stream.seek(position)
+            stream.write(bytes([byte]))
+
+
+def any_flip(rng: np.random.Generator) -> int:
+    """One bit, or any change of a byte."""
+    return 1 << int(rng.integers(8)) if rng.random() < 0.7 else int(rng.integers(1, 256))
+
+
+def named(corpus: Path) -> str:
+    try:
+        return "\n".join(verify(corpus).problems)
+    except UserError as error:  # corpus.json may not even be JSON any more
+        return str(error)
+
+
+def test_one_changed_byte_anywhere_is_found_and_its_file_named(corpus: Path) -> None:
+    files = sorted(path for path in corpus.rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".tar", ".json", ".jsonl", ".parquet", ".yaml"}
+    rng = np.random.default_rng(SEED)
+    missed = []
+    for trial in range(TRIALS):
+        path = files[trial % len(files)]
+        position, bits = int(rng.integers(path.stat().st_size)), any_flip(rng)
+        name = str(path.relative_to(corpus))
+        with flipped(path, position, bits):
+            if name not in named(corpus):
+                missed.append(f"{name}: byte {position} ^ {bits:#04x}")
+    print(f"\nseed {SEED}: {TRIALS} trials over {len(files)} files")
+    assert missed == []
+    assert verify(corpus).problems == ()
+
+
+def test_no_byte_of_the_manifest_can_change_unseen(corpus: Path) -> None:
+    """JSON means the same with a tab for a space, or 1.50 for 1.5; the manifest has one form only."""
+    path = corpus / CORPUS_FILE
+    rng = np.random.default_rng(SEED)
+    unseen = []
+    for position, byte in enumerate(path.read_bytes()):
+        for bits in {any_flip(rng), byte ^ ord("\t") if byte in b" \n" else byte ^ ord("0")} - {0}:
+            with flipped(path, position, bits):
+                try:
+                    problem = next(changed_files(corpus, read_manifest(corpus)), "")
+                except UserError as error:
+                    problem = str(error)
+            if CORPUS_FILE not in problem:
+                unseen.append(f"byte {position} ^ {bits:#04x}")
+    assert unseen == []
