@@ -97,16 +97,14 @@ def shard_tasks(
             begun = max(begun, end)
 
 
-def is_finished(task: ShardTask, record: bytes | None, tar_bytes: int | None) -> bool:
+def is_finished(task: ShardTask, record: bytes, tar_bytes: int) -> bool:
     """Whether a shard was already committed for this very plan.
 
     Args:
         task: what it is asked to be.
-        record: content of its commit record, None when there is none.
-        tar_bytes: size of its tar, None when there is none.
+        record: content of its commit record.
+        tar_bytes: size of its tar.
     """
-    if record is None or tar_bytes is None:
-        return False
     head = _head(record)
     return head.get("plan_digest") == task.plan_digest and head.get("bytes") == tar_bytes
 

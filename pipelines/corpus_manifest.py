@@ -1,12 +1,11 @@
 """The last step of `generate`: tables and `corpus.json`, written from what workers reported, shard after shard."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version, environment
-from datagen.shard import ShardTask
 from manifests.canonical import canonical_json
 from manifests.corpus import (
     CORPUS_FILE,
@@ -24,6 +23,7 @@ from manifests.source import Catalogue
 from manifests.store import Store
 from pipelines.executors import Lost
 from pipelines.ledger import Ledger
+from pipelines.outstanding import Shards
 from pipelines.shard_result import Tally
 from pipelines.table import write_table
 
@@ -36,9 +36,10 @@ def held_manifest(store: Store) -> CorpusManifest | None:
         return None
 
 
-def is_up_to_date(held: CorpusManifest | None, store: Store, tasks: Iterable[ShardTask]) -> bool:
+def is_up_to_date(held: CorpusManifest | None, store: Store, shards: Shards) -> bool:
     """Whether a manifest names just these shards, and every record and table is what it was when it was written."""
-    if held is None or {task.tar_name for task in tasks} != held.shards.keys():
+    names = (task.tar_name for task in shards)
+    if held is None or len(shards) != len(held.shards) or any(name not in held.shards for name in names):
         return False
     return not any(changed_files(store, held))
 
@@ -57,7 +58,7 @@ def finish(
     bound: BoundRecipe,
     catalogue: Catalogue,
     seed: int,
-    shards: Iterable[ShardTask],
+    shards: Shards,
     asked: dict[str, float],
     ledger: Ledger,
     lost: list[Lost],
@@ -76,17 +77,17 @@ def finish(
         lost: shards that were given up.
         run: what it took.
     """
-    order = list(shards)
     tally = ledger.tally
     with store.new_file(SAMPLES_FILE) as path:
-        rows = (row for details in ledger.details(order) for row in details.rows)
+        rows = (row for _, one in ledger.held(shards) for row in one.details().rows)
         write_table(path, rows, tally.columns)
     with store.new_file(QUARANTINE_FILE) as path, path.open("wb") as stream:
         stream.writelines(
-            canonical_json(line) + b"\n" for line in _quarantine(catalogue, order, ledger, lost)
+            canonical_json(line) + b"\n" for line in _quarantine(catalogue, shards, ledger, lost)
         )
-    tars = {task.tar_name: held.sha256 for task, held in ledger.held(order)}
-    records = {task.record_name: held.record_sha256 for task, held in ledger.held(order)}
+    tars, records = {}, {}
+    for task, one in ledger.held(shards):
+        tars[task.tar_name], records[task.record_name] = one.sha256, one.record_sha256
     identity = corpus_id(bound.digest, catalogue.digest, seed, tars)
     total = tally.samples.total()
     held = held_manifest(store)
@@ -148,7 +149,7 @@ def _grown_from(held: CorpusManifest | None, shards: dict[str, str], identity: s
 
 
 def _quarantine(
-    catalogue: Catalogue, order: list[ShardTask], ledger: Ledger, lost: list[Lost]
+    catalogue: Catalogue, shards: Shards, ledger: Ledger, lost: list[Lost]
 ) -> Iterator[dict[str, Any]]:
     for source in catalogue:
         if source.refused is not None:
@@ -159,8 +160,8 @@ def _quarantine(
                 "sha256": source.sha256,
                 "reason": source.refused,
             }
-    for details in ledger.details(order):
-        yield from details.failures
+    for _, done in ledger.held(shards):
+        yield from done.details().failures
     for one in sorted(lost, key=lambda one: (SPLITS.index(one.task.split), one.task.number)):
         yield {
             "what": "shard",

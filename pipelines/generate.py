@@ -107,11 +107,12 @@ def generate(
         if held is not None and len(kept) == len(shards) and is_up_to_date(held, store, shards):
             return Generated(held, 0, len(kept), time.monotonic() - began)
         with Ledger() as ledger:
-            for report in asked_of(store, lambda task: recalled(task, store), shards.only(kept)):
+            old = (task for task in shards if task in kept)
+            for report in asked_of(store, lambda task: recalled(task, store), old):
                 ledger.add(report)
             progress = Progress(sum(plan.counts.values()), recipe.seconds, len(shards), ledger)
             job = RenderJob(absolute(out), seed)
-            lost = _render(executor, job, shards, ledger, progress, store, recipe.limits, say)
+            lost = render_missing(executor, job, shards, ledger, progress, store, recipe.limits, say)
             asked = asked_shares(bound, plan.counts, unavailable)
             run = Run(progress.elapsed_s, progress.stage_seconds)
             manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run)
@@ -147,7 +148,7 @@ def _catalogue(place: Place) -> Catalogue:
 # --- rendering ------------------------------------------------------------------------------------
 
 
-def _render(
+def render_missing(
     executor: Executor,
     job: Job,
     shards: Shards,
@@ -162,7 +163,7 @@ def _render(
     state: State = "failed"
     try:
         with interruptible(say) as interrupts, ProgressView(progress, store):
-            missing = interrupts.until_stopped(shards.by_cost(without=ledger.numbers))
+            missing = interrupts.until_stopped(shards.by_cost(without=ledger.finished))
             for outcome in executor.run(job, missing):
                 progress.count(outcome)
                 if isinstance(outcome, Lost):

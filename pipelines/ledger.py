@@ -1,31 +1,42 @@
-"""What the driver knows of the finished shards of a job: totals in memory, rows on this machine's disk."""
+"""What the driver knows of the finished shards of a job: totals in memory, everything else on this machine's disk."""
 
+import struct
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import IO
 
 from datagen.shard import ShardTask
-from pipelines.outstanding import Number, number_of
+from pipelines.outstanding import ShardSet
 from pipelines.shard_result import Details, ShardDone, Tally, unpacked
 
+_HEAD = struct.Struct("<32s32sQ")
+"""SHA-256 of the tar and of its record, and the length of the rows that follow."""
+_NOWHERE = -1
 
-class Held(NamedTuple):
-    """A finished shard, without its rows."""
+
+@dataclass(frozen=True)
+class Held:
+    """A finished shard."""
 
     sha256: str
     record_sha256: str
-    offset: int
-    """Of its rows in the spill file."""
-    bytes: int
+    packed: bytes
+
+    def details(self) -> Details:
+        """Unpack its rows."""
+        return unpacked(self.packed)
 
 
 @dataclass
 class Ledger:
-    """Finished shards by (split, number). Use as a context manager: what was spilled to the disk goes with it."""
+    """Finished shards: 8 bytes of memory each. Use as a context manager: what was spilled to the disk goes with it."""
 
     tally: Tally = field(default_factory=Tally)
-    _held: dict[Number, Held] = field(default_factory=dict)
+    finished: ShardSet = field(default_factory=ShardSet)
+    _offsets: dict[str, "array[int]"] = field(default_factory=dict)
+    """Where a shard's entry begins in the spill file, by split and number."""
     _spill: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
 
     def __enter__(self) -> "Ledger":
@@ -36,30 +47,24 @@ class Ledger:
 
     def add(self, done: ShardDone) -> None:
         """Enter a finished shard; one that is known already changes nothing."""
-        key = number_of(done.task)
-        if key in self._held:
+        if done.task in self.finished:
             return
-        offset = self._spill.seek(0, 2)
-        self._spill.write(done.packed)
-        self._held[key] = Held(done.sha256, done.record_sha256, offset, len(done.packed))
+        self.finished.add(done.task)
+        offsets = self._offsets.setdefault(done.task.split, array("q"))
+        missing = done.task.number + 1 - len(offsets)
+        offsets.extend([_NOWHERE] * max(0, missing))
+        offsets[done.task.number] = self._spill.seek(0, 2)
+        hashes = bytes.fromhex(done.sha256), bytes.fromhex(done.record_sha256)
+        self._spill.write(_HEAD.pack(*hashes, len(done.packed)) + done.packed)
         self.tally.add(done.tally)
 
     def __len__(self) -> int:
-        return len(self._held)
-
-    @property
-    def numbers(self) -> set[Number]:
-        """Which shards are finished."""
-        return set(self._held)
+        return len(self.finished)
 
     def held(self, tasks: Iterable[ShardTask]) -> Iterator[tuple[ShardTask, Held]]:
-        """Return what is known of those of `tasks` that are finished, in their order."""
+        """Read what is known of those of `tasks` that are finished, in their order."""
         for task in tasks:
-            if (held := self._held.get(number_of(task))) is not None:
-                yield task, held
-
-    def details(self, tasks: Iterable[ShardTask]) -> Iterator[Details]:
-        """Read the rows of those of `tasks` that are finished, in their order."""
-        for _, held in self.held(tasks):
-            self._spill.seek(held.offset)
-            yield unpacked(self._spill.read(held.bytes))
+            if task in self.finished:
+                self._spill.seek(self._offsets[task.split][task.number])
+                sha256, record_sha256, length = _HEAD.unpack(self._spill.read(_HEAD.size))
+                yield task, Held(sha256.hex(), record_sha256.hex(), self._spill.read(length))

@@ -13,11 +13,30 @@ from manifests.store import Store
 REQUESTS_AT_ONCE = 16
 """To an object store, while it is asked what is there."""
 
-Number = tuple[str, int]
-"""Split and number of a shard."""
-
 _A = TypeVar("_A")
 _B = TypeVar("_B")
+
+
+class ShardSet:
+    """Some of a corpus's shards, a byte each."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, bytearray] = {}
+        self._count = 0
+
+    def add(self, task: ShardTask) -> None:
+        """Put a shard in."""
+        marks = self._marks.setdefault(task.split, bytearray())
+        marks.extend(bytes(max(0, task.number + 1 - len(marks))))
+        self._count += not marks[task.number]
+        marks[task.number] = 1
+
+    def __contains__(self, task: ShardTask) -> bool:
+        marks = self._marks.get(task.split, b"")
+        return task.number < len(marks) and bool(marks[task.number])
+
+    def __len__(self) -> int:
+        return self._count
 
 
 @dataclass(frozen=True)
@@ -36,39 +55,34 @@ class Shards:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def only(self, numbers: set[Number]) -> Iterator[ShardTask]:
-        """Some of them, in order."""
-        return (task for task in self if number_of(task) in numbers)
-
-    def by_cost(self, without: set[Number]) -> Iterator[ShardTask]:
+    def by_cost(self, without: ShardSet) -> Iterator[ShardTask]:
         """Return all but some, the expensive ones first: no long shard is begun when the others have ended.
 
         Shards of one recipe cost by the number of their samples, and but for the last of each split all are full.
         """
-        wanted = [task for task in self._short() if number_of(task) not in without]
-        full = (task for task in self if task.count == self.samples_per_shard)
-        yield from (task for task in full if number_of(task) not in without)
-        yield from sorted(wanted, key=lambda task: -task.count)
-
-    def _short(self) -> Iterator[ShardTask]:
-        return (task for task in self if task.count < self.samples_per_shard)
+        yield from (task for task in self if task.count == self.samples_per_shard and task not in without)
+        short = (task for task in self if task.count < self.samples_per_shard and task not in without)
+        yield from sorted(short, key=lambda task: -task.count)
 
 
-def number_of(task: ShardTask) -> Number:
-    """Return what tells a shard from the others of its corpus."""
-    return task.split, task.number
+def finished_shards(store: Store, shards: Shards) -> ShardSet:
+    """Find the shards that are committed already, by a look into each record."""
+    finished = ShardSet()
+    sizes = store.names() if store.folder is None else None  # one listing instead of a request for each file
 
+    def looked(task: ShardTask) -> tuple[ShardTask, bool]:
+        size = store.size(task.tar_name) if sizes is None else sizes.get(task.tar_name)
+        if size is None or (sizes is not None and task.record_name not in sizes):
+            return task, False
+        try:
+            return task, is_finished(task, store.read(task.record_name), size)
+        except FileNotFoundError:
+            return task, False
 
-def finished_shards(store: Store, shards: Shards) -> set[Number]:
-    """Find the shards that are committed already: one listing, and a look into each record."""
-    sizes = store.names()
-
-    def looked(task: ShardTask) -> Number | None:
-        there = task.tar_name in sizes and task.record_name in sizes
-        record = store.read(task.record_name) if there else None
-        return number_of(task) if is_finished(task, record, sizes.get(task.tar_name)) else None
-
-    return {number for number in asked_of(store, looked, shards) if number is not None}
+    for task, is_there in asked_of(store, looked, shards):
+        if is_there:
+            finished.add(task)
+    return finished
 
 
 def asked_of(store: Store, ask: Callable[[_A], _B], items: Iterable[_A]) -> Iterator[_B]:

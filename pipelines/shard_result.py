@@ -83,10 +83,6 @@ class ShardDone:
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent by stage and part; empty for a shard that was there already."""
 
-    def details(self) -> "Details":
-        """Unpack the rows."""
-        return unpacked(self.packed)
-
 
 @dataclass(frozen=True)
 class Details:
