@@ -155,7 +155,7 @@ def _check_apart(chosen: Sequence[_Chosen], out: Place) -> None:
         place, within = absolute(one.corpus.url), f"{absolute(out)}/"
         if within.startswith(f"{place}/"):
             raise UserError(
-                f"{out}: lies within {one.corpus.url}, which is to be merged; choose another --out"
+                f"{out}: is {one.corpus.url}, which is to be merged, or lies in it; choose another --out"
             )
 
 
