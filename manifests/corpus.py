@@ -5,6 +5,8 @@ corpus/
   corpus.json  plan.json  recipe.yaml  sources.parquet  samples.parquet  quarantine.jsonl  progress.json
   train/shard-000000.tar  train/shard-000000.json   (val/, test/ alike)
 ```
+
+A merged corpus has no shards of its own, but parts that have (`manifests/parts.py`).
 """
 
 import json
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from manifests.canonical import digest
 from manifests.errors import UserError
+from manifests.parts import Part, merged_id
 from manifests.recipe import SPLITS, Split
 from manifests.sample import KEY_PATTERN
 from manifests.store import Place, Store, open_store
@@ -109,16 +112,21 @@ class CorpusManifest(_Recorded):
     format: int = FORMAT
     id: str
     recipe: str
-    """Name of the recipe."""
+    """Name of the recipe; of a merged corpus, those of its parts."""
     recipe_digest: str
+    """Empty for a merged corpus, whose parts have their own."""
     catalogue_digest: str
     """Digest of the catalogue rows used."""
     seed: int
+    """Of every draw; 0 for a merged corpus."""
     code_version: str
     sample_rate_hz: int
     frames_per_sample: int
+    """Of a merged corpus, those of its shortest samples."""
     samples: dict[Split, int]
     hours: float
+    parts: tuple[Part, ...] = ()
+    """Of a merged corpus: those that hold its samples, by id."""
     shards: dict[str, str]
     """SHA-256 of each tar, by its path within the corpus."""
     splits: dict[Split, dict[str, int]]
@@ -163,7 +171,8 @@ class CorpusManifest(_Recorded):
         return self.checksum == self._digest()
 
     def _digest(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"checksum"}))
+        unused = set() if self.parts else {"parts"}  # corpora made before there were any stay intact
+        return digest(self.model_dump(mode="json", exclude={"checksum"} | unused))
 
 
 def corpus_id(recipe_digest: str, catalogue_digest: str, seed: int, shards: dict[str, str]) -> str:
@@ -178,7 +187,14 @@ class Corpus:
     store: Store
     manifest: CorpusManifest
     shards: tuple[ShardRecord, ...]
-    """In order: split (train, val, test), then number."""
+    """In order: split (train, val, test), then number. A merged corpus has none of its own."""
+    merged: tuple["OpenPart", ...] = ()
+    """Parts of a merged corpus, in its order."""
+
+    @property
+    def parts(self) -> tuple["OpenPart", ...]:
+        """The corpora that hold its samples: the parts of a merged corpus, or just this one."""
+        return self.merged or (OpenPart(self),)
 
     @property
     def url(self) -> str:
@@ -214,6 +230,24 @@ class Corpus:
     def sha256(self, shard: ShardRecord) -> str:
         """Hash a shard as it lies there now."""
         return self.store.sha256(shard.tar_name)
+
+
+@dataclass(frozen=True)
+class OpenPart:
+    """A corpus as a part of a merged one, or as the whole of itself."""
+
+    corpus: Corpus
+    named: Part | None = None
+    """As the merged corpus names it."""
+
+    @property
+    def weight(self) -> float:
+        """How often its training samples are seen an epoch, relative to their number."""
+        return self.named.weight if self.named else 1.0
+
+    def key(self, entry: SampleEntry) -> str:
+        """Return what a sample is called: by its full name, where keys of other parts may be alike."""
+        return self.named.key(entry.key) if self.named else entry.key
 
 
 def read_shard_record(store: Store, name: str) -> ShardRecord:
@@ -266,11 +300,48 @@ def open_corpus(place: Place) -> Corpus:
     """
     store = open_store(place)
     manifest = read_manifest(store)
-    sizes = store.names()
+    sizes = store.names() if manifest.shards else {}
     shards = tuple(open_shard(store, name, sha256, sizes) for name, sha256 in manifest.shards_in_order())
     if not has_its_id(manifest):
         raise UserError(f"{store.where(CORPUS_FILE)}: its id does not match its content")
-    return Corpus(store, manifest, shards)
+    return Corpus(store, manifest, shards, tuple(_open_part(store, part) for part in manifest.parts))
+
+
+def _open_part(store: Store, part: Part) -> OpenPart:
+    place, _ = read_part(store, part)
+    try:
+        return OpenPart(open_corpus(place.url), part)
+    except UserError as error:
+        raise UserError(f"{store.url}: its part {part.name} is damaged: {error}") from error
+
+
+def read_part(store: Store, part: Part) -> tuple[Store, CorpusManifest]:
+    """Find a part of a merged corpus, and check that it is the one that was merged.
+
+    Args:
+        store: of the merged corpus.
+        part: as its manifest names it.
+
+    Raises:
+        UserError: when the part is not there, or another corpus is.
+    """
+    try:
+        held = open_store(part.place_in(store))
+        manifest = read_manifest(held)
+    except UserError as error:
+        raise UserError(
+            f"{store.url}: its part {part.name} cannot be found: {error}; "
+            "if it was moved, run 'ssiforge merge' again with where it is now"
+        ) from error
+    if manifest.id != part.corpus:
+        how = "was made larger since" if manifest.grown_from == part.corpus else "is another corpus now"
+        raise UserError(
+            f"{store.url}: its part {part.name} at {held.url} {how} (corpus {manifest.id}, not {part.corpus}); "
+            "run 'ssiforge merge' again, into another place"
+        )
+    if manifest.parts:
+        raise UserError(f"{store.url}: its part {part.name} at {held.url} is itself a merged corpus")
+    return held, manifest
 
 
 def open_shard(store: Store, name: str, sha256: str, sizes: Mapping[str, int]) -> ShardRecord:
@@ -299,6 +370,8 @@ def open_shard(store: Store, name: str, sha256: str, sizes: Mapping[str, int]) -
 
 def has_its_id(manifest: CorpusManifest) -> bool:
     """Whether a manifest's id is the digest of what it names."""
+    if manifest.parts:
+        return manifest.id == merged_id(manifest.parts)
     return manifest.id == corpus_id(
         manifest.recipe_digest, manifest.catalogue_digest, manifest.seed, manifest.shards
     )

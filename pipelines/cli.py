@@ -16,7 +16,7 @@ EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 GOES_ON = {
-    **dict.fromkeys(("scan", "generate", "rooms", "demo"), "run the same command again to go on"),
+    **dict.fromkeys(("scan", "generate", "merge", "rooms", "demo"), "run the same command again to go on"),
     "train": "run the same command with --resume to go on from the last checkpoint",
 }
 """What to do after Ctrl-C, for the commands that keep what they have done."""
@@ -135,6 +135,39 @@ def generate(
         f"  {done.rendered_shards} shards rendered, {done.kept_shards} kept, in {done.seconds:.1f} s; "
         f"{redrawn} draws replaced{lost} (see quarantine.jsonl)"
     )
+
+
+@app.command()
+def merge(
+    corpora: Annotated[
+        list[str], typer.Argument(metavar="CORPUS...", help="Folders or URIs of finished corpora.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URI of the merged corpus.")],
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CORPUS=WEIGHT",
+            help="How often a corpus's training samples are seen an epoch: 1 once, 2 twice, 0.25 a quarter "
+            "of them and another quarter the next epoch; 1 if not given; repeatable.",
+        ),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the corpora, instead of referring to where they lie.")
+    ] = False,
+) -> None:
+    """Make one corpus of several, with weights. Their shards stay as they are."""
+    from pipelines.merge import merge as run
+
+    done = run(corpora, out, weight or (), copy, say)
+    manifest = done.manifest
+    counts = ", ".join(f"{split} {count}" for split, count in manifest.samples.items())
+    print(f"{out}: corpus {manifest.id}, {manifest.hours:.2f} h, {counts} samples")
+    for part in manifest.parts:
+        print(
+            f"  {part.name} {part.recipe}, {part.hours:.2f} h, weight {part.weight:g}, {part.place or 'copied'}"
+        )
+    if not done.changed:
+        print("  all of it was there already")
 
 
 @app.command()

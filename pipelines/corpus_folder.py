@@ -21,6 +21,9 @@ from manifests.store import Place, Store, open_store
 from pipelines.corpus_lock import LOCK_FILE, locked
 from pipelines.differences import differences
 
+MERGED = "merge"
+"""Field of `plan.json` of a merged corpus, which has no recipe of its own."""
+
 Counts = Mapping[Split, int]
 """Samples of each split."""
 
@@ -138,8 +141,31 @@ def _held_plan(store: Store) -> dict[str, Any] | None:
     Raises:
         UserError: when the place holds something else, or the plan is damaged.
     """
+    held = plan_content(store)
+    if held is None:
+        return None
+    if MERGED in held:
+        raise UserError(
+            f"{store.url}: holds a corpus that was merged from others, into which nothing can be generated; "
+            "choose another --out, and merge that with it"
+        )
     try:
-        content = store.read(PLAN_FILE)
+        counts = [count for step in held["steps"] for count in step.values()]
+        if not counts or not all(isinstance(count, int) for count in counts):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise _damaged(store) from error
+    return held
+
+
+def plan_content(store: Store) -> dict[str, Any] | None:
+    """Read `plan.json`; None for an empty place.
+
+    Raises:
+        UserError: when the place holds something else, or the plan is damaged.
+    """
+    try:
+        content = json.loads(store.read(PLAN_FILE))
     except (FileNotFoundError, NotADirectoryError):
         # Rooms come before the plan: their number is part of what the plan names.
         known = {LOCK_FILE, ROOMS_FOLDER, PROGRESS_FILE}
@@ -149,14 +175,15 @@ def _held_plan(store: Store) -> dict[str, Any] | None:
                 f"{store.url}: is not empty and holds no corpus (found '{strangers[0]}')"
             ) from None
         return None
-    try:
-        held: dict[str, Any] = json.loads(content)
-        counts = [count for step in held["steps"] for count in step.values()]
-        if not counts or not all(isinstance(count, int) for count in counts):
-            raise ValueError
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{store.where(PLAN_FILE)}: damaged; the folder cannot be continued") from error
-    return held
+    except ValueError as error:
+        raise _damaged(store) from error
+    if not isinstance(content, dict):
+        raise _damaged(store)
+    return content
+
+
+def _damaged(store: Store) -> UserError:
+    return UserError(f"{store.where(PLAN_FILE)}: damaged; the folder cannot be continued")
 
 
 def _check_same(store: Store, held: dict[str, Any], content: dict[str, Any], bound: BoundRecipe) -> None:

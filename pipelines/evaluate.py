@@ -120,7 +120,7 @@ def titles(models: Sequence[ModelRef]) -> list[str]:
 def _check_split(corpus: Corpus, split: str) -> int:
     if split not in SPLITS:
         raise UserError(f"--split {split}: no such split; there are {', '.join(SPLITS)}")
-    count = sum(len(shard.samples) for shard in corpus.of(split))
+    count = sum(len(shard.samples) for part in corpus.parts for shard in part.corpus.of(split))
     if not count:
         raise UserError(f"{corpus.url}: has no samples in its {split} split")
     return count
@@ -132,10 +132,9 @@ def _corpus_samples(
     reader = Reader(corpus, split)  # type: ignore[arg-type]  # checked against SPLITS
     picks = [Pick(number, place) for number, size in enumerate(reader.sizes) for place in range(size)]
     for pick in picks[:limit]:
-        shard = reader.shards[pick.shard]
         try:
             degraded, target = reader.read(pick, 0, reader.frames(pick))
-            described = corpus.sample_json(shard, shard.samples[pick.sample])
+            described = reader.sample_json(pick)
         except (DamagedError, OSError, ValueError) as error:
             say(f"{reader.where(pick)}: {error}")
             continue

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -18,6 +18,7 @@ from manifests.corpus import (
     CorpusManifest,
     open_corpus,
     read_manifest,
+    read_part,
 )
 from manifests.errors import UserError
 from manifests.source import Source, read_catalogue
@@ -152,14 +153,15 @@ def _from_json(sample: dict[str, Any], shard: str) -> SampleUse:
 def known_corpora(given: Iterable[Place], client: Any | None) -> list[KnownCorpus]:
     """Return the corpora given, those that MLflow runs used, and those below the current folder; each id once.
 
+    The parts of merged ones are among them, but for those that do not lie where they were any more.
+
     Raises:
         UserError: when a given folder holds no corpus. What is found by itself and cannot be read is left out.
     """
     found: dict[str, KnownCorpus] = {}
     for root in given:
         store = open_store(root)
-        manifest = read_manifest(store)
-        found.setdefault(manifest.id, KnownCorpus(store, manifest))
+        _add(found, store, read_manifest(store))
     recorded = _recorded_places(client) if client is not None else ()
     for root in (*recorded, *_below(Path(), SEARCH_DEPTH)):
         try:
@@ -167,8 +169,17 @@ def known_corpora(given: Iterable[Place], client: Any | None) -> list[KnownCorpu
             manifest = read_manifest(store)
         except UserError:
             continue
-        found.setdefault(manifest.id, KnownCorpus(store, manifest))
+        _add(found, store, manifest)
     return sorted(found.values(), key=lambda corpus: corpus.manifest.id)
+
+
+def _add(found: dict[str, KnownCorpus], store: Store, manifest: CorpusManifest) -> None:
+    if manifest.id in found:
+        return
+    found[manifest.id] = KnownCorpus(store, manifest)
+    for part in manifest.parts:
+        with suppress(UserError):  # moved away: the lineage shows it as one that was not found
+            _add(found, *read_part(store, part))
 
 
 def _recorded_places(client: Any) -> list[str]:

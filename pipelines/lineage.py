@@ -1,6 +1,7 @@
 """`ssiforge lineage`: what went into a model, and which models heard a recording.
 
-REF is a model (any form of `pipelines.models`), an MLflow run, a corpus (folder or id), a sample key, a source's
+REF is a model (any form of `pipelines.models`), an MLflow run, a corpus (folder or id), a sample key (with the
+beginning of its corpus's id before it, where several corpora have such a sample: `84cdbb34-train-000012`), a source's
 SHA-256 (or its beginning), or the path of a source.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 from manifests.canonical import file_sha256
 from manifests.corpus import is_corpus, read_manifest
 from manifests.errors import UserError
+from manifests.parts import full_key
 from manifests.store import Place
 from pipelines.known_corpora import known_corpora
 from pipelines.lineage_graph import Graph, Node
@@ -23,6 +25,8 @@ from pipelines.tracking import open_existing_store
 
 MIN_PREFIX = 8
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_FULL_KEY = re.compile(rf"([0-9a-f]{{{MIN_PREFIX},32}})-(.+)")
+"""Of a sample: the beginning of its corpus's id, then its key."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,15 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
 
 def _by_name(walk: Walk, reference: str) -> Node | None:
     """Find a sample by its key, or a source by its path as the catalogue has it."""
-    held = [(c, s) for c in walk.corpora.values() if (s := c.sample(reference)) is not None]
+    corpus_id, key = named.groups() if (named := _FULL_KEY.fullmatch(reference)) else ("", reference)
+    holders = [
+        c for c in walk.corpora.values() if not c.manifest.parts and c.manifest.id.startswith(corpus_id)
+    ]
+    held = [(c, s) for c in holders if (s := c.sample(key)) is not None]
     if len(held) > 1:
-        folders = ", ".join(corpus.store.url for corpus, _ in held)
+        names = ", ".join(f"{full_key(c.manifest.id[:MIN_PREFIX], key)} in {c.store.url}" for c, _ in held)
         raise UserError(
-            f"{reference}: {len(held)} corpora have a sample of this key; give one with --corpus: {folders}"
+            f"{reference}: {len(held)} corpora have a sample of this key; give its full name: {names}"
         )
     if held:
         return walk.around_sample(*held[0])

@@ -43,7 +43,7 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
         "folder": corpus.place,
         "hours": round(manifest.hours, 3),
         "samples": ", ".join(f"{split} {count}" for split, count in manifest.samples.items()),
-        "seed": manifest.seed,
+        "seed": "" if manifest.parts else manifest.seed,
         "code_version": manifest.code_version,
         "licences": manifest.licences,
     }

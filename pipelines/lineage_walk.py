@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from manifests.parts import Part
 from manifests.recipe import SPLITS
 from pipelines.known_corpora import KnownCorpus, SampleUse
 from pipelines.lineage_graph import Graph, Node
@@ -64,7 +65,7 @@ class Walk:
         """On from a source to the samples that hold it and the models that heard them."""
         node = self._source(sha256)
         for corpus in self.corpora.values():
-            if sha256 not in corpus.sources:
+            if corpus.manifest.parts or sha256 not in corpus.sources:
                 continue
             keys: dict[str, list[str]] = {}
             for sample in corpus.samples_with(sha256):
@@ -104,13 +105,22 @@ class Walk:
     def _back_from_corpus(self, corpus_id: str) -> Node:
         node = self._corpus(corpus_id)
         corpus = self.corpora.get(corpus_id)
-        if corpus is not None:
+        if corpus is not None and corpus.manifest.parts:
+            for part in corpus.manifest.parts:
+                self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
+        elif corpus is not None:
             self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
             self.graph.link(self.graph.add(sources_node(corpus)), node, "material of")
         return node
 
     def _on_from_corpus(self, corpus_id: str, node: Node, splits: Collection[str] = SPLITS) -> None:
         """Go on to what was made of some splits of a corpus: what lies in the test split alone trained no model."""
+        for merged in self.corpora.values():
+            for part in merged.manifest.parts:
+                if part.corpus == corpus_id:
+                    made = self._corpus(merged.manifest.id)
+                    self.graph.link(node, made, _merged_into(part))
+                    self._on_from_corpus(merged.manifest.id, made, splits)
         relation = "data of" if "train" in splits else "validation data of"
         for run in self.records.runs.values():
             if corpus_id not in run.corpora:
@@ -177,3 +187,7 @@ class Walk:
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
         facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}
         return self.graph.add(Node("shard", f"{corpus.manifest.id}/{name}", name, facts))
+
+
+def _merged_into(part: Part) -> str:
+    return "part of" if part.weight == 1.0 else f"part with weight {part.weight:g} of"

@@ -24,7 +24,8 @@ class CorpusDataset(Dataset):  # type: ignore[misc]
     def profile(self) -> dict[str, Any]:
         """What a person wants to know about the corpus at a glance."""
         manifest = self._manifest
-        return {
+        parts = {part.corpus: part.weight for part in manifest.parts}
+        return ({"parts": parts} if parts else {}) | {
             "recipe": manifest.recipe,
             "recipe_digest": manifest.recipe_digest,
             "catalogue_digest": manifest.catalogue_digest,

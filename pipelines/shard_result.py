@@ -23,7 +23,8 @@ from pipelines.table import Kinds, kinds_of, row_of
 
 _PARTICULARS = re.compile(r"\b[0-9a-f]{12}\b|-?\d+(\.\d+)?")
 """Of the reason of a failure: the beginning of a source's hash, and numbers."""
-_GROUP_WORDS = {"speech": "speakers", "noise": "noise_recordings", "rir": "rooms"}
+GROUP_WORDS = {"speech": "speakers", "noise": "noise_recordings", "rir": "rooms"}
+"""What must not be shared between splits, by kind of source."""
 _QUICK = 1
 """zlib level: rows shrink to an eighth, in a millisecond a shard."""
 
@@ -163,7 +164,7 @@ def _out_of_tolerance(samples: Iterable[SampleRecord]) -> Iterator[str]:
 
 
 def _groups(samples: Iterable[SampleRecord]) -> dict[str, set[str]]:
-    groups: dict[str, set[str]] = {word: set() for word in _GROUP_WORDS.values()}
+    groups: dict[str, set[str]] = {word: set() for word in GROUP_WORDS.values()}
     for source in (source for sample in samples for source in sample.sources):
-        groups[_GROUP_WORDS[source.kind]].add(source.group)
+        groups[GROUP_WORDS[source.kind]].add(source.group)
     return groups

@@ -78,12 +78,17 @@ def write_table(path: Path, rows: Iterable[Row], columns: Mapping[str, Kinds]) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = sorted(columns, key=lambda name: ("." in name, name))
+    names = sorted(columns, key=column_order)
     schema = pa.schema([pa.field(name, _type(pa, columns[name])) for name in names])
     with pq.ParquetWriter(path, schema) as writer:
         for some in _chunks(rows):
             content = {name: _column([row.get(name) for row in some], columns[name]) for name in names}
             writer.write_table(pa.table(content, schema=schema), row_group_size=ROWS_AT_A_TIME)
+
+
+def column_order(name: str) -> tuple[bool, str]:
+    """Return what columns are sorted by: what every sample has stands first."""
+    return "." in name, name
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,19 @@ from manifests.corpus import (
     ShardRecord,
     changed_files,
     has_its_id,
+    open_corpus,
     open_shard,
     read_manifest,
+    read_part,
 )
 from manifests.errors import UserError
 from manifests.keyed import generator
+from manifests.parts import PARTS_FOLDER
 from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
 from manifests.source import Source, read_catalogue
 from manifests.store import Place, Store, open_store
+from pipelines.merge_tables import check_leaks, read_material
 from pipelines.progress import JobProgress
 
 SAME_AUDIO_DB = -60.0
@@ -64,7 +69,7 @@ def verify(
 
     Every shard, record and table is hashed again, shards are read with the stock webdataset reader, records and
     manifest must agree, no speaker, noise recording or room may stand in two splits, and no stray file may lie
-    between the shards.
+    between the shards. Of a merged corpus, every part is checked so, and they together for leaks.
 
     Args:
         place: folder or URI of the corpus.
@@ -77,6 +82,8 @@ def verify(
     """
     store = open_store(place)
     manifest = read_manifest(store)
+    if manifest.parts:
+        return _verified_parts(store, manifest, rerender, sources, say)
     sizes = store.names()
     problems = [*changed_files(store, manifest), *_stray_files(sizes, manifest)]
     if not has_its_id(manifest):
@@ -111,6 +118,47 @@ def _stray_files(names: Mapping[str, int], manifest: CorpusManifest) -> Iterator
         if name.partition("/")[0] in SPLITS and name not in known:
             left = " (left by an interrupted job; 'generate' sweeps it)" if is_temporary(name) else ""
             yield f"{name}: does not belong to the corpus{left}"
+
+
+def _verified_parts(
+    store: Store, manifest: CorpusManifest, rerender: int, sources: Path | None, say: Callable[[str], None]
+) -> Verified:
+    problems = [*changed_files(store, manifest), *_stray_parts(store, manifest)]
+    if not has_its_id(manifest):
+        problems.append(f"{CORPUS_FILE}: its id does not match its content")
+    found: list[Verified] = []
+    for part, chosen in zip(manifest.parts, _shares(manifest, rerender), strict=True):
+        try:
+            held, _ = read_part(store, part)
+        except UserError as error:
+            problems.append(str(error).removeprefix(f"{store.url}: "))
+            continue
+        found.append(verify(held.url, chosen, sources, say))
+        problems += [f"part {part.name} ({held.url}): {problem}" for problem in found[-1].problems]
+    if not problems:
+        try:
+            check_leaks([read_material(part.corpus) for part in open_corpus(store.url).parts])
+        except UserError as error:
+            problems.append(str(error))
+    return Verified(
+        sum(one.shards for one in found),
+        sum(one.samples for one in found),
+        sum(one.rerendered for one in found),
+        sum(one.identical for one in found),
+        tuple(problems),
+    )
+
+
+def _stray_parts(store: Store, manifest: CorpusManifest) -> Iterator[str]:
+    copied = {part.corpus for part in manifest.parts if not part.place}
+    there = {name.partition("/")[0] for name in open_store(store.where(PARTS_FOLDER)).names()}
+    yield from (f"{PARTS_FOLDER}/{name}: does not belong to the corpus" for name in sorted(there - copied))
+
+
+def _shares(manifest: CorpusManifest, count: int) -> list[int]:
+    """Spread samples to render again over the parts of a corpus."""
+    ends = [0, *accumulate(sum(part.samples.values()) for part in manifest.parts)]
+    return [count * end // ends[-1] - count * begin // ends[-1] for begin, end in pairwise(ends)]
 
 
 # --- shard after shard ----------------------------------------------------------------------------

@@ -7,6 +7,8 @@ computed without those before it, which is what makes resuming exact: one number
 whatever the number of ranks.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -34,8 +36,37 @@ class Pick(NamedTuple):
     """Number within the shard."""
 
 
+class EndlessOrder(ABC):
+    """An endless sequence of samples in epochs of equally many slots, any of which can be looked up."""
+
+    seed: int
+    """What is drawn depends on it alone."""
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Slots of an epoch."""
+
+    @abstractmethod
+    def pick(self, slot: Slot) -> Pick:
+        """Return the sample at a slot."""
+
+    def slot(self, number: int) -> Slot:
+        """Return the epoch and the position of a slot of the endless sequence."""
+        return Slot(*divmod(number, self.samples))
+
+    def crop_start(self, slot: Slot, frames: int, wanted: int) -> int:
+        """Return where the stretch of `wanted` of `frames` samples begins that is used at a slot."""
+        spare = max(0, frames - wanted)
+        return int(generator(self.seed, "crop", slot.epoch, slot.position).integers(spare + 1))
+
+    def _check(self, slot: Slot) -> None:
+        if not 0 <= slot.position < self.samples:
+            raise IndexError(f"position {slot.position} is not in an epoch of {self.samples} samples")
+
+
 @dataclass(frozen=True, eq=False)
-class Order:
+class Order(EndlessOrder):
     """The order in which the samples of some shards are seen.
 
     Args:
@@ -60,26 +91,36 @@ class Order:
         """Samples in an epoch."""
         return sum(self.sizes)
 
-    def slot(self, number: int) -> Slot:
-        """Return the epoch and the position of a slot of the endless sequence."""
-        return Slot(*divmod(number, self.samples))
-
     def pick(self, slot: Slot) -> Pick:
         """Return the sample at a slot."""
-        if not 0 <= slot.position < self.samples:
-            raise IndexError(f"position {slot.position} is not in an epoch of {self.samples} samples")
-        shards, ends = _shards_of_epoch(self, slot.epoch)
+        self._check(slot)
+        shards, ends = self._shards(slot.epoch)
         first = int(np.searchsorted(ends, slot.position, side="right"))
         first -= first % self.window_shards
         before = int(ends[first - 1]) if first else 0
-        shuffled = before + int(_window(self, slot.epoch, first)[slot.position - before])
+        shuffled = before + int(self._window(slot.epoch, first)[slot.position - before])
         at = int(np.searchsorted(ends, shuffled, side="right"))
         return Pick(int(shards[at]), shuffled - (int(ends[at - 1]) if at else 0))
 
-    def crop_start(self, slot: Slot, frames: int, wanted: int) -> int:
-        """Return where the stretch of `wanted` of `frames` samples begins that is used at a slot."""
-        spare = max(0, frames - wanted)
-        return int(generator(self.seed, "crop", slot.epoch, slot.position).integers(spare + 1))
+    @cached_property
+    def _shards(self) -> Callable[[int], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return an epoch's order of shards, and where each would end without shuffling; the last few are kept."""
+        return lru_cache(maxsize=4)(self._drawn_shards)
+
+    def _drawn_shards(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        shards = generator(self.seed, "shards", epoch).permutation(len(self.sizes))
+        return shards, np.cumsum(np.asarray(self.sizes)[shards])
+
+    @cached_property
+    def _window(self) -> Callable[[int, int], NDArray[np.int64]]:
+        """Return the shuffled sample numbers of the window that begins with a place in an epoch's order of shards."""
+        return lru_cache(maxsize=8)(self._drawn_window)
+
+    def _drawn_window(self, epoch: int, first: int) -> NDArray[np.int64]:
+        _, ends = self._shards(epoch)
+        last = min(first + self.window_shards, len(ends)) - 1
+        samples = int(ends[last]) - (int(ends[first - 1]) if first else 0)
+        return generator(self.seed, "window", epoch, first).permutation(samples)
 
 
 def step_slots(first: int, batch_size: int, rank: int = 0, ranks: int = 1) -> range:
@@ -91,19 +132,3 @@ def step_slots(first: int, batch_size: int, rank: int = 0, ranks: int = 1) -> ra
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} is not one of {ranks}")
     return range(first + rank, first + batch_size * ranks, ranks)
-
-
-@lru_cache(maxsize=4)
-def _shards_of_epoch(order: Order, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the epoch's order of shards, and where each would end without shuffling."""
-    shards = generator(order.seed, "shards", epoch).permutation(len(order.sizes))
-    return shards, np.cumsum(np.asarray(order.sizes)[shards])
-
-
-@lru_cache(maxsize=8)
-def _window(order: Order, epoch: int, first: int) -> NDArray[np.int64]:
-    """Return the shuffled sample numbers of the window that begins with the epoch's shard `first`."""
-    _, ends = _shards_of_epoch(order, epoch)
-    last = min(first + order.window_shards, len(ends)) - 1
-    samples = int(ends[last]) - (int(ends[first - 1]) if first else 0)
-    return generator(order.seed, "window", epoch, first).permutation(samples)

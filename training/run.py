@@ -74,11 +74,11 @@ def train(
 
 def _refuse_changed_shards(corpus: Corpus) -> None:
     """Hash every shard: a model must not name a corpus that it did not hear. Reading 100 hours takes minutes."""
-    for shard in corpus.shards:
-        if corpus.sha256(shard) != shard.sha256:
+    for held, shard in ((part.corpus, shard) for part in corpus.parts for shard in part.corpus.shards):
+        if held.sha256(shard) != shard.sha256:
             raise UserError(
-                f"{corpus.where(shard)}: its content is not what corpus {corpus.manifest.id} names; "
-                f"run 'ssiforge verify {corpus.url}'"
+                f"{held.where(shard)}: its content is not what corpus {held.manifest.id} names; "
+                f"run 'ssiforge verify {held.url}'"
             )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -20,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manifests.corpus import Corpus, Member, SampleEntry, ShardRecord
+from manifests.corpus import Corpus, Member, OpenPart, SampleEntry, ShardRecord
 from manifests.errors import JobError, UserError
+from manifests.parts import exact
 from manifests.recipe import Split
-from training.order import Order, Pick, Slot, step_slots
+from training.mixture import Mixture
+from training.order import EndlessOrder, Order, Pick, Slot, step_slots
 
 SAMPLE_RATE_HZ = 48_000
 DEGRADED = "degraded.flac"
@@ -66,9 +69,14 @@ class Reader:
     corpus: Corpus
     split: Split
     shards: tuple[ShardRecord, ...] = field(init=False)
+    """Of all parts of the corpus, part after part."""
+    holders: tuple[OpenPart, ...] = field(init=False)
+    """For each shard, the part that holds it."""
 
     def __post_init__(self) -> None:
-        held = self.corpus.of(self.split)
+        parts = self.corpus.parts
+        object.__setattr__(self, "holders", tuple(part for part in parts for _ in part.corpus.of(self.split)))
+        held = tuple(shard for part in parts for shard in part.corpus.of(self.split))
         shards = tuple(
             shard.model_copy(update={"samples": tuple(entry for entry in shard.samples if entry.aligned)})
             for shard in held
@@ -89,14 +97,34 @@ class Reader:
         """Samples in each shard."""
         return tuple(len(shard.samples) for shard in self.shards)
 
+    def order(self, seed: int, window_shards: int) -> EndlessOrder:
+        """Return the order in which samples are seen; weights of parts count for training alone."""
+        if not self.corpus.merged:
+            return Order(self.sizes, seed, window_shards)
+        sized = list(zip(self.holders, self.sizes, strict=True))
+        sizes = tuple(tuple(n for holder, n in sized if holder is part) for part in self.corpus.merged)
+        weights = (part.weight if self.split == "train" else 1.0 for part in self.corpus.merged)
+        return Mixture(sizes, tuple(exact(weight) for weight in weights), seed, window_shards)
+
     def where(self, pick: Pick) -> str:
         """Name a sample for a message."""
         shard = self.shards[pick.shard]
-        return f"{self.corpus.where(shard)}, sample {shard.samples[pick.sample].key}"
+        place = self.holders[pick.shard].corpus.where(shard)
+        return f"{place}, sample {shard.samples[pick.sample].key}"
 
     def key(self, pick: Pick) -> str:
-        """Return a sample's key."""
-        return self.shards[pick.shard].samples[pick.sample].key
+        """Return a sample's key, or its full name where the corpus is a merged one."""
+        return self.holders[pick.shard].key(self.shards[pick.shard].samples[pick.sample])
+
+    def sample_json(self, pick: Pick) -> dict[str, Any]:
+        """Read a sample's `KEY.json`.
+
+        Raises:
+            OSError: when the shard cannot be read.
+            ValueError: when what lies there is not JSON.
+        """
+        shard = self.shards[pick.shard]
+        return self.holders[pick.shard].corpus.sample_json(shard, shard.samples[pick.sample])
 
     def frames(self, pick: Pick) -> int:
         """Return a sample's length at 48 kHz."""
@@ -110,8 +138,9 @@ class Reader:
         """
         shard = self.shards[pick.shard]
         entry = shard.samples[pick.sample]
+        corpus = self.holders[pick.shard].corpus
         try:
-            parts = [_member(self.corpus, shard, entry, name) for name in (DEGRADED, TARGET)]
+            parts = [_member(corpus, shard, entry, name) for name in (DEGRADED, TARGET)]
         except OSError as error:
             raise DamagedError(f"cannot be read ({error.strerror or error})") from error
         degraded, target = (_decode(part, shard.frames_per_sample, start, frames) for part in parts)
@@ -182,7 +211,7 @@ class SampleStream:
         if sum(reader.sizes) == 0:
             raise UserError(f"{reader.corpus.url}: has no samples in its {reader.split} split")
         self._reader = reader
-        self._order = Order(reader.sizes, seed, window_shards)
+        self._order = reader.order(seed, window_shards)
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
         shortest = min(shard.frames_per_sample for shard in reader.shards)
         self._frames = min(round(segment_s * SAMPLE_RATE_HZ), shortest)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from manifests.corpus import CorpusManifest, Member, SampleEntry, ShardRecord, corpus_id
+from manifests.corpus import CorpusManifest, Member, SampleEntry, ShardRecord, corpus_id, read_manifest
+from manifests.parts import Part, merged_id
 
 RATE_HZ = 48_000
 
@@ -121,5 +123,26 @@ def write_corpus(
         environment={},
         timings={},
     )
+    (root / "corpus.json").write_text(manifest.model_dump_json())
+    return root
+
+
+def write_merged(root: Path, weights: Mapping[Path, float]) -> Path:
+    """Write a corpus that refers to others, by place, with weights."""
+    held = sorted(((read_manifest(place), place) for place in weights), key=lambda each: each[0].id)
+    parts = tuple(
+        Part(
+            corpus=manifest.id,
+            name=manifest.id[:8],
+            weight=weights[place],
+            place=str(place),
+            recipe=manifest.recipe,
+            samples=manifest.samples,
+            hours=manifest.hours,
+        )
+        for manifest, place in held
+    )
+    manifest = held[0][0].model_copy(update={"id": merged_id(parts), "parts": parts, "shards": {}})
+    root.mkdir()
     (root / "corpus.json").write_text(manifest.model_dump_json())
     return root
