@@ -23,6 +23,7 @@ from torch import Tensor
 from manifests.corpus import Corpus, Member, SampleEntry, ShardRecord
 from manifests.errors import JobError, UserError
 from manifests.recipe import Split
+from manifests.selection import Selection
 from training.order import Order, Pick, Slot, step_slots
 
 SAMPLE_RATE_HZ = 48_000
@@ -65,10 +66,14 @@ class Reader:
 
     corpus: Corpus
     split: Split
+    selection: Selection | None = None
+    """If given, the samples to which it is limited."""
     shards: tuple[ShardRecord, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         held = self.corpus.of(self.split)
+        if self.selection is not None:
+            held = tuple(self.selection.of(shard) for shard in held)
         shards = tuple(
             shard.model_copy(update={"samples": tuple(entry for entry in shard.samples if entry.aligned)})
             for shard in held
