@@ -16,7 +16,9 @@ EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 GOES_ON = {
-    **dict.fromkeys(("scan", "generate", "merge", "rooms", "demo"), "run the same command again to go on"),
+    **dict.fromkeys(
+        ("scan", "generate", "merge", "score", "rooms", "demo"), "run the same command again to go on"
+    ),
     "train": "run the same command with --resume to go on from the last checkpoint",
 }
 """What to do after Ctrl-C, for the commands that keep what they have done."""
@@ -36,6 +38,15 @@ app = typer.Typer(
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. target.kind=early."),
+]
+
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPR",
+        help="Only samples for which this holds, over the columns of samples.parquet and scores.parquet, e.g. "
+        "\"dnsmos_ovrl < 2.5 and measured.snr_db > 0 and not 'codec' in stages\".",
+    ),
 ]
 
 
@@ -193,6 +204,59 @@ def verify(
 
 
 @app.command()
+def score(
+    corpus: Annotated[str, typer.Argument(help="Folder or URI of the corpus.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="dnsmos (of the degraded audio, the default), target_dnsmos, and against the target: "
+            "si_sdr_db, estoi, lsd_db, level_error_db, pesq_wb where it is installed.",
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0 scores in this one.")] = 2,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Score with Ray Data: on a local Ray, or on a running cluster (auto, or HOST:PORT).",
+        ),
+    ] = None,
+    keep: Keep = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --keep: write the selection to this file, for 'python -m training --selection'."
+        ),
+    ] = None,
+) -> None:
+    """Score every sample into scores.parquet beside samples.parquet; run again to go on, or to add a metric.
+
+    With --keep nothing is scored: it tells how many samples of each split an expression keeps.
+    """
+    if keep is not None:
+        from pipelines.selecting import print_selected
+
+        if metrics is not None or ray is not None:
+            raise UserError("--keep scores nothing: give it without --metrics and --ray")
+        print_selected(corpus, keep, split, out)
+        return
+    if out is not None:
+        raise UserError("--out writes a selection: it needs --keep")
+    from pipelines.score import score as run
+    from pipelines.score_metrics import DEFAULT
+    from pipelines.score_runners import on_processes, on_ray_data
+    from pipelines.score_summary import print_scores
+
+    runner = on_processes(workers)
+    if ray is not None:
+        runner = on_ray_data(None if ray == LOCAL_RAY else ray, cpus=max(1, workers))
+    names = DEFAULT if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    print_scores(corpus, run(corpus, runner, names, split, say))
+
+
+@app.command()
 def train(
     experiment: Annotated[
         str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
@@ -204,12 +268,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/EXPERIMENT by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    keep: Keep = None,
     overrides: Overrides = None,
 ) -> None:
     """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
     from pipelines.train import train as run
 
-    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say)
+    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep)
     for name, info in models.items():
         print(f"{name}: model {info.id}")
 
@@ -230,6 +295,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the results; evaluations/NAME by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    keep: Keep = None,
 ) -> None:
     """Score models on a corpus or on a folder of recordings, broken down by degradation."""
     from pipelines.evaluate import evaluate as run
@@ -237,7 +303,7 @@ def evaluate(
 
     where = absolute(corpus or input_dir or "none")
     folder = out or Path("evaluations") / where.rpartition("/")[2]
-    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say))
+    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say, keep))
 
 
 @app.command()

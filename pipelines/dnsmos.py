@@ -6,6 +6,7 @@ imports librosa and starts a thread pool for each core, so the few lines around 
 here: single-threaded sessions made once, and the same scores on every machine with as many or as few cores.
 """
 
+import hashlib
 import math
 from functools import cache
 from importlib import resources
@@ -24,6 +25,9 @@ HOP_SAMPLES = RATE_HZ
 """Longer clips are scored every second, and the scores averaged."""
 MIN_SAMPLES = RATE_HZ // 4
 """Shorter clips would be repeated more than 36 times to fill a window."""
+
+MODELS = ("sig_bak_ovr.onnx", "model_v8.onnx")
+"""The networks for P.835 and P.808, files of `speechmos`."""
 
 _MEL_BANDS = 120
 _MEL_FFT = 321
@@ -92,13 +96,22 @@ def _sessions() -> tuple[Any, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    folder = resources.files("speechmos").joinpath("dnsmos_models")
 
     def open_model(name: str) -> Any:
-        content = folder.joinpath(name).read_bytes()
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(_content(name), options, providers=["CPUExecutionProvider"])
 
-    return open_model("sig_bak_ovr.onnx"), open_model("model_v8.onnx")
+    p835, p808 = MODELS
+    return open_model(p835), open_model(p808)
+
+
+@cache
+def model_hashes() -> dict[str, str]:
+    """SHA-256 of each network's file."""
+    return {name: hashlib.sha256(_content(name)).hexdigest() for name in MODELS}
+
+
+def _content(name: str) -> bytes:
+    return resources.files("speechmos").joinpath("dnsmos_models", name).read_bytes()
 
 
 def _mel_spectrogram(audio: NDArray[np.float32]) -> NDArray[np.float64]:

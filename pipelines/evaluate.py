@@ -14,6 +14,7 @@ from manifests.canonical import digest
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Split
+from manifests.selection import Selection
 from manifests.store import Place
 from pipelines.conditions import conditions_of
 from pipelines.enhance import files_below
@@ -21,6 +22,7 @@ from pipelines.metrics import Audio, pesq_is_installed
 from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
 from pipelines.scores import DEGRADED, Column, Row, by_condition, columns, reasons, score, summarised
+from pipelines.selecting import how_many, select
 from training.enhance import enhance_array
 from training.order import Pick
 from training.stream import DamagedError, Reader
@@ -60,6 +62,7 @@ def evaluate(
     limit: int | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = print,
+    keep: str | None = None,
 ) -> Evaluation:
     """Score the input and each model's output on every sample; write the results and log them to MLflow.
 
@@ -72,6 +75,7 @@ def evaluate(
         limit: only the first so many samples.
         device: where the models run.
         say: told of samples that cannot be read.
+        keep: an expression of `pipelines.keep_grammar`; samples of the corpus for which it does not hold are left out.
 
     Raises:
         UserError: when a model, the corpus, the split or the folder does not exist or is empty.
@@ -82,10 +86,18 @@ def evaluate(
     if not model_references:
         raise UserError("evaluate needs at least one --model")
     models = [resolve_model(reference) for reference in model_references]
+    if keep is not None and corpus is None:
+        raise UserError("--keep selects samples of a corpus: it needs --corpus")
     opened = open_corpus(corpus) if corpus is not None else None
+    selection: Selection | None = None
     if opened is not None:
         total = _check_split(opened, split)
-        samples = _corpus_samples(opened, split, limit, say)
+        if keep is not None:
+            selection = select(opened, keep, (split,))
+            selection.check(opened, (split,))
+            total = selection.record.samples[split]
+            say(how_many(opened, selection, (split,)))
+        samples = _corpus_samples(opened, split, selection, limit, say)
     else:
         assert input_dir is not None
         files = files_below(input_dir)
@@ -99,6 +111,8 @@ def evaluate(
         raise JobError(f"{corpus or input_dir}: none of the {total} samples can be read")
     shown = columns(with_reference=opened is not None)
     result = _result(rows, shown, models, opened, split, total)
+    if selection is not None:
+        result["selection"] = asdict(selection.record)
     _write(out, result, rows, shown)
     evaluation = Evaluation(result, shown, rows, out)
 
@@ -127,9 +141,13 @@ def _check_split(corpus: Corpus, split: str) -> int:
 
 
 def _corpus_samples(
-    corpus: Corpus, split: Split | str, limit: int | None, say: Callable[[str], None]
+    corpus: Corpus,
+    split: Split | str,
+    selection: Selection | None,
+    limit: int | None,
+    say: Callable[[str], None],
 ) -> Iterator[Sample]:
-    reader = Reader(corpus, split)  # type: ignore[arg-type]  # checked against SPLITS
+    reader = Reader(corpus, split, selection)  # type: ignore[arg-type]  # checked against SPLITS
     picks = [Pick(number, place) for number, size in enumerate(reader.sizes) for place in range(size)]
     for pick in picks[:limit]:
         try:

@@ -9,7 +9,7 @@ from pipelines.mlflow_corpus import corpus_dataset
 from pipelines.models import ModelRef
 from pipelines.registry import BUNDLE_TAG
 from pipelines.scores import DEGRADED
-from pipelines.tracking import JOB_TAG, TAG, experiment_id, open_store
+from pipelines.tracking import JOB_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id, open_store
 
 
 def log_evaluation(evaluation: Evaluation, models: Sequence[ModelRef], corpus: Corpus | None) -> list[str]:
@@ -35,6 +35,8 @@ def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus
         "mlflow.source.name": "ssiforge evaluate",
         "mlflow.source.type": "LOCAL",
     }
+    if "selection" in result:
+        tags |= {KEEP_TAG: result["selection"]["expression"], KEEP_DIGEST_TAG: result["selection"]["digest"]}
     experiment = experiment_id(client, str(model.info.experiment.get("name", "ssiforge")))
     run = client.create_run(experiment, tags=tags, run_name=f"evaluate-{model.info.stage}-{where}")
     run_id = str(run.info.run_id)

@@ -8,7 +8,15 @@ from typing import Any
 from manifests.errors import UserError
 from pipelines.models import local_bundles
 from pipelines.registry import BUNDLE_TAG
-from pipelines.tracking import CORPUS_SOURCE_TYPE, JOB_TAG, TAG, all_experiment_ids, pages
+from pipelines.tracking import (
+    CORPUS_SOURCE_TYPE,
+    JOB_TAG,
+    KEEP_DIGEST_TAG,
+    KEEP_TAG,
+    TAG,
+    all_experiment_ids,
+    pages,
+)
 from training.bundle import BundleInfo, read_info
 
 PARENT_TAG = f"{TAG}parent."
@@ -126,6 +134,8 @@ def _run(run: Any) -> RunRecord:
         "experiment_digest": tags.get(f"{TAG}experiment_digest", ""),
         "folder": tags.get(f"{TAG}run_dir", ""),
         "split": tags.get(f"{TAG}split", ""),
+        "keep": tags.get(KEEP_TAG, ""),
+        "selection": tags.get(KEEP_DIGEST_TAG, ""),
     }
     return RunRecord(
         str(run.info.run_id),

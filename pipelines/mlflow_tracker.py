@@ -18,7 +18,7 @@ from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
 from pipelines.registry import BUNDLE_TAG, log_model, logged_models, register, registered_name
-from pipelines.tracking import TAG, experiment_id
+from pipelines.tracking import KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.tracker import Metric, StageStart, Status, ValidationSample
 
@@ -151,6 +151,8 @@ class MlflowTracker:
             "mlflow.source.type": "LOCAL",
             **{f"{TAG}parent.{parent.role}": parent.id for parent in start.parents},
         }
+        if start.selection is not None:
+            tags |= {KEEP_TAG: start.selection.expression, KEEP_DIGEST_TAG: start.selection.digest}
         run = self._client.create_run(experiment, tags=tags, run_name=f"{start.experiment}-{start.stage}")
         return str(run.info.run_id)
 
@@ -164,6 +166,9 @@ class MlflowTracker:
             "device": start.device,
             "trained_weights": start.parameters,
         }
+        if start.selection is not None:
+            values["keep"] = start.selection.expression
+            values |= {f"keep.samples.{split}": count for split, count in start.selection.samples.items()}
         # MLflow keeps the first value for ever; what may change on resuming (threads, device) stays as it began.
         params = [
             Param(name, str(value)[:MAX_PARAM_CHARACTERS])

@@ -4,6 +4,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from datagen.environment import THREAD_PINS
@@ -133,6 +134,29 @@ class _Flight:
             self._ray.cancel(reference, force=True)
 
 
+@contextmanager
+def connected(address: str | None, cpus: int | None) -> Iterator[None]:
+    """Connect to Ray for a block, unless this process is connected already.
+
+    Args:
+        address: of a running cluster, or `auto`; None starts a local Ray.
+        cpus: of the local Ray.
+
+    Raises:
+        UserError: when there is nobody at the address.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _connect(ray, address, cpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     import logging
 
@@ -142,7 +166,7 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     elif address != "auto":
         _knock(address)
     try:
-        ray.init(address=address, **options)
+        ray.init(address=address or "local", **options)  # None would join a cluster that runs here by chance
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
             f"--ray {address or ''}: the cluster asks for a token; set RAY_AUTH_MODE=token, and put its token into "

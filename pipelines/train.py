@@ -5,15 +5,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from manifests.corpus import CorpusManifest, read_manifest
+from manifests.corpus import CorpusManifest, open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
+from manifests.selection import Selection, read_selection
 from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
 from pipelines.progress import JobProgress
+from pipelines.selecting import how_many, select
 from pipelines.tracking import open_store
 from training.bundle import BundleInfo, is_bundle, read_info
-from training.run import CHECKPOINT_FOLDER, EXPERIMENT_FILE, flat, model_dir
+from training.run import (
+    CHECKPOINT_FOLDER,
+    EXPERIMENT_FILE,
+    SELECTION_FILE,
+    flat,
+    model_dir,
+    needed_splits,
+)
 from training.run import train as train_stages
 from training.tracker import LineTracker, Metric, StageStart, Status, Tracker, ValidationSample
 
@@ -30,6 +39,7 @@ def train(
     device: str = "auto",
     overrides: Iterable[str] = (),
     say: Callable[[str], None] = print,
+    keep: str | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train the stages of an experiment on a corpus.
 
@@ -42,6 +52,7 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overrides: `a.b=c` settings of the experiment.
         say: told how it goes, in plain lines.
+        keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
 
     Returns:
         The models, by stage.
@@ -55,11 +66,26 @@ def train(
     manifest = read_manifest(corpus)
     run_dir = run_folder(experiment, out)
     refuse_another_run(run_dir, experiment, manifest, stages)
+    selection = _selection(experiment, corpus, keep, say)
+    _refuse_another_selection(run_dir, selection, stages)
     tracker = MlflowTracker(open_store())
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
-    return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown))
+    return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection)
+
+
+def _selection(
+    experiment: Experiment, corpus: Place, keep: str | None, say: Callable[[str], None]
+) -> Selection | None:
+    if keep is None:
+        return None
+    opened = open_corpus(corpus)
+    splits = needed_splits(experiment)
+    selection = select(opened, keep, splits)
+    selection.check(opened, splits)
+    say(how_many(opened, selection, splits))
+    return selection
 
 
 def run_folder(experiment: Experiment, out: Path | None) -> Path:
@@ -103,6 +129,33 @@ def refuse_another_run(
             raise UserError(
                 f"{run_dir}: holds work on stage {name} with other settings ({listed}); choose another --out"
             )
+
+
+def _refuse_another_selection(
+    run_dir: Path, selection: Selection | None, stages: Sequence[StageName]
+) -> None:
+    """Refuse a run folder whose work heard other samples of the corpus.
+
+    Raises:
+        UserError: naming the expression that was used and the one that is.
+    """
+    now = selection.record if selection else None
+    for name in (name for name in stages if _has_work(run_dir, name)):
+        path = run_dir / name / SELECTION_FILE
+        before = read_selection(path).record if path.is_file() else None
+        if before == now:
+            continue
+        if before and now and before.expression == now.expression:
+            raise UserError(
+                f"{run_dir}: its {name} was trained with the same --keep on other values, for the scores "
+                "changed since; choose another --out"
+            )
+        was, is_now = (
+            f'with --keep "{one.expression}"' if one else "without --keep" for one in (before, now)
+        )
+        raise UserError(
+            f"{run_dir}: its {name} was trained {was}, and this run is {is_now}; choose another --out"
+        )
 
 
 def _as_declared(experiment: Experiment, stage: StageName) -> dict[str, Any]:

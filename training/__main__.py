@@ -12,6 +12,7 @@ from pathlib import Path
 
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, chosen_stages, load_experiment
+from manifests.selection import read_selection
 
 INTERRUPTED = 130
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.resume,
             options.device,
             [LineTracker(lambda line: print(line, flush=True))],
+            read_selection(options.selection) if options.selection else None,
         )
     except (UserError, JobError) as error:
         if options.debug:
@@ -71,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="A.B=C",
         help="override a field of the experiment, e.g. stages.teacher.steps=100",
+    )
+    parser.add_argument(
+        "--selection",
+        type=Path,
+        metavar="FILE",
+        help="use these samples alone: a file of 'ssiforge score CORPUS --keep EXPR --out FILE'",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -22,6 +22,7 @@ from manifests.canonical import digest, rounded
 from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.selection import SelectionRecord
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet
@@ -51,6 +52,8 @@ class BundleInfo(BaseModel):
     denoiser: dict[str, Any] | None
     """Sizes of the denoiser; None for a repairing net alone."""
     corpus_id: str
+    selection: SelectionRecord | None = None
+    """Which of the corpus's samples it heard; None for all."""
     stage_digest: str
     """Identity of the settings that it was trained with."""
     experiment: dict[str, Any]
@@ -75,6 +78,7 @@ class Origin:
     stage_digest: str
     experiment: Mapping[str, Any]
     parents: Mapping[StageName, str]
+    selection: SelectionRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ def save_bundle(
         "parents": dict(origin.parents),
         "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
+    if origin.selection is not None:  # a model of the whole corpus keeps the id that it has always had
+        content["selection"] = asdict(origin.selection)
     info = BundleInfo(
         **content,
         id=digest(content),

@@ -45,6 +45,8 @@ class Identity:
     corpus_id: str
     parents: dict[StageName, str]
     """Ids of the models that the stage builds on."""
+    selection: str = ""
+    """Digest of the selection of samples; empty for all."""
 
 
 _WHAT: dict[str, str] = {
@@ -52,6 +54,7 @@ _WHAT: dict[str, str] = {
     "stage_digest": "other settings",
     "corpus_id": "another corpus, or one that changed since",
     "parents": "other parent models",
+    "selection": "another selection of samples (--keep), or scores that changed since",
 }
 
 
@@ -119,7 +122,7 @@ class Checkpoints:
         if state["format"] != FORMAT:
             raise UserError(f"{path}: is of format {state['format']}; this version reads format {FORMAT}")
         for name, ours in asdict(self.identity).items():
-            if state["identity"].get(name) != ours:
+            if state["identity"].get(name, "") != ours:
                 raise UserError(
                     f"{path}: belongs to a run with {_WHAT[name]}; resume with what it was started with, or start "
                     f"anew in another folder"

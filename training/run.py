@@ -2,7 +2,8 @@
 
 ```
 RUN_DIR/
-  teacher/    experiment.json  checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
+  teacher/    experiment.json  selection.json (where samples are left out)  checkpoints/  model/ (the bundle)
+              events.jsonl  metrics.jsonl  samples/
   student/  denoiser/  joint/    alike
 ```
 """
@@ -18,6 +19,8 @@ from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from manifests.files import write_atomically
+from manifests.recipe import Split
+from manifests.selection import Selection
 from manifests.store import Place, absolute
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
@@ -29,6 +32,8 @@ from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 MODEL_FOLDER = "model"
 CHECKPOINT_FOLDER = "checkpoints"
 EXPERIMENT_FILE = "experiment.json"
+SELECTION_FILE = "selection.json"
+"""Which samples are used; only where a run does not use all."""
 
 
 def model_dir(run_dir: Path, stage: StageName) -> Path:
@@ -44,6 +49,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     trackers: Sequence[Tracker] = (),
+    selection: Selection | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
@@ -55,6 +61,7 @@ def train(
         resume: whether `run_dir` may hold earlier work.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
         trackers: told of everything besides the files in `run_dir`.
+        selection: the samples to use; all of them without.
 
     Returns:
         What was trained or found finished, by stage.
@@ -64,12 +71,21 @@ def train(
         JobError: when training itself cannot go on.
     """
     corpus = open_corpus(corpus_place)
+    if selection is not None:
+        selection.check(corpus, needed_splits(experiment))
     place = chosen_device(device)
     if not resume:
         _refuse_earlier_work(run_dir, stages)
     _refuse_changed_shards(corpus)
     tracker = Several((FileTracker(), *trackers))
-    return {stage: _train_stage(stage, experiment, corpus, run_dir, place, tracker) for stage in stages}
+    return {
+        stage: _train_stage(stage, experiment, corpus, selection, run_dir, place, tracker) for stage in stages
+    }
+
+
+def needed_splits(experiment: Experiment) -> tuple[Split, ...]:
+    """Return the splits that must hold samples."""
+    return ("train", "val") if experiment.validation.samples else ("train",)
 
 
 def _refuse_changed_shards(corpus: Corpus) -> None:
@@ -110,6 +126,7 @@ def _train_stage(
     stage: StageName,
     experiment: Experiment,
     corpus: Corpus,
+    selection: Selection | None,
     run_dir: Path,
     device: torch.device,
     tracker: Tracker,
@@ -123,19 +140,21 @@ def _train_stage(
         experiment.stage_digest(stage),
         experiment.written(),
         {parent.role: parent.id for parent in parents},
+        selection.record if selection else None,
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
         return _finished(stage_dir / MODEL_FOLDER, origin)
     parent = load_bundle(parents[0].bundle_dir, device) if parents else None
     task = build_task(stage, experiment, parent, device)
-    identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents))
+    samples = selection.digest if selection else ""
+    identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
-    held_out = _held_out(experiment, corpus, experiment.stages.of(stage).batch_size)
-    with _stream(stage, experiment, corpus) as stream:
+    held_out = _held_out(experiment, corpus, selection, experiment.stages.of(stage).batch_size)
+    with _stream(stage, experiment, corpus, selection) as stream:
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
-        _make_place(stage_dir, experiment)
+        _make_place(stage_dir, experiment, selection)
         tracker.stage_started(
             StageStart(
                 experiment=experiment.name,
@@ -150,6 +169,7 @@ def _train_stage(
                 parameters=sum(weight.numel() for weight in run.weights),
                 steps=run.settings.steps,
                 resumed_at_step=run.progress.step,
+                selection=origin.selection,
             )
         )
         try:
@@ -167,11 +187,13 @@ def _train_stage(
     return info
 
 
-def _make_place(stage_dir: Path, experiment: Experiment) -> None:
-    """Make the stage's folder, and note the experiment in it: from here on it is what is trained."""
+def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | None) -> None:
+    """Make the stage's folder, and note in it the experiment and the samples: from here on that is what is trained."""
     try:
         stage_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(stage_dir / EXPERIMENT_FILE, json.dumps(experiment.written(), indent=2).encode())
+        if selection is not None:
+            write_atomically(stage_dir / SELECTION_FILE, selection.written())
     except OSError as error:
         raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
@@ -206,19 +228,21 @@ def _finished(directory: Path, origin: Origin) -> BundleInfo:
         UserError: when it was trained with other settings, data or parents.
     """
     info = read_info(directory)
-    ours = (origin.stage_digest, origin.corpus_id, dict(origin.parents))
-    if (info.stage_digest, info.corpus_id, info.parents) != ours:
+    ours = (origin.stage_digest, origin.corpus_id, dict(origin.parents), origin.selection)
+    if (info.stage_digest, info.corpus_id, info.parents, info.selection) != ours:
         raise UserError(
-            f"{directory}: was trained with other settings, another corpus or another parent model than this run "
-            f"asks for; resume with those, or choose another --out"
+            f"{directory}: was trained with other settings, another corpus, another selection of its samples or "
+            f"another parent model than this run asks for; resume with those, or choose another --out"
         )
     return info
 
 
-def _stream(stage: StageName, experiment: Experiment, corpus: Corpus) -> SampleStream:
+def _stream(
+    stage: StageName, experiment: Experiment, corpus: Corpus, selection: Selection | None
+) -> SampleStream:
     settings, loader = experiment.stages.of(stage), experiment.loader
     return SampleStream(
-        Reader(corpus, "train"),
+        Reader(corpus, "train", selection),
         derived_seed(experiment.seed, stage, "order"),
         settings.batch_size,
         settings.segment_s,
@@ -229,9 +253,11 @@ def _stream(stage: StageName, experiment: Experiment, corpus: Corpus) -> SampleS
     )
 
 
-def _held_out(experiment: Experiment, corpus: Corpus, batch_size: int) -> list[Any]:
+def _held_out(
+    experiment: Experiment, corpus: Corpus, selection: Selection | None, batch_size: int
+) -> list[Any]:
     validation = experiment.validation
-    reader = Reader(corpus, "val")
+    reader = Reader(corpus, "val", selection)
     if validation.samples == 0:
         return []
     if sum(reader.sizes) == 0:

@@ -25,6 +25,7 @@ from manifests.corpus import Corpus, Member, OpenPart, SampleEntry, ShardRecord
 from manifests.errors import JobError, UserError
 from manifests.parts import exact
 from manifests.recipe import Split
+from manifests.selection import Selection
 from training.mixture import Mixture
 from training.order import EndlessOrder, Order, Pick, Slot, step_slots
 
@@ -68,6 +69,8 @@ class Reader:
 
     corpus: Corpus
     split: Split
+    selection: Selection | None = None
+    """If given, the samples to which it is limited."""
     shards: tuple[ShardRecord, ...] = field(init=False)
     """Of all parts of the corpus, part after part."""
     holders: tuple[OpenPart, ...] = field(init=False)
@@ -77,6 +80,8 @@ class Reader:
         parts = self.corpus.parts
         object.__setattr__(self, "holders", tuple(part for part in parts for _ in part.corpus.of(self.split)))
         held = tuple(shard for part in parts for shard in part.corpus.of(self.split))
+        if self.selection is not None:
+            held = tuple(self.selection.of(shard) for shard in held)
         shards = tuple(
             shard.model_copy(update={"samples": tuple(entry for entry in shard.samples if entry.aligned)})
             for shard in held

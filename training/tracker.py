@@ -21,6 +21,7 @@ from manifests.canonical import rounded
 from manifests.corpus import CorpusManifest
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.selection import SelectionRecord
 from training.bundle import BundleInfo
 
 SAMPLE_RATE_HZ = 48_000
@@ -63,6 +64,8 @@ class StageStart:
     steps: int
     """Of the whole stage."""
     resumed_at_step: int = 0
+    selection: SelectionRecord | None = None
+    """Which of the corpus's samples are used; None for all."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""A selection: the samples of a corpus that a run uses, by the numbers that they have in their shards.
+
+It is plain data with a digest, so that training needs to know nothing of tables or expressions, and a run can say which
+samples it heard and refuse to go on with others.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from manifests.canonical import canonical_json, digest
+from manifests.corpus import Corpus, ShardRecord
+from manifests.errors import UserError
+
+
+@dataclass(frozen=True)
+class SelectionRecord:
+    """What a run and its model remember of a selection."""
+
+    expression: str
+    digest: str
+    samples: Mapping[str, int]
+    """Number of samples, by split."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples are used; those of a shard that is not named are not."""
+
+    expression: str
+    """As the user wrote it."""
+    corpus_id: str
+    values_digest: str
+    """Of the values that the expression was applied to: scores that were measured anew make another selection."""
+    kept: Mapping[str, tuple[int, ...]]
+    """By name of a tar: numbers of its samples, ascending."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the selection."""
+        return digest(asdict(self))
+
+    @property
+    def record(self) -> SelectionRecord:
+        """What to remember of it."""
+        samples: dict[str, int] = {}
+        for name, numbers in self.kept.items():
+            split = name.partition("/")[0]
+            samples[split] = samples.get(split, 0) + len(numbers)
+        return SelectionRecord(self.expression, self.digest, samples)
+
+    def of(self, shard: ShardRecord) -> ShardRecord:
+        """Return a shard's record with the selected samples alone."""
+        chosen = tuple(shard.samples[number] for number in self.kept.get(shard.tar_name, ()))
+        return shard.model_copy(update={"samples": chosen})
+
+    def check(self, corpus: Corpus, splits: Iterable[str]) -> None:
+        """Check that it can be used with a corpus.
+
+        Raises:
+            UserError: when it was made from another corpus, or leaves nothing in one of the splits that are needed.
+        """
+        if self.corpus_id != corpus.manifest.id:
+            raise UserError(
+                f"{corpus.url}: is corpus {corpus.manifest.id}, and the selection was made from {self.corpus_id}"
+            )
+        left = self.record.samples
+        for split in splits:
+            total = sum(len(shard.samples) for shard in corpus.of(split))
+            if total and not left.get(split):
+                raise UserError(
+                    f'--keep "{self.expression}": keeps none of the {total} samples of the {split} split'
+                )
+
+    def written(self) -> bytes:
+        """Return its file's content."""
+        return canonical_json({"format": FORMAT, "digest": self.digest, **asdict(self)}) + b"\n"
+
+
+FORMAT = 1
+
+
+def read_selection(path: Path) -> Selection:
+    """Read a selection's file.
+
+    Raises:
+        UserError: when there is none, or its content changed since it was written.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        if content.pop("format") != FORMAT:
+            raise ValueError
+        wanted = content.pop("digest")
+        kept = {name: tuple(numbers) for name, numbers in content.pop("kept").items()}
+        selection = Selection(**content, kept=kept)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a selection of this format") from error
+    if selection.digest != wanted:
+        raise UserError(f"{path}: its content changed since it was written")
+    return selection
