@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
@@ -45,15 +44,6 @@ Rows = tuple[Source, ...]
 """The responses of one room, in order of position."""
 Map = Callable[[Callable[[int], Rows], Collection[int]], Iterable[Rows]]
 """`map` or the `map` of a process pool."""
-
-
-def cache_directory() -> Path:
-    """Return where rendered things are kept: `$SSIFORGE_CACHE`, `$XDG_CACHE_HOME/ssiforge` or `~/.cache/ssiforge`."""
-    if own := os.environ.get("SSIFORGE_CACHE"):
-        return Path(own)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "ssiforge"
-    return Path.home() / ".cache" / "ssiforge"
 
 
 def bank_digest(bank: RoomBank) -> str:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from manifests.catalogue import read_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     SAMPLES_FILE,
@@ -20,7 +21,7 @@ from manifests.corpus import (
     read_sample_json,
 )
 from manifests.errors import UserError
-from manifests.source import Source, read_catalogue
+from manifests.source import Source
 from pipelines.tracking import CORPUS_SOURCE_TYPE, all_experiment_ids, pages
 
 SEARCH_DEPTH = 3

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import pin_threads
-from datagen.rooms import Rows, bank_sources, cache_directory
+from datagen.rooms import Rows, bank_sources
 from datagen.split import assign_splits
+from manifests.cache import cache_directory
+from manifests.catalogue import Catalogue
 from manifests.errors import JobError
-from manifests.source import Catalogue
 from pipelines.progress import JobProgress
 
 ROOM_STAGE = "room"

@@ -21,9 +21,9 @@ from datagen.rooms import (
     bank_folder,
     bank_records,
     bank_sources,
-    cache_directory,
     response_path,
 )
+from manifests.cache import cache_directory
 from manifests.documents import Document, check, load_document, with_overrides
 from manifests.errors import UserError
 from manifests.recipe import RoomBank

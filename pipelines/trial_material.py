@@ -9,8 +9,9 @@ from pathlib import Path
 from datagen.examine import examine
 from datagen.folders import audio_files
 from datagen.provenance import Found, provenance
-from datagen.rooms import bank_sources, cache_directory
+from datagen.rooms import bank_sources
 from datagen.split import without_duplicates
+from manifests.cache import cache_directory
 from manifests.canonical import digest, file_sha256
 from manifests.errors import UserError
 from manifests.files import temporary_beside

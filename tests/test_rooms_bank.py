@@ -17,7 +17,8 @@ from scipy.io import wavfile
 from datagen.air import air_absorption_db_m, through_air
 from datagen.room_plan import draw_plan
 from datagen.room_simulation import LEAD_SAMPLES, simulate
-from datagen.rooms import bank_digest, bank_sources, cache_directory
+from datagen.rooms import bank_digest, bank_sources
+from manifests.cache import cache_directory
 from manifests.errors import UserError
 from manifests.recipe import RoomBank
 from manifests.source import Source
