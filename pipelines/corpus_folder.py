@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +14,12 @@ from datagen.degradations import BoundRecipe
 from datagen.environment import code_version
 from datagen.shard import sweep_temporaries
 from manifests.canonical import canonical_json
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import PLAN_FILE, RECIPE_FILE, SOURCES_FILE
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically
 from manifests.recipe import Split
-from manifests.source import Catalogue, read_catalogue, write_catalogue
+from manifests.source import Source
 
 LOCK_FILE = ".lock"
 
@@ -113,9 +114,8 @@ def begin(out: Path, bound: BoundRecipe, catalogue: Catalogue, counts: dict[Spli
         _check_same(out, plan)
     else:
         write_atomically(out / PLAN_FILE, canonical_json(plan) + b"\n")
-    used = Catalogue(catalogue.usable)
-    if _held_catalogue(out / SOURCES_FILE) != used.sources:
-        write_catalogue(used, out / SOURCES_FILE)
+    if _held_catalogue(out / SOURCES_FILE) != catalogue.usable:
+        write_catalogue(catalogue.usable, out / SOURCES_FILE)
     text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
     path = out / RECIPE_FILE
     if not path.is_file() or path.read_bytes() != text:
@@ -151,7 +151,7 @@ def _short(value: object) -> str:
     return text[:8] if len(text) == 32 else text
 
 
-def _held_catalogue(path: Path) -> tuple[Any, ...] | None:
+def _held_catalogue(path: Path) -> Sequence[Source] | None:
     try:
         return read_catalogue(path).sources
     except UserError:

@@ -19,6 +19,7 @@ from datagen.file_identity import is_as_scanned
 from datagen.plan import is_excluded, material, samples_of_splits
 from datagen.shard import ShardTask, corpus_plan_digest, finished, shard_tasks
 from manifests.canonical import canonical_json, file_sha256
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     QUARANTINE_FILE,
@@ -37,7 +38,6 @@ from manifests.files import write_atomically
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ, Recipe, Split
 from manifests.sample import SampleRecord
-from manifests.source import Catalogue, read_catalogue
 from pipelines.corpus_folder import begin, check_place, corpus_folder
 from pipelines.executors import Executor
 from pipelines.progress import JobProgress
@@ -174,7 +174,7 @@ def check_material(
     unavailable: dict[str, list[Split]] = {}
     for split in counts:
         pool = material(catalogue, bound.recipe, split)
-        widest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
+        widest = pool.speech.highest("bandwidth_hz")
         scene = Scene(
             bound.recipe.frames, widest.bandwidth_hz or 0.0, pool.sources, speaker=widest.speaker or ""
         )
@@ -322,8 +322,7 @@ def _groups_of_splits(samples: list[SampleRecord]) -> dict[Split, dict[str, int]
 def _write_quarantine(path: Path, catalogue: Catalogue, records: list[ShardRecord]) -> None:
     lines = [
         {"what": "source", "kind": s.kind, "path": s.path, "sha256": s.sha256, "reason": s.refused}
-        for s in catalogue
-        if s.refused is not None
+        for s in catalogue.refused
     ]
     lines += [
         {"what": "draw", "shard": record.tar_name, **failure.model_dump(mode="json")}

@@ -1,7 +1,8 @@
 """`ssiforge verify`: is the corpus on disk the one its manifest names, and does it render to the same audio?"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from datagen.audio import decode_flac, flac_bytes
 from datagen.chain import SampleFailed
 from datagen.render import Rendered, render, spec_of
 from manifests.canonical import file_sha256
+from manifests.catalogue import read_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     SOURCES_FILE,
@@ -28,7 +30,7 @@ from manifests.files import TEMPORARY_SUFFIX
 from manifests.keyed import generator
 from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
-from manifests.source import Source, read_catalogue
+from manifests.source import Source
 from pipelines.progress import JobProgress
 from pipelines.table import read_records
 
@@ -182,11 +184,10 @@ def _leaks(records: list[SampleRecord]) -> Iterator[str]:
 # --- rendering again ------------------------------------------------------------------------------
 
 
-def _rows(root: Path, sources: Path | None) -> dict[str, Source]:
-    rows = dict(read_catalogue(root / SOURCES_FILE).by_sha256)
-    if sources is not None:
-        rows |= read_catalogue(sources).by_sha256
-    return rows
+def _rows(root: Path, sources: Path | None) -> Mapping[str, Source]:
+    """Sources by content hash: where a catalogue says they are now, else where they were."""
+    known = [read_catalogue(path).by_sha256 for path in (sources, root / SOURCES_FILE) if path is not None]
+    return ChainMap(*known)  # type: ignore[arg-type]  # which is only read here
 
 
 def _spread(corpus: Corpus, count: int) -> list[tuple[ShardRecord, SampleEntry]]:
@@ -196,7 +197,7 @@ def _spread(corpus: Corpus, count: int) -> list[tuple[ShardRecord, SampleEntry]]
 
 
 def _compare(
-    corpus: Corpus, shard: ShardRecord, entry: SampleEntry, rows: dict[str, Source]
+    corpus: Corpus, shard: ShardRecord, entry: SampleEntry, rows: Mapping[str, Source]
 ) -> tuple[bool, str | None]:
     held = _members(corpus, shard, entry)
     record = SampleRecord.model_validate_json(held.pop("json"))

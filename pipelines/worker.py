@@ -13,10 +13,10 @@ from pathlib import Path
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import Material, material
 from datagen.shard import Poisoned, ShardTask, write_shard
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import RECIPE_FILE, SOURCES_FILE, ShardRecord
 from manifests.documents import check, load_document
 from manifests.recipe import Recipe, Split
-from manifests.source import Catalogue, read_catalogue
 
 
 @dataclass(frozen=True)
