@@ -42,8 +42,12 @@ RECORD = np.dtype(
 _AFTER_WHOLE = len(WHOLE)
 _TEXT_START = len(WHOLE) + len(REAL)
 _KEY_BYTES = 8
-PAGES_KEPT_ROWS = 256
-"""After so many rows the mapped pages are let go: the system keeps their content, the process no longer counts it."""
+MOST_PAGES = 8_192
+"""After so many mapped pages have been read, 32 MB, all are let go: the system keeps their content, and the process no
+longer counts as holding it."""
+_PAGE_BYTES = 4_096
+_PAGES_A_ROW = 512
+"""A row stands in six places, and Linux maps 64 KB around a place that is read, or much more: measured, not known."""
 
 
 class Table:
@@ -61,7 +65,7 @@ class Table:
         self.arrays = arrays
         self.names = {name: Names(arrays[f"{name}.text"], arrays[f"{name}.starts"]) for name in NAMED}
         self._mapping = mapping
-        self._touched_rows = 0
+        self._read_pages = 0
 
     @classmethod
     def of(cls, kind: str, sources: Sequence[Source]) -> "Table":
@@ -74,9 +78,11 @@ class Table:
     def column(self, name: str, rows: RowNumbers) -> NDArray[Any]:
         """Return one column, or the codes of a named text, at some rows in rising order."""
         array = self.arrays[name]
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-            return array[rows[0] : rows[-1] + 1]
-        return array[rows]
+        if not len(rows):
+            return array[:0]
+        reach = int(rows[-1] - rows[0]) + 1
+        self._count_pages(reach * array.itemsize // _PAGE_BYTES + 1)
+        return array[rows[0] : rows[-1] + 1] if reach == len(rows) else array[rows]
 
     def code(self, name: str, value: str | None) -> int:
         """Return the code of a text in a named column, `NO_CODE` where no row has it."""
@@ -106,20 +112,19 @@ class Table:
         """Make the sources of some rows."""
         records = self.arrays["records"][rows].tolist()
         columns = zip(*(self.arrays[name][rows].tolist() for name in COLUMNS), strict=True)
-        made = [
+        self._count_pages(len(rows) * _PAGES_A_ROW)
+        return [
             Source(kind=self.kind, **self._values(record, numbers))
             for record, numbers in zip(records, columns, strict=True)
         ]
-        self._touched_rows += len(made)
-        if self._touched_rows >= PAGES_KEPT_ROWS:
-            self.release_pages()
-        return made
 
-    def release_pages(self) -> None:
-        """Let go of the pages that were read; reading them again brings them back."""
-        self._touched_rows = 0
-        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._mapping.madvise(mmap.MADV_DONTNEED)
+    def _count_pages(self, pages: int) -> None:
+        """Let go of the pages that were read when they are many; reading them again brings them back."""
+        self._read_pages += pages
+        if self._read_pages >= MOST_PAGES:
+            self._read_pages = 0
+            if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+                self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def _values(self, record: tuple[Any, ...], numbers: tuple[float, ...]) -> dict[str, Any]:
         values: dict[str, Any] = dict(zip(WHOLE, record[:_AFTER_WHOLE], strict=True))

@@ -114,7 +114,6 @@ class Sources(LazySources):
             return holds(lambda name: table.column(name, rows))
 
         kept = self._rows.kept(asked) if isinstance(self._rows, RowSet) else self._rows[asked(self._rows)]
-        table.release_pages()
         return Sources(table, kept)
 
     def within(self, column: str, low: float, high: float = np.inf) -> "Sources":
@@ -170,7 +169,6 @@ class Sources(LazySources):
         found = np.zeros(1 + len(table.names[column]), np.bool_)
         for rows in self._blocks():
             found[table.column(column, rows)] = True
-        table.release_pages()
         names = SomeNames(table.names[column], RowSet.where(len(found) - 1, lambda part: found[1:][part]))
         return names.without("")
 
