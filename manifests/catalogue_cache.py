@@ -39,7 +39,10 @@ def mapped_tables(path: Path) -> list[Table]:
     Raises:
         UserError: when it is not a catalogue, or nothing can be written anywhere.
     """
-    name = f"{_key(path)}{SUFFIX}"
+    try:
+        name = f"{_key(path)}{SUFFIX}"
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     folders = [directory / FOLDER for directory in cache_directories()]
     for folder in folders:
         if (tables := _held(folder / name)) is not None:

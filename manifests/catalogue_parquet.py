@@ -88,10 +88,10 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         try:
-            # Not pq.read_table: it imports pandas where that is installed, 40 MB in every worker.
             if self._sorted is not None:
                 batches = self._sorted.select(names).to_batches(ROWS_AT_ONCE)
             else:
+                # Not pq.read_table: it imports pandas where that is installed, 40 MB.
                 parquet = pq.ParquetFile(self._path)
                 held = parquet.schema_arrow.names
                 if not {"path", "kind"} <= set(held) <= set(_FIELDS):

@@ -76,13 +76,14 @@ class Table:
         return len(self.arrays["records"])
 
     def column(self, name: str, rows: RowNumbers) -> NDArray[Any]:
-        """Return one column, or the codes of a named text, at some rows in rising order."""
+        """Return one column, or the codes of a named text, at some rows."""
         array = self.arrays[name]
         if not len(rows):
             return array[:0]
-        reach = int(rows[-1] - rows[0]) + 1
+        reach = abs(int(rows[-1] - rows[0])) + 1
         self._count_pages(reach * array.itemsize // _PAGE_BYTES + 1)
-        return array[rows[0] : rows[-1] + 1] if reach == len(rows) else array[rows]
+        one_stretch = reach == len(rows) and bool((np.diff(rows) == 1).all())
+        return array[rows[0] : rows[-1] + 1] if one_stretch else array[rows]
 
     def code(self, name: str, value: str | None) -> int:
         """Return the code of a text in a named column, `NO_CODE` where no row has it."""

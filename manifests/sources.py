@@ -154,7 +154,7 @@ class Sources(LazySources):
     def nearest(self, column: str, value: float) -> "Sources":
         """Return the sources whose number is nearest to a value; where all are None, all of them."""
         rows = self._rows[: len(self)]
-        distances = np.abs(self._table.arrays[column][rows] - value)
+        distances = np.abs(self._table.column(column, rows) - value)
         distances[np.isnan(distances)] = np.inf
         return Sources(self._table, rows[distances == distances.min(initial=np.inf)])
 

@@ -136,6 +136,17 @@ def test_what_is_chosen_is_what_a_loop_would_choose(rows, name, low, shuffled, t
         assert pool.highest("bandwidth_hz") == max(plain, key=lambda s: s.bandwidth_hz or 0.0)
 
 
+def test_sources_in_an_order_of_their_own_are_chosen_by_their_own_values():
+    given = [row(n, bandwidth_hz=float(n), room="r", rt60_s=n / 10) for n in (0, 2, 1, 3)]
+    pool = sources_of(given)
+    assert list(pool) == given
+    assert pool.within("bandwidth_hz", 2.0) == [given[1], given[3]]
+    assert pool.values("bandwidth_hz", 0, 4).tolist() == [0.0, 2.0, 1.0, 3.0]
+    assert pool.nearest("rt60_s", 0.14) == [given[2]]
+    assert pool.highest("seconds") == given[3]
+    assert pool.named("room", "r") == given
+
+
 def test_values_of_many_blocks_are_chosen_as_those_of_few(tmp_path):
     rows = [row(n, bandwidth_hz=float(n % 977), split="train", speaker=f"s{n % 31}") for n in range(10_000)]
     pool = mapped(rows, tmp_path).of("speech", "train").within("bandwidth_hz", 500.0)

@@ -136,11 +136,6 @@ class Room(Degradation):
         return scaled(wet, before - after) if min(before, after) > SILENCE_DBFS else wet
 
 
-def is_simulated(source: Source) -> bool:
-    """Whether a response comes from the simulated bank."""
-    return (source.room or "").startswith(NAME_PREFIX)
-
-
 def conditioned(rir: Audio, wanted_drr_db: float | None = None) -> Audio:
     """Prepare a response: direct path at `LEAD_SAMPLES`, no pre-echo, a tail that decays into silence.
 
