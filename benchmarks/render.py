@@ -29,9 +29,9 @@ from datagen.degradations import BoundRecipe, bind  # noqa: E402
 from datagen.plan import Material, material, plan  # noqa: E402
 from datagen.render import render  # noqa: E402
 from manifests.canonical import canonical_json  # noqa: E402
+from manifests.catalogue import Catalogue, read_catalogue  # noqa: E402
 from manifests.documents import check, load_document, with_overrides  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402
-from manifests.source import Catalogue, read_catalogue  # noqa: E402
 from pipelines.room_bank import simulated_rooms  # noqa: E402
 
 SEED = 1

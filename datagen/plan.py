@@ -6,18 +6,21 @@ depends on how many samples came before.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
+from datagen.cumulative import CumulativeSums
 from datagen.degradations import BoundChoice, BoundRecipe, BoundStep, provenance
 from datagen.degradations.base import Degradation, Drawn, NoMaterial, Scene
+from manifests.catalogue import Catalogue
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.ranges import uniform
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Recipe, Split
 from manifests.sample import Clip, SampleSpec, StageSpec
-from manifests.source import Catalogue, Kind, Source
+from manifests.source import Kind, Source
+from manifests.sources import Sources
 
 MIN_UTTERANCE_S = 0.3
 """A remainder shorter than this is left silent instead of being filled with the first syllable of an utterance."""
@@ -28,31 +31,23 @@ class Material:
     """What may be drawn from in one split."""
 
     split: Split
-    speech: tuple[Source, ...]
-    noise: tuple[Source, ...]
-    rir: tuple[Source, ...]
+    speech: Sources
+    noise: Sources
+    rir: Sources
 
     @cached_property
-    def _cumulative_s(self) -> np.ndarray:
-        return np.cumsum([source.seconds for source in self.speech])
-
-    @cached_property
-    def _by_speaker(self) -> dict[str | None, tuple[Source, ...]]:
-        grouped: dict[str | None, list[Source]] = {}
-        for source in self.speech:
-            grouped.setdefault(source.speaker, []).append(source)
-        return {speaker: tuple(sources) for speaker, sources in grouped.items()}
+    def _lengths_s(self) -> CumulativeSums:
+        return CumulativeSums(len(self.speech), partial(self.speech.values, "seconds"))
 
     def an_utterance(self, rng: np.random.Generator) -> Source:
         """Draw an utterance with a probability proportional to its length."""
-        at = rng.uniform(0.0, self._cumulative_s[-1])
-        return self.speech[min(int(np.searchsorted(self._cumulative_s, at)), len(self.speech) - 1)]
+        return self.speech[self._lengths_s.first_reaching(rng.uniform(0.0, self._lengths_s.total))]
 
-    def of_speaker(self, speaker: str | None) -> tuple[Source, ...]:
+    def of_speaker(self, speaker: str | None) -> Sources:
         """Everything said by one talker."""
-        return self._by_speaker[speaker]
+        return self.speech.named("speaker", speaker)
 
-    def sources(self, kind: Kind) -> tuple[Source, ...]:
+    def sources(self, kind: Kind) -> Sources:
         """Sources of one kind."""
         return {"speech": self.speech, "noise": self.noise, "rir": self.rir}[kind]
 
@@ -63,7 +58,7 @@ def material(catalogue: Catalogue, recipe: Recipe, split: Split) -> Material:
     Raises:
         UserError: when no speech is left.
     """
-    speech = tuple(source for source in catalogue.of("speech", split) if admits(recipe, source))
+    speech = admitted(recipe, catalogue.of("speech", split))
     if not speech:
         raise UserError(
             f"recipe {recipe.name}: the catalogue has no usable speech in split '{split}' with at least "
@@ -73,11 +68,14 @@ def material(catalogue: Catalogue, recipe: Recipe, split: Split) -> Material:
     return Material(split, speech, catalogue.of("noise", split), catalogue.of("rir", split))
 
 
-def admits(recipe: Recipe, source: Source) -> bool:
-    """Whether a speech source is good enough to be a target under this recipe."""
-    return (source.bandwidth_hz or 0.0) >= recipe.speech.min_bandwidth_hz and (
-        source.clipped_share or 0.0
-    ) <= recipe.speech.max_clipped_share
+def admitted(recipe: Recipe, speech: Sources) -> Sources:
+    """Return the speech that is good enough to be a target under this recipe; what was not measured counts as 0."""
+    return speech.kept(
+        lambda of: (
+            (np.nan_to_num(of("bandwidth_hz"), nan=0.0) >= recipe.speech.min_bandwidth_hz)
+            & (np.nan_to_num(of("clipped_share"), nan=0.0) <= recipe.speech.max_clipped_share)
+        )
+    )
 
 
 def samples_of_splits(recipe: Recipe, total: int) -> dict[Split, int]:
@@ -113,12 +111,14 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
     recipe = bound.recipe
     key = (seed, pool.split, index, attempt)
     speech = _draw_speech(pool, recipe, key)
-    drawn_from = {clip.sha256 for clip in speech}
+    heard = [
+        source for sha256 in {c.sha256: None for c in speech} for source in pool.speech.with_sha256(sha256)
+    ]
     scene = Scene(
         frames=recipe.frames,
-        bandwidth_hz=min(s.bandwidth_hz or 0.0 for s in pool.speech if s.sha256 in drawn_from),
+        bandwidth_hz=min(source.bandwidth_hz or 0.0 for source in heard),
         sources=pool.sources,
-        speaker=next(s.speaker or "" for s in pool.speech if s.sha256 == speech[0].sha256),
+        speaker=heard[0].speaker or "",
     )
     stages = []
     for step in bound.steps:
@@ -190,14 +190,14 @@ def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:
     """Fill the sample with utterances of one talker, gaps between them, each at the target's level."""
     rng = generator(*key, "speech")
     first = pool.an_utterance(rng)
-    queue = [first]
+    said = pool.of_speaker(first.speaker)
+    queue: list[int] = []
     clips: list[Clip] = []
     at = 0
     while recipe.frames - at >= MIN_UTTERANCE_S * SAMPLE_RATE_HZ or not clips:
-        if not queue:
-            others = pool.of_speaker(first.speaker)
-            queue = [others[i] for i in rng.permutation(len(others))]
-        source = queue.pop(0)
+        if clips and not queue:
+            queue = rng.permutation(len(said)).tolist()
+        source = said[queue.pop(0)] if clips else first
         clip = _stretch(source, recipe, at, first_of_sample=not clips, rng=rng)
         clips.append(clip)
         length = round(clip.frames * SAMPLE_RATE_HZ / source.rate_hz)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """Digest a JSON value: the first 32 hex digits of SHA-256 over its canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:DIGEST_HEX_LENGTH]
+
+
+def digest_of_list(values: Iterable[Any]) -> str:
+    """Digest a list of JSON values as `digest` does, without holding it."""
+    sha = hashlib.sha256(b"[")
+    for number, value in enumerate(values):
+        sha.update(b"," if number else b"")
+        sha.update(canonical_json(value))
+    sha.update(b"]")
+    return sha.hexdigest()[:DIGEST_HEX_LENGTH]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """The place of a corpus while a job holds it: locked, free of strangers, and with a plan of what it is going to be."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from datagen.degradations import BoundRecipe
 from datagen.environment import code_version
 from datagen.shard import sweep_temporaries
 from manifests.canonical import canonical_json
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import PLAN_FILE, PROGRESS_FILE, RECIPE_FILE, ROOMS_FOLDER, SOURCES_FILE
 from manifests.errors import JobError, UserError
 from manifests.recipe import Split
-from manifests.source import Catalogue, read_catalogue, write_catalogue
+from manifests.source import Source
 from manifests.store import Place, Store, open_store
 from pipelines.corpus_lock import LOCK_FILE, locked
 from pipelines.differences import differences
@@ -121,10 +122,9 @@ def begin(store: Store, bound: BoundRecipe, catalogue: Catalogue, plan: Plan) ->
     content |= {"recipe": bound.recipe.name, "steps": [dict(step) for step in plan.steps]}
     if held != content:
         store.write(PLAN_FILE, canonical_json(content) + b"\n")
-    used = Catalogue(catalogue.usable)
-    if _held_catalogue(store) != used.sources:
+    if _held_catalogue(store) != catalogue.usable:
         with store.new_file(SOURCES_FILE) as path:
-            write_catalogue(used, path)
+            write_catalogue(catalogue.usable, path)
     text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
     if store.size(RECIPE_FILE) is None or store.read(RECIPE_FILE) != text:
         store.write(RECIPE_FILE, text)
@@ -212,7 +212,7 @@ def _short(value: object) -> str:
     return text[:8] if len(text) == 32 else text
 
 
-def _held_catalogue(store: Store) -> tuple[Any, ...] | None:
+def _held_catalogue(store: Store) -> Sequence[Source] | None:
     try:
         with store.local_copy(SOURCES_FILE) as path:
             return read_catalogue(path).sources

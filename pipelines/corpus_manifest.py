@@ -7,6 +7,7 @@ from typing import Any
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version, environment
 from manifests.canonical import canonical_json
+from manifests.catalogue import Catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     QUARANTINE_FILE,
@@ -19,7 +20,6 @@ from manifests.corpus import (
 )
 from manifests.errors import UserError
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS
-from manifests.source import Catalogue
 from manifests.store import Store
 from pipelines.executors import Lost
 from pipelines.ledger import Ledger
@@ -151,15 +151,14 @@ def _grown_from(held: CorpusManifest | None, shards: dict[str, str], identity: s
 def _quarantine(
     catalogue: Catalogue, shards: Shards, ledger: Ledger, lost: list[Lost]
 ) -> Iterator[dict[str, Any]]:
-    for source in catalogue:
-        if source.refused is not None:
-            yield {
-                "what": "source",
-                "kind": source.kind,
-                "path": source.path,
-                "sha256": source.sha256,
-                "reason": source.refused,
-            }
+    for source in catalogue.refused:
+        yield {
+            "what": "source",
+            "kind": source.kind,
+            "path": source.path,
+            "sha256": source.sha256,
+            "reason": source.refused,
+        }
     for _, done in ledger.held(shards):
         yield from done.details().failures
     for one in sorted(lost, key=lambda one: (SPLITS.index(one.task.split), one.task.number)):

@@ -15,11 +15,11 @@ from pathlib import Path
 from datagen.degradations import bind
 from datagen.plan import samples_of_splits
 from datagen.shard import corpus_plan_digest
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import CorpusManifest
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.recipe import Limits, Recipe
-from manifests.source import Catalogue, read_catalogue
 from manifests.store import Place, Store, absolute, is_remote, open_store
 from pipelines.corpus_folder import begin, corpus_folder, planned
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date

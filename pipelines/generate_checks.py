@@ -6,10 +6,10 @@ from datagen.degradations import BoundRecipe
 from datagen.degradations.base import NoMaterial, Scene
 from datagen.file_identity import is_as_scanned
 from datagen.plan import is_excluded, material
+from manifests.catalogue import Catalogue
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Split
-from manifests.source import Catalogue
 from manifests.store import Place
 from pipelines.corpus_folder import Counts
 
@@ -47,7 +47,7 @@ def check_material(bound: BoundRecipe, catalogue: Catalogue, counts: Counts) -> 
     unavailable: dict[str, list[Split]] = {}
     for split in counts:
         pool = material(catalogue, bound.recipe, split)
-        widest = max(pool.speech, key=lambda source: source.bandwidth_hz or 0.0)
+        widest = pool.speech.highest("bandwidth_hz")
         scene = Scene(
             bound.recipe.frames, widest.bandwidth_hz or 0.0, pool.sources, speaker=widest.speaker or ""
         )

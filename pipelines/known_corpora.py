@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from manifests.catalogue import read_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     SAMPLES_FILE,
@@ -21,7 +22,7 @@ from manifests.corpus import (
     read_part,
 )
 from manifests.errors import UserError
-from manifests.source import Source, read_catalogue
+from manifests.source import Source
 from manifests.store import Place, Store, absolute, open_store
 from pipelines.tracking import CORPUS_SOURCE_TYPE, all_experiment_ids, pages
 

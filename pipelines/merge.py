@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifests.canonical import canonical_json
+from manifests.catalogue import write_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     PLAN_FILE,
@@ -21,7 +22,6 @@ from manifests.corpus import (
 )
 from manifests.errors import UserError
 from manifests.parts import LEAST_WEIGHT, MOST_WEIGHT, Part, part_names, product
-from manifests.source import write_catalogue
 from manifests.store import Place, Store, absolute
 from pipelines.corpus_copy import copy_corpus
 from pipelines.corpus_folder import MERGED, corpus_folder, plan_content

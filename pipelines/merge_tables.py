@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, Corpus
 from manifests.errors import UserError
 from manifests.parts import Part
-from manifests.source import Catalogue, Source, read_catalogue
+from manifests.source import Source
 from manifests.store import Store
 from pipelines.shard_result import GROUP_WORDS
 from pipelines.table import column_order

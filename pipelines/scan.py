@@ -9,8 +9,9 @@ from datagen.file_identity import identity_of_file
 from datagen.folders import audio_files
 from datagen.provenance import Found, provenance
 from datagen.split import assign_splits, without_duplicates
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.errors import UserError
-from manifests.source import KINDS, Catalogue, Kind, Source, read_catalogue, write_catalogue
+from manifests.source import KINDS, Kind, Source
 from pipelines.examiners import Task, examined
 from pipelines.progress import JobProgress
 
@@ -30,9 +31,9 @@ class ScanSummary:
     """Files that had not changed since the catalogue was last written, and were not read."""
 
     @property
-    def refused(self) -> tuple[Source, ...]:
+    def refused(self) -> Sequence[Source]:
         """Rows with a reason why they are not used."""
-        return tuple(source for source in self.catalogue if source.refused is not None)
+        return self.catalogue.refused
 
 
 def scan(
@@ -147,7 +148,7 @@ def _examined_with_progress(tasks: Sequence[Task], reused: int, workers: int) ->
 
 def _check_usable(catalogue: Catalogue, roots: Mapping[Kind, Sequence[str]]) -> None:
     for kind in KINDS:
-        rows = [source for source in catalogue if source.kind == kind]
+        rows = catalogue.of_kind(kind)
         if rows and all(source.refused for source in rows):
             folders = ", ".join(roots[kind])
             raise UserError(

@@ -59,7 +59,7 @@ def _distributions(summary: ScanSummary) -> Table:
 def _by_kind(summary: ScanSummary) -> Iterator[tuple[Kind, list[Source], int]]:
     """Each kind that was scanned, with its usable rows and the number of refused ones."""
     for kind in KINDS:
-        rows = [source for source in summary.catalogue if source.kind == kind]
+        rows = summary.catalogue.of_kind(kind)
         usable = [source for source in rows if source.refused is None]
         if rows:
             yield kind, usable, len(rows) - len(usable)

@@ -4,7 +4,7 @@ Shards are read one after another and forgotten again, so that a corpus of any s
 """
 
 import os
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -19,6 +19,7 @@ from datagen.plan import sample_key
 from datagen.render import Rendered, render, spec_of
 from datagen.shard import is_temporary
 from manifests.canonical import file_sha256
+from manifests.catalogue import read_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     SOURCES_FILE,
@@ -37,7 +38,7 @@ from manifests.keyed import generator
 from manifests.parts import PARTS_FOLDER
 from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
-from manifests.source import Source, read_catalogue
+from manifests.source import Source
 from manifests.store import Place, Store, open_store
 from pipelines.merge_tables import check_leaks, read_material
 from pipelines.progress import JobProgress
@@ -241,11 +242,12 @@ def _members(tar: Path, entry: SampleEntry) -> dict[str, bytes]:
 
 
 def _rows(store: Store, sources: Path | None) -> Mapping[str, Source]:
+    """Sources by content hash: where a catalogue says they are now, else where they were."""
     with store.local_copy(SOURCES_FILE) as path:
-        rows = dict(read_catalogue(path).by_sha256)
+        known = [read_catalogue(path).by_sha256]
     if sources is not None:
-        rows |= read_catalogue(sources).by_sha256
-    return rows
+        known.insert(0, read_catalogue(sources).by_sha256)
+    return ChainMap(*known)  # type: ignore[arg-type]  # which is only read here
 
 
 def _spread(store: Store, manifest: CorpusManifest, count: int) -> Iterator[tuple[ShardRecord, SampleEntry]]:

@@ -14,11 +14,11 @@ from datagen.chain import StageClock
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import Material, material
 from datagen.shard import OnDraw, Poisoned, ShardTask, is_finished, write_shard
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import RECIPE_FILE, SOURCES_FILE
 from manifests.documents import check, parse_document
 from manifests.files import TEMPORARY_SUFFIX
 from manifests.recipe import Recipe, Split
-from manifests.source import Catalogue, read_catalogue
 from manifests.store import Store, open_store
 from pipelines.shard_result import ShardDone, recalled, reported
 

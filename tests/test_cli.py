@@ -35,7 +35,7 @@ def test_an_empty_and_a_missing_folder(tmp_path: Path, ssiforge) -> None:
 def test_bad_files_are_refused_with_their_reasons_and_the_good_one_is_kept(
     tmp_path, material_folder, ssiforge
 ):
-    from manifests.source import read_catalogue
+    from manifests.catalogue import read_catalogue
 
     speech = tmp_path / "sp eech ü" / "talker"
     speech.mkdir(parents=True)
@@ -77,7 +77,7 @@ def test_a_wrong_recipe(recipe, catalogue_path, tmp_path, ssiforge, change, said
 def test_a_missing_catalogue_and_sources_that_are_gone(recipe, catalogue_path, tmp_path, ssiforge) -> None:
     from dataclasses import replace
 
-    from manifests.source import Catalogue, read_catalogue, write_catalogue
+    from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 
     arguments = ("generate", recipe, "--out", tmp_path / "c", "--samples", 4, "--sources")
     code, said = answer(ssiforge, *arguments, tmp_path / "nowhere.parquet")

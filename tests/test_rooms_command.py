@@ -16,9 +16,9 @@ import soundfile
 from datagen.degradations import bind
 from datagen.provenance import Found, Provenance
 from datagen.rooms import bank_folder
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import parse_document
 from manifests.recipe import Recipe, RoomBank
-from manifests.source import Catalogue, read_catalogue
 from pipelines.room_bank import simulated_rooms
 
 ROOMS = "rooms: {count: 4, rt60_s: [0.15, 0.4], seed: 9}"

@@ -23,7 +23,7 @@ class Tremolo(Degradation):
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -38,6 +38,7 @@ from manifests.errors import UserError
 from manifests.recipe import TargetKind
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Kind, Source
+from manifests.sources import Sources, sources_of
 
 Audio = NDArray[np.float32]
 """Mono audio at 48 kHz, shape (N,), full scale 1.0."""
@@ -73,12 +74,16 @@ class Scene:
     """Length of the sample at 48 kHz."""
     bandwidth_hz: float
     """Where the spectrum of the speech ends: of the clean speech, or of what the stages before have left of it."""
-    sources: Callable[[Kind], tuple[Source, ...]]
+    sources: Callable[[Kind], Sequence[Source]]
     """Usable sources of a kind in this sample's split, in catalogue order."""
     speaker: str = ""
     """Who talks."""
     rir: Source | None = None
     """The response through which the talker was put into a room, by a stage before; None for no room."""
+
+    def pool(self, kind: Kind) -> Sources:
+        """Those sources, to choose among without looking at each."""
+        return sources_of(self.sources(kind))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 from datagen.chain import SampleFailed
 from datagen.plan import material, plan
 from datagen.render import render
+from manifests.catalogue import read_catalogue
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
-from manifests.source import read_catalogue
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.local_processes import LocalProcesses

@@ -11,10 +11,10 @@ import pytest
 
 import pipelines.corpus_copy
 from manifests.canonical import digest
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import CorpusManifest, open_corpus, read_manifest
 from manifests.errors import JobError, UserError
 from manifests.parts import part_names
-from manifests.source import Catalogue, read_catalogue, write_catalogue
 from pipelines.corpus_lock import locked
 from pipelines.evaluate import _corpus_samples
 from pipelines.executors import InProcess

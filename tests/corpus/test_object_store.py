@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobError, UserError
-from manifests.source import Catalogue, read_catalogue, write_catalogue
 from manifests.store import ObjectStore, open_store
 from pipelines.corpus_folder import corpus_folder
 from pipelines.executors import InProcess

@@ -8,11 +8,11 @@ import pytest
 
 from datagen.degradations import bind
 from datagen.plan import material, plan, samples_of_splits
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Recipe
-from manifests.source import Catalogue, read_catalogue
 
 DRAWS = 1500
 SIGMAS = 4.5

@@ -8,12 +8,12 @@ import pytest
 from datagen.degradations import bind
 from datagen.degradations.base import Tolerance
 from datagen.plan import material, plan
+from manifests.catalogue import read_catalogue
 from manifests.corpus import open_corpus
 from manifests.documents import check, parse_document
 from manifests.errors import UserError
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord
-from manifests.source import read_catalogue
 from pipelines.executors import InProcess
 from pipelines.generate import generate
 

@@ -13,10 +13,10 @@ from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import material, plan
 from datagen.render import EDGE_FADE_SAMPLES, render
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import Document, check
 from manifests.recipe import Recipe
 from manifests.sample import SampleSpec
-from manifests.source import Catalogue, read_catalogue
 
 SIGMAS = 4.5
 """One in 150,000 for each stage."""

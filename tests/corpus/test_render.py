@@ -9,10 +9,10 @@ from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import material, plan
 from datagen.render import Rendered, apply_stage, render, spec_of
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord, StageSpec
-from manifests.source import Catalogue, read_catalogue
 
 pytestmark = pytest.mark.usefixtures("user_stages")
 

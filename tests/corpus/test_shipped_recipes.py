@@ -19,11 +19,12 @@ from datagen.degradations import bind, stage_class
 from datagen.degradations.base import Inputs, Scene
 from datagen.level import with_active_level
 from datagen.plan import is_excluded, material, plan
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, load_document, shipped_names
 from manifests.keyed import generator
 from manifests.recipe import Recipe
 from manifests.sample import StageSpec
-from manifests.source import Catalogue, Source, read_catalogue
+from manifests.source import Source
 
 DRAWS = 3_000
 SIGMAS = 4.5

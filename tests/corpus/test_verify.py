@@ -125,7 +125,7 @@ def test_a_manifest_that_was_edited_is_refused(corpus: Path) -> None:
 def test_a_speaker_in_two_splits_is_found(tmp_path: Path, small_recipe: Path, catalogue_path: Path) -> None:
     from dataclasses import replace
 
-    from manifests.source import Catalogue, read_catalogue, write_catalogue
+    from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 
     rows = [replace(s, speaker="same") if s.kind == "speech" else s for s in read_catalogue(catalogue_path)]
     write_catalogue(Catalogue(rows), tmp_path / "leaky.parquet")

@@ -13,9 +13,10 @@ from datagen.degradations.additive.short_events import ShortEvents
 from datagen.degradations.base import CannotApply, Inputs, NoMaterial, Scene
 from datagen.plan import material, plan
 from datagen.render import render
+from manifests.catalogue import read_catalogue
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
-from manifests.source import Source, read_catalogue
+from manifests.source import Source
 
 RATE = 48_000
 FRAMES = 6 * RATE

@@ -12,10 +12,10 @@ from datagen.degradations import BoundRecipe, bind
 from datagen.plan import is_excluded, material, plan
 from datagen.render import Rendered, render, spec_of
 from datagen.time_map import Piece, TimeMap
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord
-from manifests.source import Catalogue, read_catalogue
 
 SPEECH = speech_like(4.0)
 

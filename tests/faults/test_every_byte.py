@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manifests.catalogue import read_catalogue, write_catalogue
 from manifests.corpus import CORPUS_FILE, changed_files, read_manifest
 from manifests.errors import UserError
-from manifests.source import Source, read_catalogue, write_catalogue
+from manifests.source import Source
 from pipelines.executors import InProcess
 from pipelines.generate import generate
 from pipelines.verify import verify

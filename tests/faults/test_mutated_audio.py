@@ -21,8 +21,9 @@ from mutated_audio import EVIL_NAMES, mutated_files, write_mutants
 from seed_recordings import seed_recordings
 
 from datagen.audio import read_stretch
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import open_corpus
-from manifests.source import Catalogue, Source, read_catalogue
+from manifests.source import Source
 from pipelines.verify import verify
 
 FILES = 1_000

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from s3_server import S3, at_random, s3_server
 
+from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobError, UserError
-from manifests.source import Catalogue, read_catalogue, write_catalogue
 from manifests.store import open_store
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate

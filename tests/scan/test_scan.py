@@ -9,8 +9,9 @@ import pytest
 import soundfile
 
 from datagen.examine import examine
+from manifests.catalogue import Catalogue, read_catalogue
 from manifests.errors import UserError
-from manifests.source import Catalogue, Kind, Source, read_catalogue
+from manifests.source import Kind, Source
 from pipelines.examiners import CRASHED, examined
 from pipelines.scan import ScanSummary, scan
 from pipelines.scan_summary import print_summary

@@ -12,6 +12,7 @@ import numpy as np
 from datagen.audio import flac_bytes
 from datagen.level import with_active_level
 from manifests.canonical import canonical_json, digest, file_sha256
+from manifests.catalogue import Catalogue, write_catalogue
 from manifests.corpus import (
     CORPUS_FILE,
     SOURCES_FILE,
@@ -25,7 +26,7 @@ from manifests.corpus import (
 )
 from manifests.keyed import generator
 from manifests.sample import AXES, Clip, SampleRecord, SourceUse, StageRecord
-from manifests.source import Catalogue, Source, write_catalogue
+from manifests.source import Source
 
 RATE_HZ = 48_000
 

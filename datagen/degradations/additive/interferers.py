@@ -24,10 +24,12 @@ from datagen.degradations.base import (
     Tolerance,
 )
 from datagen.level import SILENCE_DBFS, active_level_dbfs, scaled
+from manifests.names import SomeNames
 from manifests.ranges import Probability, Span, Whole, Within, integer, uniform
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Axis, Clip, Values
 from manifests.source import Source
+from manifests.sources import Sources
 
 FADE_SAMPLES = 240
 """Utterances are faded over 5 ms at their edges, as those of the sample's talker are."""
@@ -60,9 +62,10 @@ class InterferingTalker(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the talkers, and of each the part, the utterances, the level and the place."""
-        others = _other_talkers(scene, self.name)
+        speech = scene.pool("speech")
+        others = _other_talkers(speech, scene, self.name)
         count = min(integer(rng, self.talkers), len(others))
-        speakers = [sorted(others)[int(i)] for i in rng.choice(len(others), count, replace=False)]
+        speakers = [others[int(i)] for i in rng.choice(len(others), count, replace=False)]
         clips: list[Clip] = []
         responses: list[Clip] = []
         begins: list[list[int]] = []
@@ -72,7 +75,8 @@ class InterferingTalker(Degradation):
         for speaker in speakers:
             length = max(1, round(uniform(rng, self.share) * scene.frames))
             begin = int(rng.integers(0, scene.frames - length + 1))
-            said = _utterances(rng, others[speaker], begin, begin + length, self.pause_s)
+            of_speaker = speech.named("speaker", speaker)
+            said = _utterances(rng, of_speaker, begin, begin + length, self.pause_s)
             clips += said
             begins.append([clip.at for clip in said])
             balance.append(round(uniform(rng, _QUIETER_TALKER_DB), 3) if len(balance) else 0.0)
@@ -133,11 +137,15 @@ class Babble(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw the voices, what they say, and the SNR."""
-        others = _other_talkers(scene, self.name, at_least=2)
+        speech = scene.pool("speech")
+        others = _other_talkers(speech, scene, self.name, at_least=2)
         count = integer(rng, self.voices)
-        order = [sorted(others)[int(i)] for i in rng.permutation(len(others))]
-        speakers = [order[number % len(order)] for number in range(count)]
-        said = [_utterances(rng, others[speaker], 0, scene.frames, self.pause_s) for speaker in speakers]
+        order = rng.permutation(len(others))
+        speakers = [others[int(order[number % len(order)])] for number in range(count)]
+        said = [
+            _utterances(rng, speech.named("speaker", speaker), 0, scene.frames, self.pause_s)
+            for speaker in speakers
+        ]
         values: Values = {
             "snr_db": uniform(rng, self.snr_db),
             "speakers": speakers,
@@ -162,12 +170,9 @@ class Babble(Degradation):
         return severity_of_snr(values["snr_db"])
 
 
-def _other_talkers(scene: Scene, stage: str, at_least: int = 1) -> dict[str, list[Source]]:
-    """Sources by talker; those of the sample's talker, and of talkers that nobody named, are left out."""
-    talkers: dict[str, list[Source]] = {}
-    for source in scene.sources("speech"):
-        if source.speaker and source.speaker != scene.speaker:
-            talkers.setdefault(source.speaker, []).append(source)
+def _other_talkers(speech: Sources, scene: Scene, stage: str, at_least: int = 1) -> SomeNames:
+    """Names of talkers, sorted; that of the sample's own is left out, and those of whom nobody knows the name."""
+    talkers = speech.names("speaker").without(scene.speaker)
     if len(talkers) < at_least:
         raise NoMaterial(
             f"stage {stage}: there is not another talker to draw (besides the sample's own it needs {at_least}) in a "
@@ -181,12 +186,12 @@ def _utterances(
 ) -> list[Clip]:
     """Fill a part of the sample, in samples at 48 kHz, with what one talker said; the first is entered anywhere."""
     clips: list[Clip] = []
-    queue: list[Source] = []
+    queue: list[int] = []
     at = begin
     while end - at >= SHORTEST_UTTERANCE_S * SAMPLE_RATE_HZ or not clips:
         if not queue:
-            queue = [sources[int(i)] for i in rng.permutation(len(sources))]
-        source = queue.pop()
+            queue = rng.permutation(len(sources)).tolist()
+        source = sources[queue.pop()]
         frames = min(source.frames, -(-(end - at) * source.rate_hz // SAMPLE_RATE_HZ))
         start = 0 if clips else int(rng.integers(0, source.frames - frames + 1))
         gain_db = EVEN_LEVEL_DBFS - (

@@ -68,9 +68,9 @@ class EnvironmentalNoise(Degradation):
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         """Draw recordings (each at most once), a stretch and a room of each, their balance, hiss and the SNR."""
-        pool = scene.sources("noise")
+        pool = scene.pool("noise")
         if self.min_bandwidth_hz:
-            pool = tuple(s for s in pool if (s.bandwidth_hz or 0.0) >= self.min_bandwidth_hz)
+            pool = pool.within("bandwidth_hz", self.min_bandwidth_hz)
         if not pool:
             raise NoMaterial(_no_noise(scene, self.min_bandwidth_hz))
         count = min(integer(rng, self.sources), len(pool))

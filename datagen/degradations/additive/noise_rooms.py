@@ -16,6 +16,7 @@ from manifests.ranges import one_of
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import Clip
 from manifests.source import Source
+from manifests.sources import Sources
 
 Relation = Literal["same", "alike", "any"]
 """Of a noise's room to the talker's: the same one; one with the nearest RT60; any, as the talker is in none."""
@@ -51,17 +52,12 @@ def in_room(sound: Audio, response: Audio) -> Audio:
     return convolved(sound, conditioned(response))
 
 
-def _candidates(scene: Scene) -> tuple[list[Source], Relation]:
-    pool, own = scene.sources("rir"), scene.rir
+def _candidates(scene: Scene) -> tuple[Sources, Relation]:
+    pool, own = scene.pool("rir"), scene.rir
     if own is None:
-        return list(pool), "any"
+        return pool, "any"
     # Another channel of the same file is another ear at the same place.
-    same = [s for s in pool if s.room == own.room and s.sha256 != own.sha256] if own.room else []
-    if same:
+    if own.room and (same := pool.named("room", own.room).without_sha256(own.sha256)):
         return same, "same"
-    others = [s for s in pool if s.sha256 != own.sha256]
-    if own.rt60_s is None:
-        return others, "alike"
-    distances = [abs(s.rt60_s - own.rt60_s) if s.rt60_s is not None else np.inf for s in others]
-    nearest = min(distances, default=np.inf)
-    return [s for s, distance in zip(others, distances, strict=True) if distance == nearest], "alike"
+    others = pool.without_sha256(own.sha256)
+    return others if own.rt60_s is None else others.nearest("rt60_s", own.rt60_s), "alike"

@@ -73,10 +73,9 @@ class Room(Degradation):
         return Drawn(values, (clip,), rir=source)
 
     def _response(self, rng: np.random.Generator, scene: Scene) -> Source:
-        pool = scene.sources("rir")
+        pool = scene.pool("rir")
         if self.rt60_s is not None:
-            low, high = self.rt60_s
-            pool = tuple(s for s in pool if s.rt60_s is not None and low <= s.rt60_s <= high)
+            pool = pool.within("rt60_s", *self.rt60_s)
         if not pool:
             reach = f" with an RT60 of {self.rt60_s[0]:g} to {self.rt60_s[1]:g} s" if self.rt60_s else ""
             raise NoMaterial(
@@ -85,7 +84,7 @@ class Room(Degradation):
             )
         if self.simulated_share is not None:
             wanted = rng.random() < self.simulated_share
-            pool = tuple(s for s in pool if is_simulated(s) == wanted) or pool
+            pool = pool.starting_with("room", NAME_PREFIX, wanted) or pool
         return one_of(rng, pool)
 
     def _perturbation(self, rng: np.random.Generator, rt60_s: float | None) -> Values:
@@ -135,11 +134,6 @@ class Room(Degradation):
         wet = convolved(target, response)
         before, after = _active_level_dbfs(target, inputs), active_level_dbfs(wet)
         return scaled(wet, before - after) if min(before, after) > SILENCE_DBFS else wet
-
-
-def is_simulated(source: Source) -> bool:
-    """Whether a response comes from the simulated bank."""
-    return (source.room or "").startswith(NAME_PREFIX)
 
 
 def conditioned(rir: Audio, wanted_drr_db: float | None = None) -> Audio:
