@@ -77,6 +77,21 @@ def test_content_hashes_find_what_a_dict_of_the_usable_rows_finds(rows, tmp_path
         found["not there"]
 
 
+def test_of_several_rows_with_one_content_the_last_usable_one_is_found(tmp_path):
+    same = [
+        Source("/a", "noise", "5", recording="a"),
+        Source("/b", "speech", "5", speaker="b"),
+        Source("/c", "speech", "5", speaker="c"),
+        Source("/d", "speech", "5", refused="silent"),
+        Source("/e", "rir", "6"),
+        Source("/f", "speech", "7", refused="silent"),
+    ]
+    for catalogue in (Catalogue(same), mapped(same, tmp_path)):
+        assert catalogue.by_sha256["5"].path == "/c"
+        assert list(catalogue.by_sha256) == ["5", "6"]
+        assert "7" not in catalogue.by_sha256
+
+
 @WHATEVER
 @given(rows=st.lists(sources, max_size=8), more=st.lists(sources, max_size=5))
 def test_an_extended_catalogue_is_one_of_all_rows(rows, more, tmp_path):
