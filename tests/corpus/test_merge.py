@@ -96,7 +96,7 @@ def test_evaluation_reads_the_samples_of_all_parts_whole_by_their_full_names(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
     merged = merge(two, tmp_path / "c").manifest
-    read = list(_corpus_samples(open_corpus(tmp_path / "c"), "test", None, print))
+    read = list(_corpus_samples(open_corpus(tmp_path / "c"), "test", None, None, print))
     rows = pq.read_table(tmp_path / "c" / "samples.parquet").to_pylist()
     wanted = {row["key"]: row["seconds"] for row in rows if row["split"] == "test"}
     assert {sample.key: len(sample.degraded) / 48_000 for sample in read} == wanted
@@ -261,7 +261,7 @@ def _seal(root: Path, path: Path) -> None:
 
     manifest = read_manifest(root)
     files = manifest.files | {path.name: file_sha256(path)}
-    (root / "corpus.json").write_text(manifest.model_copy(update={"files": files}).sealed().model_dump_json())
+    (root / "corpus.json").write_bytes(manifest.model_copy(update={"files": files}).sealed().written())
 
 
 @pytest.mark.parametrize("kind, word", [("speech", "speaker"), ("noise", "noise recording")])
