@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
@@ -24,7 +24,7 @@ PLAIN_LINE_EVERY_S = 30.0
 WRITTEN_EVERY_S = 5.0
 """`progress.json`; in an object store as rarely as plain lines, since each time is a request."""
 RATE_OVER_S = 120.0
-"""Speed and remaining time are those of the last so many seconds: start-up and earlier pauses say nothing of them."""
+"""Speed and remaining time are those of the last so many seconds: what was long ago says nothing of them."""
 SHOWN_REASONS = 4
 SHOWN_STAGES = 8
 
@@ -55,12 +55,13 @@ class Progress:
     """Shards that were given up, by reason."""
     stage_seconds: Counter[str] = field(default_factory=Counter)
     """Time of workers by stage and part."""
-    _began: float = field(default_factory=time.monotonic)
-    _recent: list[tuple[float, int]] = field(default_factory=list)
+    _began: float = field(init=False)
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     """A view may be drawn while a shard is being counted."""
 
     def __post_init__(self, ledger: Ledger) -> None:
+        self._began = time.monotonic()
         self.kept_samples, self.kept_shards = ledger.tally.samples.total(), len(ledger)
 
     def count(self, outcome: Outcome) -> None:
@@ -78,8 +79,8 @@ class Progress:
         self.stage_seconds.update(outcome.seconds)
         now = time.monotonic()
         self._recent.append((now, self.samples_done))
-        while self._recent[0][0] < now - RATE_OVER_S and len(self._recent) > 2:
-            self._recent.pop(0)
+        while len(self._recent) > 1 and self._recent[1][0] < now - RATE_OVER_S:
+            self._recent.popleft()
 
     @property
     def elapsed_s(self) -> float:
@@ -88,13 +89,12 @@ class Progress:
 
     @property
     def samples_a_second(self) -> float:
-        """Of late."""
-        if not self._recent:
-            return 0.0
-        (first, before), (last, now) = self._recent[0], self._recent[-1]
-        if now == before:  # a single shard so far
-            return now / max(self.elapsed_s, 1e-9)
-        return (now - before) / max(last - first, 1e-9)
+        """Of late; workers end shards in bursts, so all of the run counts until it has lasted for a while."""
+        now = time.monotonic()
+        if now - self._began < RATE_OVER_S:
+            return self.samples_done / max(now - self._began, 1e-9)
+        since, before = self._recent[0] if self._recent else (self._began, 0)
+        return (self.samples_done - before) / max(now - since, 1e-9)
 
     @property
     def left_s(self) -> float | None:
