@@ -20,6 +20,9 @@ from manifests.source import KINDS, Source
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SSIFORGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
     return tmp_path / "cache"
 
 
@@ -139,6 +142,7 @@ def test_processes_that_race_all_get_it_and_one_makes_it(tmp_path, cache):
         digests = set(pool.map(_read_digest, [path] * 8))
     assert digests == {Catalogue(rows(2_000)).digest}
     (file,) = arrays(cache)
+    assert not list((tmp_path / "temporary").rglob("*.arrays"))
     inode = file.stat().st_ino
     read_catalogue(path)
     assert file.stat().st_ino == inode
