@@ -58,7 +58,7 @@ def read_stretch(
     """Read a stretch of a file, at the file's own rate.
 
     Args:
-        path: local path or fsspec URI.
+        path: of a local file.
         start: first frame.
         frames: how many; exactly so many are returned.
         channel: which channel; None for the mean of all.
@@ -271,27 +271,10 @@ def _keep(key: _Key, decoded: _Decoded) -> None:
 
 def _key(path: str) -> _Key:
     try:
-        if "://" in path:
-            import fsspec
-
-            filesystem, inner = fsspec.core.url_to_fs(path)
-            return path, int(filesystem.size(inner) or 0), 0
         status = os.stat(path)  # noqa: PTH116 - a hot path
     except OSError as error:
         raise AudioError("cannot be opened") from error
     return path, status.st_size, status.st_mtime_ns
-
-
-def _binary(path: str) -> Any:
-    """What a decoder opens: the path itself, or a seekable stream behind a URI."""
-    if "://" not in path:
-        return path
-    import fsspec
-
-    try:
-        return fsspec.open(path, "rb").open()
-    except (OSError, ValueError, ImportError) as error:
-        raise AudioError("cannot be opened") from error
 
 
 def _opened(path: str) -> soundfile.SoundFile | None:
@@ -299,7 +282,7 @@ def _opened(path: str) -> soundfile.SoundFile | None:
     if PurePosixPath(path).suffix.lower() in _AV_SUFFIXES:
         return None
     try:
-        handle = soundfile.SoundFile(_binary(path))
+        handle = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
         return None
     if handle.frames < _UNKNOWN_FRAMES:
@@ -312,7 +295,7 @@ def _av_opened(path: str) -> Any:
     import av
 
     try:
-        container = av.open(_binary(path), options={"format_whitelist": _AV_CONTAINERS})
+        container = av.open(path, options={"format_whitelist": _AV_CONTAINERS})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError("not an audio file that can be read") from error
     if not container.streams.audio:

@@ -3,7 +3,7 @@
 import math
 import stat
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from datagen.audio import AudioError, Frames, declared_length, decoded_blocks, mixed_down
 from datagen.bandwidth import band_powers, bandwidth_of
 from datagen.container import missing_end
-from datagen.file_identity import content_sha256, identity_of_file
+from datagen.file_identity import identity_of_file
 from datagen.level import measure_activity
 from datagen.rir import direct_path_index, drr_db, rt60_s
+from manifests.canonical import file_sha256
+from manifests.files import scratch_file
 from manifests.source import Kind, Source
+from manifests.store import is_remote, open_store
 
 SHORTEST_S: dict[Kind, float] = {"speech": 0.5, "noise": 0.25, "rir": 0.0}
 LONGEST_S: dict[Kind, float] = {"speech": 4 * 3600.0, "noise": 4 * 3600.0, "rir": 30.0}
@@ -56,6 +59,19 @@ def examine(path: str, kind: Kind) -> Source:
         path: local path or fsspec URI.
         kind: what it is to be used as.
     """
+    if not is_remote(path):
+        return _examined(path, kind)
+    place, _, name = path.rpartition("/")
+    try:
+        with scratch_file(PurePosixPath(name).suffix) as copy:
+            open_store(place).fetch(name, copy)
+            size, mtime_ns = identity_of_file(path)
+            return replace(_examined(str(copy), kind), path=path, bytes=size, mtime_ns=mtime_ns)
+    except OSError as error:
+        return Source(path=path, kind=kind, refused=f"cannot be read ({error.strerror or error})")
+
+
+def _examined(path: str, kind: Kind) -> Source:
     source = Source(path=path, kind=kind)
     try:
         _check_before_reading(path, kind)
@@ -73,8 +89,6 @@ def examine(path: str, kind: Kind) -> Source:
 
 def _check_before_reading(path: str, kind: Kind) -> None:
     """Refuse what would block whoever opens it, and what would take minutes to read."""
-    if "://" in path:
-        return
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise AudioError("not a regular file")
     if missing_end(Path(path)) is None and _promises_too_much(path, kind):
@@ -90,7 +104,7 @@ def _promises_too_much(path: str, kind: Kind) -> bool:
 
 
 def _identified(source: Source) -> Source:
-    sha256 = content_sha256(source.path)
+    sha256 = file_sha256(Path(source.path))
     size, mtime_ns = identity_of_file(source.path)
     return replace(source, bytes=size, mtime_ns=mtime_ns, sha256=sha256)
 
@@ -170,7 +184,7 @@ def _in_runs(mask: NDArray[np.bool_]) -> int:
 def _measured(source: Source, kind: Kind) -> Source:
     if not source.bytes:
         raise AudioError("empty file")
-    if "://" not in source.path and (missing := missing_end(Path(source.path))):
+    if missing := missing_end(Path(source.path)):
         raise AudioError(f"truncated: {missing}")
     heard = _Listener()
     response: list[NDArray[np.float32]] = []

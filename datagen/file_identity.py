@@ -1,6 +1,5 @@
 """Is a file still what was scanned? Told by size and time of change; where only the time differs, by content."""
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,41 +23,21 @@ def identity_of_file(path: str) -> tuple[int, int]:
         return UNKNOWN
 
 
-def content_sha256(path: str) -> str:
-    """Return the SHA-256 of a local or remote file's content as 64 hex digits.
-
-    Raises:
-        OSError: when it cannot be read.
-    """
-    if "://" not in path:
-        return file_sha256(Path(path))
-    import fsspec
-
-    with fsspec.open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def is_as_scanned(source: Source) -> bool:
-    """Whether a source's file still has the content of its catalogue row.
+    """Whether a source's local file still has the content of its catalogue row.
 
     True as well for a file that is gone: reading it says what is wrong. A file that was only copied or touched is
     hashed, once in each process.
     """
-    now = _asked_once(source.path) if "://" in source.path else identity_of_file(source.path)
+    now = identity_of_file(source.path)
     if now in (UNKNOWN, (source.bytes, source.mtime_ns)):
         return True
     return now[0] == source.bytes and _sha256(source.path, *now) == source.sha256
 
 
 @lru_cache(maxsize=1 << 16)
-def _asked_once(uri: str) -> tuple[int, int]:
-    """Each question to a store is a request."""
-    return identity_of_file(uri)
-
-
-@lru_cache(maxsize=1 << 16)
 def _sha256(path: str, _size: int, _mtime_ns: int) -> str | None:
     try:
-        return content_sha256(path)
+        return file_sha256(Path(path))
     except OSError:
         return None

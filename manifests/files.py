@@ -60,7 +60,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def scratch_file() -> Iterator[Path]:
+def scratch_file(suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
     """Lend an empty file on this machine's disk (`TMPDIR`), removed at the end of the block.
 
     What killed processes left there is removed first: a file that nobody holds a lock on has no user.
@@ -68,7 +68,7 @@ def scratch_file() -> Iterator[Path]:
     folder = Path(tempfile.gettempdir()) / f"{SCRATCH_PREFIX}{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     _sweep_scratch(folder)
-    path = folder / f"{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    path = folder / f"{uuid.uuid4().hex}{suffix}"
     with path.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         try:

@@ -19,6 +19,7 @@ from manifests.store import open_store
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.local_processes import LocalProcesses
+from pipelines.scan import scan
 from pipelines.verify import verify
 
 pytestmark = pytest.mark.faults
@@ -53,7 +54,7 @@ def _in_the_bucket(s3: S3, catalogue_path: Path, tmp_path: Path) -> str:
     store = open_store(f"s3://{s3.bucket}/sources")
     rows = []
     for source in read_catalogue(catalogue_path):
-        name = f"{source.kind}/{Path(source.path).parent.name}/{Path(source.path).name}"
+        name = Path(source.path).relative_to(catalogue_path.parent).as_posix()
         store.write(name, Path(source.path).read_bytes())
         rows.append(replace(source, path=store.where(name)))
     write_catalogue(Catalogue(rows), tmp_path / "remote.parquet")
@@ -84,6 +85,21 @@ def test_faults_on_a_tenth_of_all_requests_change_nothing(
     s3.choose_fault = lambda method, path: None
     strays = [name for name in open_store(place).names() if name.rpartition("/")[2].startswith(".")]
     assert strays == []
+
+
+def test_a_bucket_that_fails_now_and_then_is_scanned_as_a_folder_is(
+    s3: S3, tmp_path: Path, catalogue_path: Path
+) -> None:
+    _in_the_bucket(s3, catalogue_path, tmp_path)
+    s3.choose_fault = at_random(SEED, 0.1, FAULTS)
+    roots = {kind: [f"s3://{s3.bucket}/sources/{kind}"] for kind in ("speech", "noise")}
+    found = scan(roots, tmp_path / "found.parquet", workers=2)  # type: ignore[arg-type]
+    assert s3.injected.total() > 3
+    assert [source.identity() for source in found.catalogue] == [
+        source.identity() for source in read_catalogue(catalogue_path)
+    ]
+    s3.choose_fault = lambda method, path: None
+    assert scan(roots, tmp_path / "found.parquet", workers=2).examined == 0  # type: ignore[arg-type]
 
 
 def test_a_driver_killed_while_writing_to_a_bucket_is_finished_by_running_again(
