@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from manifests.errors import UserError
-from manifests.store import Folder, ObjectStore, Store
+from manifests.folder import Folder
+from manifests.object_store import ObjectStore
+from manifests.store import Store
 
 LOCK_FILE = ".lock"
 RENEWED_EVERY_S = 10.0

@@ -6,10 +6,10 @@ change a byte: killed workers are replaced and their shard is rendered again fro
 """
 
 import errno
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from datagen.shard import OnDraw, Poisoned, ShardFailed, ShardTask
 from manifests.errors import JobError, UserError
@@ -201,7 +201,6 @@ def _unwatched(index: int, attempt: int) -> None:
     """Nobody survives a crash of this process to be told."""
 
 
-def next_of(again: Any, pending: Iterator[ShardTask]) -> ShardTask | None:
+def next_of(again: deque[ShardTask], pending: Iterator[ShardTask]) -> ShardTask | None:
     """Return the task to hand out next: one that has to be repeated, or a new one."""
-    task: ShardTask | None = again.popleft() if again else next(pending, None)
-    return task
+    return again.popleft() if again else next(pending, None)

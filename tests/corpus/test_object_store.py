@@ -13,7 +13,8 @@ import pytest
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobError, UserError
-from manifests.store import ObjectStore, open_store
+from manifests.object_store import ObjectStore
+from manifests.store import open_store
 from pipelines.corpus_folder import corpus_folder
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
