@@ -192,13 +192,13 @@ class InProcess:
 
 def _rendered_here(loaded: Loaded, task: ShardTask, tries: Tries) -> Outcome | None:
     try:
-        return loaded.render(task, frozenset(), _unwatched)
+        return loaded.render(task, frozenset(), unwatched)
     except Exception as error:
         return tries.failed(task, failure_of(error))
 
 
-def _unwatched(index: int, attempt: int) -> None:
-    """Nobody survives a crash of this process to be told."""
+def unwatched(index: int, attempt: int) -> None:
+    """Tell nobody which draw is begun."""
 
 
 def next_of(again: deque[ShardTask], pending: Iterator[ShardTask]) -> ShardTask | None:

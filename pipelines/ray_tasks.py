@@ -10,7 +10,7 @@ from typing import Any
 from datagen.environment import THREAD_PINS
 from datagen.shard import ShardTask
 from manifests.errors import JobError, UserError
-from pipelines.executors import Draw, Failure, How, Job, Outcome, Tries, failure_of, next_of
+from pipelines.executors import Draw, Failure, How, Job, Outcome, Tries, failure_of, next_of, unwatched
 from pipelines.shard_result import ShardDone
 
 TASKS_IN_FLIGHT_PER_CPU = 2
@@ -203,13 +203,10 @@ def _render_with_ray(
         if begun and (done := loaded.recall(task)) is not None:
             return done
         if not watched:
-            return loaded.render(task, poisoned, _unwatched)
+            # The first death of a shard's worker may be anybody's; marks are left from the second try on.
+            return loaded.render(task, poisoned, unwatched)
         done = loaded.render(task, poisoned, lambda index, attempt: job.mark(task, (index, attempt)))
         job.mark(task, None)
         return done
     except Exception as error:  # whatever it is, the driver must be able to say it in a sentence
         return failure_of(error)
-
-
-def _unwatched(index: int, attempt: int) -> None:
-    """The first death of a shard's worker may be anybody's; marks are left from the second try on."""
