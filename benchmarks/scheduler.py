@@ -26,6 +26,7 @@ from datagen.environment import pin_threads
 
 pin_threads()
 
+from demo_material import ANY_BANDWIDTH, demo_sources  # noqa: E402
 from no_rendering import SAMPLES_PER_SHARD, NoRendering, report  # noqa: E402
 
 from manifests.recipe import Limits  # noqa: E402
@@ -78,8 +79,8 @@ class Watched:
             yield outcome
 
 
-def measured(name: str, executor: Executor, template: str, count: int, folder: Path) -> float:
-    """Run the driver; print and return tasks a second."""
+def measured(name: str, executor: Executor, template: str, count: int, folder: Path) -> tuple[float, float]:
+    """Run the driver; print tasks a second, return them and how much memory grew in the second half, in MiB a shard."""
     watched = Watched(executor, max(1, count // MOMENTS))
     with Ledger() as ledger:
         shards = all_shards(count)
@@ -94,7 +95,8 @@ def measured(name: str, executor: Executor, template: str, count: int, folder: P
         memory = ", ".join(f"{mib:.0f}" for mib in watched.memory_mib)
         print(f"{name}: {rate:.0f} tasks/s, first answer after {watched.first_at - began:.1f} s")
         print(f"  driver's memory in MiB, in {MOMENTS} equal steps: {memory}")
-    return rate
+    half = len(watched.memory_mib) // 2
+    return rate, max(0.0, watched.memory_mib[-1] - watched.memory_mib[half]) / max(1, count // 2)
 
 
 def lay_down(folder: Path, template: str, count: int) -> None:
@@ -115,17 +117,11 @@ def lay_down(folder: Path, template: str, count: int) -> None:
 
 def real_shard(folder: Path) -> str:
     """Render one shard of the default recipe on the demo's material."""
-    from pipelines.demo.noises import write_noises
-    from pipelines.demo.voices import write_voices
-    from pipelines.scan import scan
-
-    list(write_voices(folder / "speech"))
-    list(write_noises(folder / "noise"))
-    scan({"speech": [str(folder / "speech")], "noise": [str(folder / "noise")]}, folder / "s.parquet")
-    only_train = ("splits.train=1", "splits.val=0", "splits.test=0", "speech.min_bandwidth_hz=0")
+    sources = demo_sources(folder)
+    only_train = ("splits.train=1", "splits.val=0", "splits.test=0")
     out = folder / "template"
-    overrides = (*only_train, "rooms.count=4")
-    generate("ssi48k", folder / "s.parquet", out, InProcess(), SAMPLES_PER_SHARD, overrides=overrides)
+    overrides = (*only_train, *ANY_BANDWIDTH, "rooms.count=4")
+    generate("ssi48k", sources, out, InProcess(), SAMPLES_PER_SHARD, overrides=overrides)
     return str(out)
 
 
@@ -160,10 +156,9 @@ def main() -> None:
             f"{count:,} shards; {os.cpu_count()} cores; a report holds {len(report(template).packed):,} bytes"
         )
         executors = {"local": LocalProcesses(2), "ray": RayTasks(cpus=2)}
-        rates, before = {}, memory_mib()
+        rates, grown = {}, 0.0
         for name in options.executors.split(","):
-            rates[name] = measured(name, executors[name], template, count, folder)
-        grown = max(0.0, memory_mib() - before)
+            rates[name], grown = measured(name, executors[name], template, count, folder)
         lay_down(folder, template, count)
         began = time.monotonic()
         finished = finished_shards(open_store(folder), all_shards(count))
@@ -173,7 +168,7 @@ def main() -> None:
             f"deciding what to skip, all {count:,} shards done: {took:.1f} s (target 10); {memory_mib():.0f} MiB"
         )
         if "ray" in rates:
-            predict(rates, grown / count)
+            predict(rates, grown)
         print("\nscheduler: " + ", ".join(f"{name} {rate:.0f} tasks/s" for name, rate in rates.items()))
 
 
