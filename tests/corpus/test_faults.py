@@ -31,7 +31,6 @@ def write_recipe(path: Path, stage: str, more: str = "") -> str:
     return str(path)
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     tmp_path: Path, catalogue_path: Path
 ) -> None:
@@ -43,9 +42,18 @@ def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     lines = [json.loads(line) for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
     assert len(lines) == sum(manifest.failures.values())
     assert all(line["sources"] for line in lines)
+    assert verify(tmp_path / "a").problems == ()
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("ray_session")
+def test_ray_finds_the_same_deadly_draws_as_local_processes(tmp_path: Path, catalogue_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", "kills_its_process", "limits: {max_failed_share: 0.9}")
+    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=6, seed=2)
     generate(recipe, catalogue_path, tmp_path / "b", RayTasks(), samples=6, seed=2)
+    assert open_corpus(tmp_path / "a").manifest.failures
     assert fingerprint(tmp_path / "b") == fingerprint(tmp_path / "a")
-    assert verify(tmp_path / "a").problems == verify(tmp_path / "b").problems == ()
+    assert verify(tmp_path / "b").problems == ()
 
 
 def test_failures_are_counted_by_kind_and_told_one_by_one(tmp_path: Path, catalogue_path: Path) -> None:

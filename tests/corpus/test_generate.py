@@ -128,6 +128,7 @@ def test_a_worker_killed_in_mid_shard_changes_nothing(
     assert open_corpus(tmp_path / "c").manifest.failures == open_corpus(big_corpus).manifest.failures
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("ray_session")
 def test_a_ray_worker_killed_in_mid_shard_changes_nothing(
     big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path

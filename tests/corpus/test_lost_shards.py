@@ -56,7 +56,7 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("end", ["exception", "death"])
+@pytest.mark.parametrize("end", ["exception", pytest.param("death", marks=pytest.mark.faults)])
 def test_the_job_goes_on_without_it_says_why_and_tries_it_again_when_it_is_run_again(
     tmp_path: Path, small_recipe: Path, catalogue_path: Path, end: str
 ) -> None:

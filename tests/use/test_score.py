@@ -166,6 +166,7 @@ def test_a_corpus_in_an_object_store_gets_the_same_table_and_nothing_else(place:
 # --- the same whoever computes them ---------------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_one_worker_two_workers_and_ray_data_write_the_same_bytes(pristine: Path, tmp_path: Path) -> None:
     runners = {
         "here": on_processes(0),
@@ -336,7 +337,13 @@ worker._measured = deadly
 """
 
 
-@pytest.mark.parametrize("runner", [on_processes(2), on_ray_data(None, 2)], ids=["processes", "ray"])
+@pytest.mark.parametrize(
+    "runner",
+    [
+        pytest.param(on_processes(2), id="processes"),
+        pytest.param(on_ray_data(None, 2), id="ray", marks=pytest.mark.faults),
+    ],
+)
 def test_a_sample_that_kills_its_process_costs_itself_alone(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Any
 ) -> None:
