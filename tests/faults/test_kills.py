@@ -135,6 +135,19 @@ def test_kills_of_local_workers_and_drivers_change_nothing(
     _check(out, undisturbed, small_recipe, catalogue_path)
 
 
+def test_of_two_jobs_started_at_once_one_works_and_the_other_says_so(
+    undisturbed: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
+) -> None:
+    out = tmp_path / "c"
+    jobs = [_start(small_recipe, catalogue_path, out) for _ in range(2)]
+    ends = sorted(
+        ((job.communicate(timeout=300)[1].decode(), job.returncode) for job in jobs), key=lambda e: e[1]
+    )
+    assert [code for _, code in ends] == [0, 2], ends
+    assert f"{out}: another job is writing this corpus" in ends[1][0]
+    _check(out, undisturbed, small_recipe, catalogue_path)
+
+
 @pytest.mark.parametrize("presses", [1, 2])
 def test_control_c_stops_at_shard_borders_and_a_second_one_at_once(
     presses: int, undisturbed: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
