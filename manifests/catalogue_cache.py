@@ -43,14 +43,12 @@ def mapped_tables(path: Path) -> list[Table]:
         name = f"{_key(path)}{SUFFIX}"
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    folders = [directory / FOLDER for directory in cache_directories()]
-    for folder in folders:
-        if (tables := _held(folder / name)) is not None:
-            return tables
     reason = "there is no cache folder"
-    for folder in folders:
+    for directory in cache_directories():
+        folder = directory / FOLDER
         try:
-            return _made(path, folder / name)
+            tables = _held(folder / name)
+            return _made(path, folder / name) if tables is None else tables
         except OSError as error:
             reason = f"{folder}: the cache cannot be written ({error.strerror})"
     raise UserError(f"{reason}; set SSIFORGE_CACHE to a folder with room for {path.name}")
