@@ -1,4 +1,4 @@
-"""`ssiforge rooms ...`: the commands about simulated rooms, each a few lines that import what they need when they run."""
+"""`ssiforge rooms ...`: the commands about simulated rooms. Each imports what it needs when it runs."""
 
 import json
 from pathlib import Path

@@ -139,6 +139,8 @@ class Progress:
 
 
 def _hours(done: float, total: float) -> str:
+    if total < 1.0 / 60.0:
+        return f"{3600.0 * done:.0f} of {3600.0 * total:.0f} s"
     if total < 1.0:
         return f"{60.0 * done:.1f} of {60.0 * total:.1f} min"
     return f"{done:.2f} of {total:.2f} h"
