@@ -25,6 +25,8 @@ WRITTEN_EVERY_S = 5.0
 """`progress.json`; in an object store as rarely as plain lines, since each time is a request."""
 RATE_OVER_S = 120.0
 """Speed and remaining time are those of the last so many seconds: what was long ago says nothing of them."""
+LOOKED_EVERY_S = 1.0
+"""At the counts, for that: thousands of shards may end in a second."""
 SHOWN_REASONS = 4
 SHOWN_STAGES = 8
 
@@ -78,7 +80,8 @@ class Progress:
         self.failures.update(outcome.tally.failures)
         self.stage_seconds.update(outcome.seconds)
         now = time.monotonic()
-        self._recent.append((now, self.samples_done))
+        if not self._recent or now - self._recent[-1][0] >= LOOKED_EVERY_S:
+            self._recent.append((now, self.samples_done))
         while len(self._recent) > 1 and self._recent[1][0] < now - RATE_OVER_S:
             self._recent.popleft()
 
