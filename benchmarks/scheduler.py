@@ -43,8 +43,8 @@ SECONDS_EACH = 10.0
 MOMENTS = 10
 """How often memory is looked at."""
 HOURS, CORES = 100_000, 1_000
-X_REAL_TIME = 100.0
-"""Of one core with recipe ssi48k, as `benchmarks/render.py` prints it."""
+X_REAL_TIME = 70.0
+"""Of one core with recipe ssi48k on compressed recordings, as `benchmarks/render.py --sources` prints it."""
 LARGER_SHARD = 256
 
 
