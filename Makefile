@@ -24,7 +24,7 @@ test: lint ## Run the linters and all tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 test-faults: $(STAMP) ## Run the long tests with real kills, clusters and servers, one after the other
-	$(BIN)/python -m pytest -m faults tests/faults
+	$(BIN)/python -m pytest -m faults
 
 lint: $(STAMP) ## ruff, mypy --strict and the import rule
 	$(BIN)/ruff check .
