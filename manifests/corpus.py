@@ -205,6 +205,10 @@ class Corpus:
         """Shards of one split."""
         return tuple(shard for shard in self.shards if shard.split == split)
 
+    def samples_of(self, split: str) -> int:
+        """Samples of one split, of all parts together."""
+        return sum(len(shard.samples) for part in self.parts for shard in part.corpus.of(split))
+
     def where(self, shard: ShardRecord) -> str:
         """Path or URI of a shard."""
         return self.store.where(shard.tar_name)
@@ -248,6 +252,10 @@ class OpenPart:
     def key(self, entry: SampleEntry) -> str:
         """Return what a sample is called: by its full name, where keys of other parts may be alike."""
         return self.named.key(entry.key) if self.named else entry.key
+
+    def shard_name(self, shard: ShardRecord) -> str:
+        """Return what a shard is called: its name, behind the part's id where the corpus is a merged one."""
+        return f"{self.named.corpus}/{shard.tar_name}" if self.named else shard.tar_name
 
 
 def read_shard_record(store: Store, name: str) -> ShardRecord:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.canonical import canonical_json, digest
-from manifests.corpus import Corpus, ShardRecord
+from manifests.corpus import Corpus, OpenPart, ShardRecord
 from manifests.errors import UserError
 
 
@@ -36,7 +36,7 @@ class Selection:
     values_digest: str
     """Of the values that the expression was applied to: scores that were measured anew make another selection."""
     kept: Mapping[str, tuple[int, ...]]
-    """By name of a tar: numbers of its samples, ascending."""
+    """By name of a shard (`OpenPart.shard_name`): numbers of its samples, ascending."""
 
     @cached_property
     def digest(self) -> str:
@@ -48,13 +48,13 @@ class Selection:
         """What to remember of it."""
         samples: dict[str, int] = {}
         for name, numbers in self.kept.items():
-            split = name.partition("/")[0]
+            split = name.rsplit("/", 2)[-2]
             samples[split] = samples.get(split, 0) + len(numbers)
         return SelectionRecord(self.expression, self.digest, samples)
 
-    def of(self, shard: ShardRecord) -> ShardRecord:
-        """Return a shard's record with the selected samples alone."""
-        chosen = tuple(shard.samples[number] for number in self.kept.get(shard.tar_name, ()))
+    def of(self, part: OpenPart, shard: ShardRecord) -> ShardRecord:
+        """Return the record of a part's shard with the selected samples alone."""
+        chosen = tuple(shard.samples[number] for number in self.kept.get(part.shard_name(shard), ()))
         return shard.model_copy(update={"samples": chosen})
 
     def check(self, corpus: Corpus, splits: Iterable[str]) -> None:
@@ -69,7 +69,7 @@ class Selection:
             )
         left = self.record.samples
         for split in splits:
-            total = sum(len(shard.samples) for shard in corpus.of(split))
+            total = corpus.samples_of(split)
             if total and not left.get(split):
                 raise UserError(
                     f'--keep "{self.expression}": keeps none of the {total} samples of the {split} split'

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from manifests.canonical import digest
-from manifests.corpus import SAMPLES_FILE, Corpus, open_corpus
+from manifests.corpus import SAMPLES_FILE, Corpus, OpenPart, open_corpus
 from manifests.documents import suggestion
 from manifests.errors import UserError
 from manifests.files import write_atomically
@@ -34,10 +34,20 @@ def select(corpus: Corpus, expression: str, splits: Sequence[str] = SPLITS) -> S
         UserError: when the expression is not one, names a column that there is not, compares things of different kinds,
         or uses a score that some of these samples do not have yet.
     """
-    if corpus.merged:
-        raise UserError(
-            f"{corpus.url}: is a merged corpus; --keep selects from one that is not, such as its parts"
-        )
+    kept: dict[str, tuple[int, ...]] = {}
+    values = []
+    for part in corpus.parts:
+        chosen, of_part = _selected(part, expression, splits)
+        kept |= chosen
+        values.append(of_part)
+    return Selection(expression, corpus.manifest.id, values[0] if len(values) == 1 else digest(values), kept)
+
+
+def _selected(
+    part: OpenPart, expression: str, splits: Sequence[str]
+) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Return the samples of a part that are kept, by shard, and a digest of the values that decided it."""
+    corpus = part.corpus
     condition = parse(expression)
     names = list(dict.fromkeys(column.name for column in columns_of(condition)))
     table = _Tables(corpus, expression).read(condition, splits)
@@ -47,10 +57,9 @@ def select(corpus: Corpus, expression: str, splits: Sequence[str] = SPLITS) -> S
     for shard in (shard for shard in corpus.shards if shard.split in splits):
         end = begin + len(shard.samples)
         if numbers := np.flatnonzero(keep[begin:end]).tolist():
-            kept[shard.tar_name] = tuple(numbers)
+            kept[part.shard_name(shard)] = tuple(numbers)
         begin = end
-    values = digest([[name, _plain(table.columns[name])] for name in names])
-    return Selection(expression, corpus.manifest.id, values, kept)
+    return kept, digest([[name, _plain(table.columns[name])] for name in names])
 
 
 def how_many(corpus: Corpus, selection: Selection, splits: Sequence[str]) -> str:
@@ -59,7 +68,7 @@ def how_many(corpus: Corpus, selection: Selection, splits: Sequence[str]) -> str
     parts = [
         f"{counts.get(split, 0)} of {total} {split}"
         for split in splits
-        if (total := sum(len(shard.samples) for shard in corpus.of(split)))
+        if (total := corpus.samples_of(split))
     ]
     return f"--keep uses {', '.join(parts)} samples (selection {selection.digest})"
 
@@ -69,7 +78,7 @@ def print_selected(place: Place, expression: str, split: str | None, out: Path |
     corpus = open_corpus(place)
     if split is not None and split not in SPLITS:
         raise UserError(f"--split {split}: no such split; there are {', '.join(SPLITS)}")
-    splits = [name for name in SPLITS if corpus.of(name)] if split is None else [split]
+    splits = [name for name in SPLITS if corpus.samples_of(name)] if split is None else [split]
     selection = select(corpus, expression, splits)
     if out is not None:
         try:
@@ -77,7 +86,7 @@ def print_selected(place: Place, expression: str, split: str | None, out: Path |
         except OSError as error:
             raise UserError(f"{out}: cannot be written ({error.strerror})") from error
     for name in splits:
-        total = sum(len(shard.samples) for shard in corpus.of(name))
+        total = corpus.samples_of(name)
         left = selection.record.samples.get(name, 0)
         print(f"{name:5} {left} of {total} samples ({left / max(total, 1):.1%})")
     print(f"selection {selection.digest}" + (f" in {out}" if out else ""))

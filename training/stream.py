@@ -81,7 +81,7 @@ class Reader:
         object.__setattr__(self, "holders", tuple(part for part in parts for _ in part.corpus.of(self.split)))
         held = tuple(shard for part in parts for shard in part.corpus.of(self.split))
         if self.selection is not None:
-            held = tuple(self.selection.of(shard) for shard in held)
+            held = tuple(self.selection.of(*each) for each in zip(self.holders, held, strict=True))
         shards = tuple(
             shard.model_copy(update={"samples": tuple(entry for entry in shard.samples if entry.aligned)})
             for shard in held

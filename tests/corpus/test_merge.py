@@ -21,7 +21,11 @@ from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.lineage import lineage
 from pipelines.merge import merge
+from pipelines.score import score
+from pipelines.score_runners import on_processes
+from pipelines.selecting import select
 from pipelines.verify import verify
+from training.stream import Reader
 
 Make = Callable[..., Path]
 
@@ -487,3 +491,25 @@ def test_the_command_says_what_it_made(
     assert (code, "20 samples" in out) == (0, True)
     code, _, err = ssiforge("merge", two[0], two[0], "--out", tmp_path / "d")
     assert (code, "is given twice" in err) == (2, True)
+
+
+def test_an_expression_selects_from_every_part_by_its_own_tables(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    merge(two, tmp_path / "c")
+    corpus = open_corpus(tmp_path / "c")
+    chosen = select(corpus, "measured.degraded_active_level_dbfs < -28", ("train",))
+    rows = pq.read_table(tmp_path / "c" / "samples.parquet").to_pylist()
+    wanted = {
+        row["key"]
+        for row in rows
+        if row["split"] == "train" and row["measured.degraded_active_level_dbfs"] < -28
+    }
+    everything = {row["key"] for row in rows if row["split"] == "train"}
+    assert 0 < len(wanted) < len(everything)
+    assert chosen.record.samples == {"train": len(wanted)}
+    reader = Reader(corpus, "train", chosen)
+    order = reader.order(seed=1, window_shards=8)
+    assert {reader.key(order.pick(order.slot(number))) for number in range(order.samples)} == wanted
+    with pytest.raises(UserError, match="is a merged corpus; score its parts"):
+        score(tmp_path / "c", on_processes(0))
