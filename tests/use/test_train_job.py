@@ -111,7 +111,14 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_ctrl_c_ends_it_as_killed(
     assert store.get_run(run_id).info.status == "RUNNING"
     reported = max(point.step for point in store.get_metric_history(run_id, "train/loss"))
 
-    again = subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True, env=quiet)
+    # A shell that runs tests in the background hands its children an ignored SIGINT.
+    again = subprocess.Popen(
+        [*command, "--resume"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=quiet,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until_step(again, reported + 3)
     again.send_signal(signal.SIGINT)
     said = again.communicate()[1]
