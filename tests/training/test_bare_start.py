@@ -82,7 +82,13 @@ def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint_and_no_model(corpus_dir: P
     command += ["--stage", "teacher", "--device", "cpu", *settings, "--set", "stages.teacher.steps=2000"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs tests in the background hands its children an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         assert running.stdout is not None
         while "teacher 4/2000" not in running.stdout.readline():
