@@ -1,6 +1,8 @@
 """Renders shards as Ray tasks, one a shard, on a local Ray or on a cluster whose nodes all reach the corpus."""
 
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -165,6 +167,7 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
         options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": 100 * 2**20}
     elif address != "auto":
         _knock(address)
+    ends_by = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", **options)  # None would join a cluster that runs here by chance
     except ray.exceptions.AuthenticationError as error:
@@ -179,6 +182,10 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
             else "; if the cluster has a token, it must be here too: RAY_AUTH_MODE=token"
         )
         raise UserError(f"--ray {address or ''}: cannot reach Ray ({error}{hint})") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, ends_by
+        )  # Ray sets a handler of its own, which would end the job at once
 
 
 def _knock(address: str) -> None:

@@ -1,8 +1,9 @@
 """Nodes of a cluster come and go in mid-job, and the corpus is the one that a single process makes."""
 
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-SAMPLES = 240
+SAMPLES = 480
 RECIPE = """
 name: with-rooms
 seconds: 4
@@ -52,37 +53,41 @@ def test_a_node_that_leaves_and_one_that_joins_in_mid_job_change_nothing(
 ) -> None:
     cache, alone, out = tmp_path / "cache", tmp_path / "alone", tmp_path / "c"
     generate(str(recipe), catalogue_path, alone, LocalProcesses(2), SAMPLES, seed=3, cache=cache)
-    happened: list[str] = []
-
-    def disturb() -> None:
-        deadline = time.monotonic() + 120
-        while len(list(out.rglob("shard-*.json"))) < 4 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        busy = next(node for node in machines.nodes if machines.workers_of(node))
-        machines.lose(busy)
-        happened.append("lost a busy node")
-        machines.add()
-        newcomer = machines.nodes[-1]
-        while not machines.workers_of(newcomer) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        happened.append("a newcomer works")
-
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
-    done = generate(
-        str(recipe), catalogue_path, out, RayTasks(machines.cluster.address), SAMPLES, seed=3, cache=cache
-    )
-    disturbing.join()
-    assert happened == ["lost a busy node", "a newcomer works"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "generate",
+        str(recipe),
+        "--sources",
+        str(catalogue_path),
+    ]
+    command += ["--out", str(out), "--samples", str(SAMPLES), "--seed", "3", "--cache", str(cache)]
+    job = subprocess.Popen([*command, "--ray", machines.cluster.address], stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: len(list(out.rglob("shard-*.json"))) >= 4 and machines.workers(), job)
+    machines.lose(next(node for node in machines.nodes if machines.workers_of(node)))
+    machines.add()
+    _wait_for(lambda: machines.workers_of(machines.nodes[-1]), job)  # the newcomer gets work
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+    manifest = open_corpus(out).manifest
     assert fingerprint(out) == fingerprint(alone)
-    assert done.manifest.failures == open_corpus(alone).manifest.failures
-    assert not done.manifest.lost_shards
+    assert manifest.failures == open_corpus(alone).manifest.failures
+    assert not manifest.lost_shards
     assert not list(out.rglob(".*"))
     # Workers on other machines do not see the driver's cache of rooms: they read them from the corpus.
     assert len(list((out / "rooms").rglob("*.wav"))) == 24
     for room in cache.rglob("room-*"):
         room.unlink()
     assert verify(out, rerender=20).problems == ()
+
+
+def _wait_for(condition: Callable[[], object], job: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert job.poll() is None, "the job ended before it was disturbed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_cluster_renders_into_a_bucket_what_one_process_renders_into_a_folder(

@@ -179,6 +179,24 @@ def test_control_c_stops_at_shard_borders_and_a_second_one_at_once(
     _check(out, undisturbed, small_recipe, catalogue_path)
 
 
+def test_sigterm_lets_ray_finish_the_shards_in_progress(
+    machines: Machines, undisturbed: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
+) -> None:
+    out = tmp_path / "c"
+    job = _start(small_recipe, catalogue_path, out, "--ray", machines.cluster.address)
+    deadline = time.monotonic() + 120
+    while len(list(out.rglob("shard-*.json"))) < 3:
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    said = job.communicate(timeout=120)[1].decode()
+    assert job.returncode == 130, said
+    assert "stopping when the shards in progress are finished" in said
+    assert json.loads((out / "progress.json").read_text())["state"] == "interrupted"
+    assert not list(out.rglob("*.tmp"))
+    _check(out, undisturbed, small_recipe, catalogue_path)
+
+
 def test_a_job_that_is_asked_to_stop_in_its_own_process_stops_after_the_shard(
     tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
