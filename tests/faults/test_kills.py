@@ -207,6 +207,6 @@ def test_a_job_that_is_asked_to_stop_in_its_own_process_stops_after_the_shard(
                 yield outcome
 
     out = tmp_path / "c"
-    with pytest.raises(JobInterrupted, match="interrupted; 1 of 6 shards are finished, run the same command"):
+    with pytest.raises(JobInterrupted, match="interrupted; 1 of 5 shards are finished, run the same command"):
         generate(str(small_recipe), catalogue_path, out, Interrupted(), samples=20, seed=SEED)
     assert len(list(out.rglob("shard-*.tar"))) == 1
