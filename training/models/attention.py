@@ -133,7 +133,7 @@ class ComplexAxialAttention(nn.Module):
             recent = attend_recent(by_bin(self.time_query(x)), by_bin(self.time_key(x)), by_bin(attended))
             attended = recent.reshape(attended.shape)
 
-        out: Tensor = x + self.out(attended.permute(0, 3, 1, 2).contiguous())
+        out: Tensor = x + self.out(attended.permute(0, 3, 1, 2))
         return out
 
     def _pooled(self, y: Tensor) -> Tensor:

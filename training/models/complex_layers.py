@@ -20,8 +20,8 @@ Pair = tuple[int, int]
 
 def complex_cat(parts: Sequence[Tensor], groups: int = 1) -> Tensor:
     """Concatenate complex tensors (B, 2C_i, F, T) on channels, group by group, into (B, 2 sum C_i, F, T)."""
-    split = [part.reshape(part.shape[0], 2 * groups, -1, *part.shape[2:]) for part in parts]
-    return torch.cat(split, dim=2).flatten(1, 2)
+    split = [part.chunk(2 * groups, dim=1) for part in parts]
+    return torch.cat([part[i] for i in range(2 * groups) for part in split], dim=1)
 
 
 def complex_product(a: Tensor, b: Tensor) -> Tensor:

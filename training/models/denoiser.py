@@ -120,7 +120,7 @@ class Denoiser(nn.Module):
         """Denoise a linear spectrum (B, 2, 481, T), the repairing net's; the DC bin of the result is zero."""
         powers = self.powers()
         compressed = compress(at_least_float32(spectrum[:, :, 1:]), powers)
-        encoded = self.encode(compressed)
+        encoded = self.encode(compressed.contiguous(memory_format=torch.channels_last))
         in_bands = torch.cat(encoded.chunk(BANDS, dim=2), dim=1)
         mask = at_least_float32(self.sub(in_bands))
         masked = torch.cat(
@@ -216,7 +216,7 @@ class _MaskNet(nn.Module):
         for down in self.down:
             x = down(x)
             skips.append(x)
-        x = self.bottleneck(x.flatten(1, 2)).view(x.shape)
+        x = self.bottleneck(x.flatten(1, 2)).view(x.shape).contiguous(memory_format=torch.channels_last)
         for up in self.up:
             x = up(complex_cat((x, skips.pop()), self.groups))
         return x

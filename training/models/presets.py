@@ -27,7 +27,7 @@ Preset = Literal["tiny", "small", "paper"]
 REPAIRERS = MappingProxyType(
     {
         "tiny": RepairConfig(channels=12, tfcm_layers=2, gtcm_hidden=24, gtcm_groups=2, head_channels=4),
-        "small": RepairConfig(channels=48, tfcm_layers=5, gtcm_hidden=96),
+        "small": RepairConfig(channels=24, tfcm_layers=3, gtcm_hidden=64, gtcm_groups=2, head_channels=4),
         "paper": RepairConfig(),
     }
 )
@@ -46,7 +46,14 @@ DENOISERS = MappingProxyType(
             asa_key_pool_bins=16,
         ),
         "small": DenoiserConfig(
-            channels=6, sub_channels=(16, 24, 32, 48, 64), full_channels=(8, 12, 24, 32, 48, 64)
+            channels=3,
+            dense_depth=2,
+            sub_channels=(8, 12, 16, 24, 32),
+            full_channels=(4, 8, 12, 16, 24, 32),
+            bottleneck=96,
+            tcm_hidden=48,
+            mask_bound=2.0,
+            asa_key_pool_bins=8,
         ),
         "paper": DenoiserConfig(),
     }

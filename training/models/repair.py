@@ -120,7 +120,7 @@ class RepairNet(nn.Module):
                 features[name] = value
 
         compressed = self.level(compress(spectrum, COMPRESSION_POWER))
-        x = compressed
+        x = compressed.contiguous(memory_format=torch.channels_last)
         skips = []
         for i, down in enumerate(self.down, start=1):
             x = down(x)
@@ -132,7 +132,7 @@ class RepairNet(nn.Module):
         for i, group in enumerate(self.temporal, start=1):
             x = group(x)
             keep(f"gtcm{i}", x)
-        x = x.view(deepest)
+        x = x.view(deepest).contiguous(memory_format=torch.channels_last)
 
         for level, up in zip(range(LEVELS, 0, -1), self.up, strict=True):
             x = up(x, skips.pop())

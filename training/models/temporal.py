@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from training.models.layers import CumulativeNorm, TimeContext, gate
+from training.models.layers import TimeContext, gate
 
 DILATIONS_FRAMES = (1, 2, 5, 9)
 
@@ -23,13 +23,13 @@ class GTCM(nn.Module):
         self.body_in = nn.Sequential(
             nn.Conv1d(features, hidden, 1),
             nn.PReLU(hidden),
-            CumulativeNorm(hidden),
+            nn.BatchNorm1d(hidden),
             TimeContext((kernel - 1) * dilation, causal),
             nn.Conv1d(hidden, 2 * hidden, kernel, dilation=dilation),
         )
         self.body_out = nn.Sequential(
             nn.PReLU(hidden),
-            CumulativeNorm(hidden),
+            nn.BatchNorm1d(hidden),
             nn.Conv1d(hidden, features, 1),
         )
 
