@@ -39,7 +39,7 @@ def bounded_mask(x: Tensor) -> Tensor:
     return torch.cat((real * scale, imag * scale), dim=1)
 
 
-def _block_weight(real: Tensor, imag: Tensor, groups: int, transposed: bool) -> Tensor:
+def block_weight(real: Tensor, imag: Tensor, groups: int, transposed: bool) -> Tensor:
     """Return the real kernel [[Wr, -Wi], [Wi, Wr]] that acts on (real, imaginary) as Wr + i Wi does."""
     # A transposed kernel is stored (in, out / groups, ...), with groups along the inputs; the other one the
     # other way.
@@ -97,7 +97,7 @@ class ComplexConv(_ComplexKernel):
         """Map (B, 2 C_in, F, T) to (B, 2 C_out, ceil(F / stride), T)."""
         return F.conv2d(
             self.context(x),
-            _block_weight(self.weight_real, self.weight_imag, self.groups, transposed=False),
+            block_weight(self.weight_real, self.weight_imag, self.groups, transposed=False),
             self.bias,
             stride=(self.stride_bins, 1),
             padding=(self.padding_bins, 0),
@@ -139,7 +139,7 @@ class ComplexTransposedConv(_ComplexKernel):
         """Map (B, 2 C_in, F, T) to (B, 2 C_out, 2 F - 1 + extra_bins, T)."""
         return F.conv_transpose2d(
             self.context(x),
-            _block_weight(self.weight_real, self.weight_imag, self.groups, transposed=True),
+            block_weight(self.weight_real, self.weight_imag, self.groups, transposed=True),
             self.bias,
             stride=(2, 1),
             padding=self.padding,
@@ -150,7 +150,7 @@ class ComplexTransposedConv(_ComplexKernel):
 
 def normalised(conv: ComplexConv | ComplexTransposedConv, channels_out: int) -> nn.Sequential:
     """Return ``conv``, then batch norm and PReLU on its real and imaginary channels apart."""
-    return nn.Sequential(conv, nn.BatchNorm2d(2 * channels_out), nn.PReLU(2 * channels_out))
+    return nn.Sequential(conv, nn.BatchNorm2d(2 * channels_out), nn.PReLU())
 
 
 class ComplexDenseBlock(nn.Module):

@@ -28,6 +28,8 @@ from training.models.temporal import tcm_group
 
 BANDS = 2
 ENCODER_KERNEL = (5, 2)
+DECODER_KERNEL = (5, 1)
+"""Decoders look at the present frame alone (`chosen`): half of the weights to read for each frame."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class DenoiserConfig:
     tcm_groups: int = 2
     mask_bound: float = 1.0
     use_asa: bool = True
-    asa_key_pool_bins: int = 1
+    asa_key_pool_bins: int = 4
     asa_over_time: bool = False
 
     def __post_init__(self) -> None:
@@ -96,10 +98,10 @@ class Denoiser(nn.Module):
             normalised(ComplexConv(C, C), C),
         )
         bottleneck = (config.bottleneck, config.tcm_hidden, config.tcm_groups)
-        self.sub = _MaskNet(
+        self.sub = MaskNet(
             BANDS * C, BANDS * C, config.sub_channels, bins // BANDS, *bottleneck, groups=BANDS
         )
-        self.full = _MaskNet(2 * C, C, config.full_channels, bins, *bottleneck, groups=1)
+        self.full = MaskNet(2 * C, C, config.full_channels, bins, *bottleneck, groups=1)
         self.decode = nn.Sequential(
             normalised(ComplexConv(C, C), C),
             ComplexDenseBlock(C, config.dense_depth),
@@ -159,7 +161,7 @@ def _start_at(mask: ComplexConv | ComplexTransposedConv, real: float) -> None:
         by_part[:, 1] = 0.0
 
 
-class _MaskNet(nn.Module):
+class MaskNet(nn.Module):
     """Complex encoder, real temporal bottleneck, complex decoder with skips: an unbounded complex mask.
 
     Args:
@@ -203,7 +205,7 @@ class _MaskNet(nn.Module):
         targets = (channels_out, *channels[:-1])
         for level in reversed(range(len(channels))):
             extra = ladder[level] - (2 * ladder[level + 1] - 1)
-            shape = (2 * channels[level], targets[level], ENCODER_KERNEL, extra, groups)
+            shape = (2 * channels[level], targets[level], DECODER_KERNEL, extra, groups)
             if level:
                 self.up.append(normalised(ComplexTransposedConv(*shape), targets[level]))
             else:

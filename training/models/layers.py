@@ -194,13 +194,13 @@ class _TFCMLayer(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
-            nn.PReLU(channels),
+            nn.PReLU(),
             TimeContext(2 * dilation, causal),
             nn.Conv2d(
                 channels, channels, 3, padding=(1, 0), dilation=(1, dilation), groups=channels, bias=False
             ),
             nn.BatchNorm2d(channels),
-            nn.PReLU(channels),
+            nn.PReLU(),
             nn.Conv2d(channels, channels, 1),
         )
 

@@ -25,7 +25,9 @@ class RepairConfig:
 
     Attributes:
         channels: C of the encoder and decoder.
-        time_kernel: frames k_t under each gated convolution; odd.
+        time_kernel: frames k_t under each downsampling convolution; odd.
+        up_time_kernel: the same of the upsampling ones. At 1 they look at the present frame alone, as their
+            TFCM looks back already: a third of the weights to read for each frame.
         tfcm_layers: L, layers of each TFCM.
         gtcm_hidden: h, width inside each GTCM.
         gtcm_groups: G, groups of four GTCM.
@@ -34,16 +36,20 @@ class RepairConfig:
 
     channels: int = 64
     time_kernel: int = 3
-    tfcm_layers: int = 6
-    gtcm_hidden: int = 128
+    up_time_kernel: int = 1
+    tfcm_layers: int = 4
+    gtcm_hidden: int = 64
     gtcm_groups: int = 4
     head_channels: int = 16
 
     def __post_init__(self) -> None:
         if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
             raise ValueError(f"sizes of a repairing net must be positive: {self}")
-        if self.time_kernel < 1 or self.time_kernel % 2 == 0:
-            raise ValueError(f"time_kernel must be odd, so that a teacher can centre it: {self.time_kernel}")
+        if (
+            min(self.time_kernel, self.up_time_kernel) < 1
+            or not self.time_kernel % 2 == self.up_time_kernel % 2 == 1
+        ):
+            raise ValueError(f"time kernels must be odd, so that a teacher can centre them: {self}")
 
 
 class RepairOutput(NamedTuple):
@@ -98,7 +104,7 @@ class RepairNet(nn.Module):
             _Up(
                 C,
                 config.head_channels if level == 0 else C,
-                k_t,
+                config.up_time_kernel,
                 config.tfcm_layers,
                 extra_bins=bins[level] - (4 * bins[level + 1] - 1),
                 causal=causal,
@@ -158,7 +164,7 @@ class _Down(nn.Module):
         self.body = nn.Sequential(
             GateConv(channels_in, channels, time_kernel, causal),
             CumulativeNorm(channels),
-            nn.PReLU(channels),
+            nn.PReLU(),
             TFCM(channels, tfcm_layers, causal),
         )
 
@@ -185,7 +191,7 @@ class _Up(nn.Module):
             TFCM(channels, tfcm_layers, causal),
             TransposedGateConv(channels, channels_out, time_kernel, extra_bins, causal),
             CumulativeNorm(channels_out),
-            nn.PReLU(channels_out),
+            nn.PReLU(),
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ class GTCM(nn.Module):
         super().__init__()
         self.body_in = nn.Sequential(
             nn.Conv1d(features, hidden, 1),
-            nn.PReLU(hidden),
+            nn.PReLU(),
             nn.BatchNorm1d(hidden),
             TimeContext((kernel - 1) * dilation, causal),
             nn.Conv1d(hidden, 2 * hidden, kernel, dilation=dilation),
         )
         self.body_out = nn.Sequential(
-            nn.PReLU(hidden),
+            nn.PReLU(),
             nn.BatchNorm1d(hidden),
             nn.Conv1d(hidden, features, 1),
         )
@@ -58,11 +58,11 @@ class TCM(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv1d(features, hidden, 1),
-            nn.PReLU(hidden),
+            nn.PReLU(),
             nn.BatchNorm1d(hidden),
             TimeContext((kernel - 1) * dilation, causal=True),
             nn.Conv1d(hidden, hidden, kernel, dilation=dilation),
-            nn.PReLU(hidden),
+            nn.PReLU(),
             nn.BatchNorm1d(hidden),
             nn.Conv1d(hidden, features, 1),
         )

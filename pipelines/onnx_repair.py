@@ -1,0 +1,83 @@
+"""The repairing net as ONNX nodes, one frame at a time."""
+
+import numpy as np
+
+from pipelines.onnx_graph import BATCH, Graph
+from pipelines.onnx_layers import (
+    array,
+    convolved,
+    cumulative_norm,
+    floored,
+    frames_first,
+    gate_conv,
+    gtcm,
+    prelu,
+    squared,
+    tfcm,
+    transposed_gate_conv,
+)
+from training.models.level import FLOOR, SPEECH_LEVEL
+from training.models.repair import LEVELS, RepairNet, level_bins
+from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
+
+
+def repaired(g: Graph, net: RepairNet, spectrum: str) -> str:
+    """Map a degraded linear spectrum (batch, 2, 1, 481) to a repaired one."""
+    bins = level_bins()
+    channels = net.config.channels
+    compressed = _levelled(g, _compressed(g, spectrum))
+    x = compressed
+    skips = []
+    for i, down in enumerate(net.down):
+        conv, norm, act, module = down.body
+        x = gate_conv(g, f"repair_down{i}", x, conv, bins[i])
+        x = cumulative_norm(g, f"repair_down{i}_sums", x, norm, channels * bins[i + 1])
+        x = tfcm(g, f"repair_down{i}_tfcm", prelu(g, x, act), module, bins[i + 1])
+        skips.append(x)
+
+    x = g.node("Reshape", x, g.whole(0, channels * bins[-1]))
+    for i, group in enumerate(net.temporal):
+        for j, module in enumerate(group):
+            x = gtcm(g, f"repair_temporal{i}_{j}", x, module)
+    x = g.node("Reshape", x, g.whole(0, channels, 1, bins[-1]))
+
+    for level, up in zip(range(LEVELS, 0, -1), net.up, strict=True):
+        module, conv, norm, act = up.body
+        name = f"repair_up{level}"
+        x = g.node("Concat", x, skips.pop(), axis=1)
+        x = convolved(g, x, frames_first(up.merge.weight), array(up.merge.bias))
+        x = tfcm(g, f"{name}_tfcm", x, module, bins[level])
+        x = transposed_gate_conv(g, name, x, conv, bins[level])
+        x = cumulative_norm(g, f"{name}_sums", x, norm, norm.gain.numel() * bins[level - 1])
+        x = prelu(g, x, act)
+
+    assert net.head.bias is not None
+    mapped = convolved(g, x, frames_first(net.head.weight), array(net.head.bias), pad_bins=(1, 1))
+    gain = g.constant(array(net.skip_gain).reshape(1, 1, 1, BINS))
+    mapped = g.node("Add", mapped, g.node("Mul", compressed, gain))
+    magnitude = g.node("Sqrt", floored(g, squared(g, mapped), MIN_COMPRESSED_POWER))
+    return g.node("Mul", mapped, magnitude)
+
+
+def _compressed(g: Graph, spectrum: str) -> str:
+    """Raise magnitudes to the power 0.5."""
+    root = g.node("Sqrt", g.node("Sqrt", floored(g, squared(g, spectrum), MIN_POWER)))
+    return g.node("Div", spectrum, root)
+
+
+def _levelled(g: Graph, compressed: str) -> str:
+    """Bring a compressed spectrum to the level of targets by the level so far (`training.models.level`)."""
+    bins = g.constant(np.array([BINS], np.float64))
+    power = g.node("ReduceSumSquare", compressed, g.whole(1, 2, 3))  # (batch, 1, 1, 1)
+    power = g.node("Reshape", power, g.whole(0, 1))
+    magnitude = g.node("Div", g.node("Cast", power, to=11), bins)
+    present = g.node("Concat", g.node("Mul", magnitude, magnitude), magnitude, axis=1)
+    total = g.node("Add", g.state("level_sums", (BATCH, 2), "float64"), present)
+    g.keep("level_sums", total)
+    squares, sums = g.nodes("Split", [total], 2, axis=1, num_outputs=2)
+    tiny = g.constant(np.array(np.finfo(np.float32).tiny, np.float64))
+    level = g.node("Div", squares, g.node("Add", sums, tiny))
+    wanted = g.constant(np.array(SPEECH_LEVEL))
+    gain = g.node("Sqrt", g.node("Div", wanted, g.node("Add", level, g.constant(np.array(FLOOR)))))
+    gain = g.node("Unsqueeze", g.node("Cast", gain, to=1), g.whole(2, 3))
+    return g.node("Mul", compressed, gain)
