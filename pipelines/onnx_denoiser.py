@@ -5,7 +5,6 @@ complex maps are joined, they stand one after the other, and the kernel's inputs
 """
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from pipelines.onnx_graph import BATCH, Graph
@@ -133,29 +132,11 @@ def _attended(g: Graph, x: str, layer: nn.Module, bins: int) -> str:
     if isinstance(layer, nn.Identity):
         return x
     assert isinstance(layer, ComplexAxialAttention)
-    projections = (layer.query, layer.key, layer.value)
     width = layer.query_position.shape[-1]
-    kernels, biases, slopes = [], [], []
-    for number, projection in enumerate(projections):
-        conv, norm, act = projection.body
-        scale, shift = scale_and_shift(norm)
-        # The scale of the scores goes through PReLU, since it is positive.
-        size = np.float32(width**-0.5 if number == 0 else 1.0)
-        kernels.append(size * _kernel(conv) * scale[:, None, None, None])
-        biases.append(size * shift)
-        slopes.append(np.full(width, float(act.weight), np.float32))
-    y = convolved(g, x, np.concatenate(kernels), np.concatenate(biases))
-    y = g.node("PRelu", y, g.constant(np.concatenate(slopes).reshape(-1, 1, 1)))
-    position = torch.cat(
-        (
-            layer.query_position * width**-0.5,
-            layer.key_position,
-            torch.zeros_like(layer.key_position),
-        ),
-        dim=2,
-    )  # (bins, 1, 3 * width)
-    y = g.node("Add", y, g.constant(array(position.permute(1, 2, 0)).reshape(1, -1, 1, bins)))
-    query, key, value = g.nodes("Split", [y], 3, axis=1, num_outputs=3)
+    # The scale of the scores goes through PReLU, since it is positive.
+    query = _projected(g, x, layer.query, layer.query_position, width**-0.5)
+    key = _projected(g, x, layer.key, layer.key_position)
+    value = _projected(g, x, layer.value)
     query = g.node("Transpose", g.node("Reshape", query, g.whole(0, width, bins)), perm=[0, 2, 1])
     key, value = (_pooled(g, part, width, bins, layer.key_pool_bins) for part in (key, value))
     scores = g.node("Softmax", g.node("MatMul", query, key), axis=-1)
@@ -163,6 +144,21 @@ def _attended(g: Graph, x: str, layer: nn.Module, bins: int) -> str:
     found = g.node("Reshape", g.node("Transpose", found, perm=[0, 2, 1]), g.whole(0, width, 1, bins))
     conv, norm, act = layer.out
     return g.node("Add", x, prelu(g, convolved(g, found, _kernel(conv), None, norm), act))
+
+
+def _projected(
+    g: Graph, x: str, projection: nn.Module, position: Tensor | None = None, scale: float = 1.0
+) -> str:
+    """Return queries, keys or values times `scale`, with their positions (bins, 1, width) added."""
+    conv, norm, act = projection.body
+    gain, shift = scale_and_shift(norm)
+    kernel = scale * _kernel(conv) * gain[:, None, None, None]
+    y = prelu(g, convolved(g, x, kernel, scale * shift), act)
+    if position is None:
+        return y
+    return g.node(
+        "Add", y, g.constant(scale * array(position.permute(2, 1, 0)).reshape(1, -1, 1, len(position)))
+    )
 
 
 def _pooled(g: Graph, x: str, width: int, bins: int, pool: int) -> str:
@@ -245,8 +241,12 @@ def _doubled(
         kernel, bias = kernel * np.repeat(scale, 2)[:, None, None, None], bias * scale + shift
     if kernel.shape[2] > 1:
         x = with_past(g, name, x, into, bins, range(kernel.shape[2] - 1, 0, -1))
-    y = convolved(g, x, kernel, np.repeat(bias, 2), pad_bins=(2, 1), groups=conv.groups)
-    return interleaved(g, y, out, 2, (2, 2 + bins_out))
+    # One bin of padding less on the left leaves out the two bins that the layer's own padding cuts off.
+    y = convolved(g, x, kernel, np.repeat(bias, 2), pad_bins=(1, 1), groups=conv.groups)
+    if bins_out == 2 * bins:
+        apart = g.node("Reshape", y, g.whole(0, out, 2, bins))
+        return g.node("Reshape", g.node("Transpose", apart, perm=[0, 1, 3, 2]), g.whole(0, out, 1, bins_out))
+    return interleaved(g, y, out, 2, 0, bins_out)
 
 
 def _product(g: Graph, a: str, b: str) -> str:

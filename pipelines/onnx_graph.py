@@ -129,12 +129,26 @@ class Graph:
         self.keep(name, written)
         return past
 
-    def window(self, name: str, x: str, width: int, frames: int) -> str:
-        """Return (batch, frames + 1, width): a vector's past, oldest first, and the vector itself."""
-        past = self.state(name, (BATCH, frames, width))
-        seen = self.node("Concat", past, self.node("Reshape", x, self.whole(0, 1, width)), axis=1)
-        self.keep(name, self.node("Slice", seen, self.whole(1), self.whole(frames + 1), self.whole(1)))
-        return seen
+    def taps(self, name: str, x: str, width: int, delays: Sequence[int]) -> str:
+        """Return a vector (batch, width) as it was so many frames ago, oldest first, side by side.
+
+        Args:
+            name: of the state.
+            x: the present vector.
+            width: its length.
+            delays: in frames, in steps of their least, from 0 on.
+        """
+        frames, step = max(delays), delays[1]
+        past = self.state(name, (BATCH, frames * width))
+        seen = self.node("Concat", past, x, axis=1)
+        self.keep(
+            name, self.node("Slice", seen, self.whole(width), self.whole((frames + 1) * width), self.whole(1))
+        )
+        if step == 1:
+            return seen
+        apart = self.node("Reshape", seen, self.whole(0, frames + 1, width))
+        taken = self.node("Gather", apart, self.whole(*range(0, frames + 1, step)), axis=1)
+        return self.node("Reshape", taken, self.whole(0, len(delays) * width))
 
     def _place(self, frames: int, ahead: int) -> str:
         """Return the place in a ring that lies `ahead` of the present one, as an int64 scalar."""

@@ -9,7 +9,6 @@ that needs no scattering of columns.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -89,12 +88,12 @@ def with_past(g: Graph, name: str, x: str, channels: int, bins: int, delays: Seq
     return g.node("Concat", *past, x, axis=2)
 
 
-def interleaved(g: Graph, x: str, channels: int, phases: int, bins: tuple[int, int]) -> str:
-    """Turn (batch, channels * phases, 1, n) into (batch, channels, 1, phases * n), cut to bins [first, last)."""
+def interleaved(g: Graph, x: str, channels: int, phases: int, first: int, bins: int) -> str:
+    """Turn (batch, channels * phases, 1, n) into (batch, channels, 1, phases * n), cut to `bins` bins from `first` on."""
     apart = g.node("Reshape", x, g.whole(0, channels, phases, -1))
     mixed = g.node("Transpose", apart, perm=[0, 1, 3, 2])
     flat = g.node("Reshape", mixed, g.whole(0, channels, 1, -1))
-    return g.node("Slice", flat, g.whole(bins[0]), g.whole(bins[1]), g.whole(3))
+    return g.node("Slice", flat, g.whole(first), g.whole(first + bins), g.whole(3))
 
 
 def phase_kernel(weight: Array, stride: int) -> Array:
@@ -165,7 +164,7 @@ def transposed_gate_conv(g: Graph, name: str, x: str, layer: TransposedGateConv,
     bias = np.repeat(array(conv.bias), 4)
     wide = convolved(g, x, phase_kernel(array(conv.weight), 4), bias, pad_bins=(1, 1))
     bins_out = 4 * bins - 1 + conv.output_padding[0]
-    return interleaved(g, gated(g, wide), out // 2, 4, (2, 2 + bins_out))
+    return interleaved(g, gated(g, wide), out // 2, 4, 2, bins_out)
 
 
 def tfcm(g: Graph, name: str, x: str, module: TFCM, bins: int) -> str:
@@ -181,11 +180,8 @@ def tfcm(g: Graph, name: str, x: str, module: TFCM, bins: int) -> str:
     return x
 
 
-def linear(g: Graph, x: str, weight: Array, bias: Array, norm: BatchNorm | None = None) -> str:
-    """Map a vector by (out, in); `norm`, if given, comes before and is folded in."""
-    if norm is not None:
-        scale, shift = scale_and_shift(norm)
-        weight, bias = weight * scale, bias + weight @ shift
+def linear(g: Graph, x: str, weight: Array, bias: Array) -> str:
+    """Map a vector by a matrix (out, in)."""
     return g.node(
         "Gemm",
         x,
@@ -195,42 +191,55 @@ def linear(g: Graph, x: str, weight: Array, bias: Array, norm: BatchNorm | None 
 
 
 def pointwise(g: Graph, x: str, conv: nn.Module, norm: BatchNorm | None = None) -> str:
-    """Map a vector by a convolution of one tap, after `norm`."""
-    assert isinstance(conv, nn.Conv1d) and conv.bias is not None
-    return linear(g, x, array(conv.weight)[:, :, 0], array(conv.bias), norm)
+    """Map a vector by a convolution of one tap, after `norm`, which is folded in."""
+    weight, bias = _taps(conv)
+    weight = weight[:, :, 0]
+    if norm is not None:
+        scale, shift = scale_and_shift(norm)
+        weight, bias = weight * scale, bias + weight @ shift
+    return linear(g, x, weight, bias)
 
 
-def dilated(g: Graph, name: str, x: str, conv: nn.Module) -> str:
-    """Convolve a vector with its past."""
-    assert isinstance(conv, nn.Conv1d) and conv.bias is not None
-    taps, dilation = conv.kernel_size[0], conv.dilation[0]
-    width = conv.in_channels
-    seen = g.window(name, x, width, (taps - 1) * dilation)
-    apart = g.node("Gather", seen, g.whole(*range(0, taps * dilation, dilation)), axis=1)
-    weight = array(conv.weight.transpose(1, 2)).reshape(conv.out_channels, -1)
-    return linear(g, g.node("Reshape", apart, g.whole(0, taps * width)), weight, array(conv.bias))
+def _temporal(
+    g: Graph, name: str, x: str, squeeze: nn.Module, act: nn.Module, norm: nn.Module, conv: nn.Module
+) -> str:
+    """Squeeze a vector, PReLU, norm, and convolve with the past; the norm is folded into that convolution.
 
-
-def normalised_vector(g: Graph, x: str, norm: BatchNorm) -> str:
-    """Apply a batch norm that cannot be folded: zeros come after it, at the beginning of a signal."""
+    Before the beginning of a signal lie zeros that were not normalised. So each squeezed vector gets a feature
+    that is always one, and the convolution takes the norm's shift from there: of frames that never were, that
+    feature is zero too.
+    """
+    assert isinstance(norm, nn.BatchNorm1d) and isinstance(conv, nn.Conv1d)
+    weight, bias = _taps(squeeze)
+    weight, bias = np.pad(weight[:, :, 0], ((0, 1), (0, 0))), np.append(bias, 1.0)
+    y = prelu(g, linear(g, x, weight, bias), act)
+    taps, dilation, width = conv.kernel_size[0], conv.dilation[0], conv.in_channels + 1
+    y = g.taps(name, y, width, [dilation * back for back in range(taps)])
+    kernel, bias = _taps(conv)  # (out, in, taps)
     scale, shift = scale_and_shift(norm)
-    return g.node("Add", g.node("Mul", x, g.constant(scale)), g.constant(shift))
+    extended = np.concatenate(
+        (kernel * scale[:, None], np.einsum("oit,i->ot", kernel, shift)[:, None]), axis=1
+    )
+    return linear(g, y, extended.transpose(0, 2, 1).reshape(len(kernel), -1), bias)
+
+
+def _taps(conv: nn.Module) -> tuple[Array, Array]:
+    assert isinstance(conv, nn.Conv1d) and conv.bias is not None
+    return array(conv.weight), array(conv.bias)
 
 
 def gtcm(g: Graph, name: str, x: str, module: GTCM) -> str:
     """Run a gated temporal convolution module."""
     squeeze, act_1, norm_1, _, conv = module.body_in
     act_2, norm_2, expand = module.body_out
-    y = normalised_vector(g, prelu(g, pointwise(g, x, squeeze), act_1), norm_1)
-    y = prelu(g, gated(g, dilated(g, name, y, conv)), act_2)
+    y = prelu(g, gated(g, _temporal(g, name, x, squeeze, act_1, norm_1, conv)), act_2)
     return g.node("Add", x, pointwise(g, y, expand, norm_2))
 
 
 def tcm(g: Graph, name: str, x: str, module: TCM) -> str:
     """Run a temporal convolution module."""
     squeeze, act_1, norm_1, _, conv, act_2, norm_2, expand = module.body
-    y = normalised_vector(g, prelu(g, pointwise(g, x, squeeze), act_1), norm_1)
-    y = prelu(g, dilated(g, name, y, conv), act_2)
+    y = prelu(g, _temporal(g, name, x, squeeze, act_1, norm_1, conv), act_2)
     return g.node("Add", x, pointwise(g, y, expand, norm_2))
 
 
@@ -242,8 +251,3 @@ def squared(g: Graph, x: str) -> str:
 def floored(g: Graph, x: str, least: float) -> str:
     """Return at least `least`."""
     return g.node("Max", x, g.number(least))
-
-
-def as_tensor(value: Array) -> Tensor:
-    """Return an array as a tensor."""
-    return torch.from_numpy(value)

@@ -53,9 +53,9 @@ class DenoiserConfig:
 
     channels: int = 8
     dense_depth: int = 4
-    sub_channels: tuple[int, ...] = (16, 32, 32, 64, 64)
-    full_channels: tuple[int, ...] = (8, 16, 32, 32, 64, 64)
-    bottleneck: int = 256
+    sub_channels: tuple[int, ...] = (16, 32, 32, 48, 48)
+    full_channels: tuple[int, ...] = (8, 16, 32, 32, 48, 48)
+    bottleneck: int = 192
     tcm_hidden: int = 64
     tcm_groups: int = 2
     mask_bound: float = 1.0
