@@ -84,7 +84,9 @@ class BundleInfo(BaseModel):
             exclude={"id", "experiment", "steps", "metrics", "code_version", "environment", "corpus"},
         )
         # A model of the whole corpus has no selection: what came to be recorded later changes no earlier id.
-        return digest({name: said for name, said in content.items() if said is not None or name == "denoiser"})
+        return digest(
+            {name: said for name, said in content.items() if said is not None or name == "denoiser"}
+        )
 
 
 class _Format(BaseModel):

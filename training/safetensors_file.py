@@ -28,6 +28,7 @@ HEADER_LIMIT_BYTES = 4 * 2**20
 """Some 30,000 tensors."""
 DIMENSIONS_LIMIT = 8
 ELEMENTS_LIMIT = 2**40
+SHOWN_LENGTH = 80
 METADATA = "__metadata__"
 
 
@@ -80,7 +81,7 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Write tensors; the same ones give the same bytes, in whatever order they come.
 
     Args:
-        tensors: on any device, of any layout; wide types are written first, so that each lies at a multiple of its size.
+        tensors: on any device. Wide types are written first, so that each lies at a multiple of its size.
         metadata: text about the whole.
 
     Raises:
@@ -152,21 +153,28 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _shown(name: str) -> str:
+    """A tensor's name as a message shows it, which is not the place for megabytes."""
+    return repr(name if len(name) <= SHOWN_LENGTH else f"{name[:SHOWN_LENGTH]}...")
+
+
 def _entry(name: str, said: Any) -> Entry:
     """Check what the header says of one tensor by itself."""
     if not isinstance(said, dict) or said.keys() != {"dtype", "shape", "data_offsets"}:
-        raise SafetensorsError(f"tensor {name!r} must have dtype, shape and data_offsets alone")
+        raise SafetensorsError(f"tensor {_shown(name)} must have dtype, shape and data_offsets alone")
     dtype, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise SafetensorsError(f"tensor {name!r} has a dtype that is not one of {', '.join(DTYPES)}")
+        raise SafetensorsError(f"tensor {_shown(name)} has a dtype that is not one of {', '.join(DTYPES)}")
     if not _counts(shape) or len(shape) > DIMENSIONS_LIMIT:
-        raise SafetensorsError(f"tensor {name!r} has a shape that is not up to {DIMENSIONS_LIMIT} counts")
+        raise SafetensorsError(
+            f"tensor {_shown(name)} has a shape that is not up to {DIMENSIONS_LIMIT} counts"
+        )
     if math.prod(max(1, size) for size in shape) > ELEMENTS_LIMIT:
-        raise SafetensorsError(f"tensor {name!r} claims to be larger than any")
+        raise SafetensorsError(f"tensor {_shown(name)} claims to be larger than any")
     if not _counts(offsets) or len(offsets) != 2:
-        raise SafetensorsError(f"tensor {name!r} has data_offsets that are not two counts")
+        raise SafetensorsError(f"tensor {_shown(name)} has data_offsets that are not two counts")
     if offsets[1] - offsets[0] != math.prod(shape) * DTYPES[dtype].stored.itemsize:
-        raise SafetensorsError(f"the data of tensor {name!r} does not have the length of its shape")
+        raise SafetensorsError(f"the data of tensor {_shown(name)} does not have the length of its shape")
     return Entry(dtype, tuple(shape), *offsets)
 
 
@@ -180,7 +188,7 @@ def _check_cover(ordered: Iterable[tuple[str, Entry]], data_bytes: int) -> None:
     at = 0
     for name, entry in ordered:
         if entry.begin != at:
-            raise SafetensorsError(f"tensor {name!r} does not begin where the one before it ends")
+            raise SafetensorsError(f"tensor {_shown(name)} does not begin where the one before it ends")
         at = entry.end
     if at != data_bytes:
         raise SafetensorsError(f"it holds {data_bytes} bytes of data, and its header names {at}")
@@ -199,7 +207,7 @@ def tensor_of(content: bytes, header: Header, name: str) -> Tensor:
         return torch.zeros(entry.shape, dtype=dtype.torch)
     stored = np.frombuffer(content, dtype.stored, count, header.data_at + entry.begin)
     if dtype.torch == torch.bool and stored.max() > 1:
-        raise SafetensorsError(f"tensor {name!r} is boolean and holds values besides 0 and 1")
+        raise SafetensorsError(f"tensor {_shown(name)} is boolean and holds values besides 0 and 1")
     native = torch.from_numpy(stored.astype(dtype.stored.newbyteorder("=")))  # astype copies
     typed = native.view(dtype.torch) if native.dtype != dtype.torch else native
     return typed.reshape(entry.shape)
