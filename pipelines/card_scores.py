@@ -1,6 +1,7 @@
-"""What an evaluation says of one model, as its card tells it: means beside those of the input, and where it is worse."""
+"""What an evaluation says of one model, as its card tells it: means beside the input's, and where it is worse."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,23 @@ class _Result(_Read):
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class CardScores:
     """The scores of one model and of its input."""
 
-    def __init__(self, result: _Result, system: str) -> None:
-        self.corpus_id = result.corpus_id
-        """None for recordings without targets."""
-        self.split = result.split
-        self.samples = result.samples
-        self.notes = result.notes
-        self.columns = tuple(c for c in result.columns if _mean(result.summary[system], c) is not None)
-        """Those that were measured."""
-        self._result = result
-        self._system = system
+    corpus_id: str | None
+    """None for recordings without targets."""
+    split: str | None
+    samples: int
+    notes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    """Those that were measured."""
+    before: Mapping[str, float | None]
+    """Means of the input, by column."""
+    after: Mapping[str, float | None]
+    """Means of the model's output, likewise."""
+    worse: tuple[str, ...]
+    """Where the model's mean is worse than its input's: over all samples, and by condition."""
 
     @property
     def title(self) -> str:
@@ -58,28 +63,34 @@ class CardScores:
             return "recordings without references"
         return f"{self.split} split of corpus {self.corpus_id}"
 
-    def means(self, system: str | None = None) -> dict[str, float | None]:
-        """Return the means by column of the model, or of the input (`DEGRADED`)."""
-        summary = self._result.summary[system or self._system]
-        return {column.name: _mean(summary, column) for column in self.columns}
 
-    def worse(self) -> list[str]:
-        """Say where the model's mean is worse than its input's: over all samples, and by condition."""
-        found = self._worse_in(self._result.summary, "over all samples")
-        for condition, summary in self._result.by_condition.items():
-            found += self._worse_in(summary, f"in '{condition}'")
-        return found
+def _scores_of(result: _Result, system: str) -> CardScores:
+    columns = tuple(c for c in result.columns if _mean(result.summary[system], c) is not None)
+    wheres = {"over all samples": result.summary}
+    wheres |= {f"in '{condition}'": summary for condition, summary in result.by_condition.items()}
+    return CardScores(
+        corpus_id=result.corpus_id,
+        split=result.split,
+        samples=result.samples,
+        notes=result.notes,
+        columns=columns,
+        before={column.name: _mean(result.summary[DEGRADED], column) for column in columns},
+        after={column.name: _mean(result.summary[system], column) for column in columns},
+        worse=tuple(
+            text
+            for where, summary in wheres.items()
+            for column in columns
+            if (text := _worse(column, summary[DEGRADED], summary[system], where))
+        ),
+    )
 
-    def _worse_in(self, summary: Mapping[str, Mapping[str, Any]], where: str) -> list[str]:
-        if not {DEGRADED, self._system} <= summary.keys():
-            return []
-        found = []
-        for column in self.columns:
-            before, after = (_mean(summary[system], column) for system in (DEGRADED, self._system))
-            if before is not None and after is not None and _is_worse(column, before, after):
-                shown = f"{before:.{column.digits}f} to {after:.{column.digits}f}"
-                found.append(f"{column.title} {where}: {shown}")
-        return found
+
+def _worse(column: Column, degraded: Mapping[str, Any], enhanced: Mapping[str, Any], where: str) -> str:
+    """Say that and by how much a mean got worse; nothing where it did not, or cannot be compared."""
+    before, after = _mean(degraded, column), _mean(enhanced, column)
+    if before is None or after is None or not _is_worse(column, before, after):
+        return ""
+    return f"{column.title} {where}: {before:.{column.digits}f} to {after:.{column.digits}f}"
 
 
 def _mean(summary: Mapping[str, Any], column: Column) -> float | None:
@@ -115,7 +126,7 @@ def read_scores(folder: Path, bundle_id: str) -> CardScores:
             raise UserError(
                 f"{path}: holds scores of {', '.join(systems) or 'nothing'}, and not of {bundle_id}"
             )
-        return CardScores(result, systems[bundle_id])
+        return _scores_of(result, systems[bundle_id])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValidationError, AttributeError, KeyError, TypeError, ValueError) as error:

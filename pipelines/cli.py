@@ -38,7 +38,6 @@ app = typer.Typer(
 )
 
 app.add_typer(rooms, name="rooms")
-app.command()(card)
 
 Overrides = Annotated[
     list[str] | None,
@@ -334,6 +333,9 @@ def enhance(
 
     done = run(source, output, model, device, file_format, say)
     print(f"{output}: {len(done.written)} files enhanced")
+
+
+app.command()(card)
 
 
 @app.command()

@@ -18,7 +18,6 @@ from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.card_scores import CardScores, read_scores
 from pipelines.markdown import NUMBER, TEXT, escaped, table
 from pipelines.models import bundle_dir
-from pipelines.scores import DEGRADED
 from training.bundle import WEIGHTS_FILE, Bundle, BundleInfo, load_bundle
 from training.models.chain import Chain
 from training.models.stft import HOP_SAMPLES, WINDOW_SAMPLES
@@ -88,7 +87,7 @@ def _front_matter(info: BundleInfo, scores: Sequence[CardScores], licence: str |
             "task": {"type": "audio-to-audio", "name": "Speech enhancement"},
             "dataset": {"type": "ssiforge-corpus" if each.corpus_id else "recordings", "name": each.title},
             "metrics": [
-                {"type": column.name, "name": column.title, "value": each.means()[column.name]}
+                {"type": column.name, "name": column.title, "value": each.after[column.name]}
                 for column in each.columns
             ],
         }
@@ -190,7 +189,7 @@ def _evaluation(scores: CardScores) -> str:
     arrows = {True: "↑", False: "↓", None: "→0"}
     head = ["", *(column.title + arrows[column.higher_is_better] for column in scores.columns)]
     rows = []
-    for name, means in (("input", scores.means(DEGRADED)), ("this model", scores.means())):
+    for name, means in (("input", scores.before), ("this model", scores.after)):
         cells = [(means[column.name], column.digits) for column in scores.columns]
         rows.append([name, *("-" if mean is None else f"{mean:.{digits}f}" for mean, digits in cells)])
     texts = [
@@ -217,8 +216,7 @@ def _limits(info: BundleInfo, scores: Sequence[CardScores], licence: str | None)
     for each in scores:
         if each.split == "train" and each.corpus_id == info.corpus_id:
             yield "It was evaluated on samples that it was trained on."
-        worse = each.worse()
-        for where in worse[:MAX_WORSE]:
+        for where in each.worse[:MAX_WORSE]:
             yield f"Worse than its input ({escaped(each.title)}): {escaped(where)}."
-        if len(worse) > MAX_WORSE:
-            yield f"Worse than its input ({escaped(each.title)}) in {len(worse) - MAX_WORSE} more means."
+        if len(each.worse) > MAX_WORSE:
+            yield f"Worse than its input ({escaped(each.title)}) in {len(each.worse) - MAX_WORSE} more means."

@@ -177,7 +177,7 @@ def save_bundle(
     (directory / MODEL_FILE).unlink(missing_ok=True)
     write_atomically(directory / WEIGHTS_FILE, weights)
     write_atomically(directory / MODEL_FILE, info.model_dump_json(indent=2).encode())
-    return info
+    return read_info(directory)
 
 
 def is_bundle(directory: Path) -> bool:

@@ -117,6 +117,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_what_has_the_form_of_a_checkpoint_and_other_content_is_refused(checkpoints: Checkpoints) -> None:
     """Every part's checksum fits here, as a stranger's would."""
     path = checkpoints.folder / "step-000000030.pt"
