@@ -12,10 +12,14 @@ TEXT = "---"
 def escaped(text: object) -> str:
     """Return text that Markdown shows as it is, on one line, anywhere but at the beginning of a line.
 
-    Links, HTML, emphasis, table borders and addresses that some renderers turn into links lose their meaning;
-    line breaks and characters that turn the direction of writing become spaces.
+    Links, HTML, emphasis, table borders and addresses that some renderers turn into links lose their meaning.
     """
-    return _SPECIAL.sub(r"\\\1", _UNPRINTABLE.sub(" ", str(text)).strip())
+    return _SPECIAL.sub(r"\\\1", one_line(text))
+
+
+def one_line(text: object) -> str:
+    """Return text without line breaks, control characters and those that turn the direction of writing."""
+    return _UNPRINTABLE.sub(" ", str(text)).strip()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] = ()) -> str:

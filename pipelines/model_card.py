@@ -16,7 +16,7 @@ from manifests.experiment import StageName
 from manifests.files import write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.card_scores import CardScores, read_scores
-from pipelines.markdown import NUMBER, TEXT, escaped, table
+from pipelines.markdown import NUMBER, TEXT, escaped, one_line, table
 from pipelines.models import bundle_dir
 from training.bundle import WEIGHTS_FILE, Bundle, BundleInfo, load_bundle
 from training.models.chain import Chain
@@ -85,9 +85,16 @@ def _front_matter(info: BundleInfo, scores: Sequence[CardScores], licence: str |
     results = [
         {
             "task": {"type": "audio-to-audio", "name": "Speech enhancement"},
-            "dataset": {"type": "ssiforge-corpus" if each.corpus_id else "recordings", "name": each.title},
+            "dataset": {
+                "type": "ssiforge-corpus" if each.corpus_id else "recordings",
+                "name": one_line(each.title),
+            },
             "metrics": [
-                {"type": column.name, "name": column.title, "value": each.after[column.name]}
+                {
+                    "type": one_line(column.name),
+                    "name": one_line(column.title),
+                    "value": each.after[column.name],
+                }
                 for column in each.columns
             ],
         }
