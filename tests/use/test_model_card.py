@@ -22,7 +22,8 @@ from manifests.errors import UserError
 from manifests.selection import SelectionRecord
 from pipelines.evaluate import evaluate
 from pipelines.model_card import write_card
-from training.bundle import BundleInfo, Origin, save_bundle
+from training import shipped_models
+from training.bundle import BundleInfo, Origin, read_info, save_bundle
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
 
@@ -126,20 +127,22 @@ def test_training_records_what_the_corpus_is_made_of(corpus: Corpus) -> None:
 def evaluated(
     tmp_path_factory: pytest.TempPathFactory, empty_database: Path, corpus: Corpus
 ) -> tuple[Path, Path, dict[str, Any]]:
-    """A model, the folder of its evaluation beside another model's, and the content of `evaluation.json`."""
+    """A shipped model, the folder of its evaluation by that name, and the content of `evaluation.json`."""
     root = tmp_path_factory.mktemp("evaluated")
-    joint(root / "model")
+    joint(root / "small")
     shutil.copy(empty_database, root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
-        result = evaluate([str(root / "model")], root / "scores", corpus.store.root, limit=2).result
-    return root / "model", root / "scores", result
+        patch.setattr(shipped_models, "FOLDER", root)
+        result = evaluate(["shipped"], root / "scores", corpus.store.root, limit=2).result
+    return root / "small", root / "scores", result
 
 
 def test_its_scores_are_those_of_the_evaluation_beside_the_input(
     evaluated: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     model, scores, result = evaluated
+    assert [each["bundle_id"] for each in result["models"]] == [read_info(model).id]
     write_card(str(model), [scores], None, tmp_path / "card.md")
     card = text_of(tmp_path / "card.md")
     table = [

@@ -87,17 +87,6 @@ def test_where_nothing_else_is_there_the_shipped_model_is_offered(shipped: Bundl
         resolve_model("anything")
 
 
-def test_evaluate_takes_it_by_name(store: Any, ssiforge: Run, shipped: BundleInfo, tmp_path: Path) -> None:
-    (tmp_path / "recordings").mkdir()
-    soundfile.write(tmp_path / "recordings" / "a.wav", voice(1, 1.0), RATE_HZ)
-    code, _, err = ssiforge(
-        *("evaluate", "--model", "shipped", "--model", "shipped:another"),
-        *("--input", tmp_path / "recordings", "--out", tmp_path / "scores"),
-    )
-    assert code == 0, err
-    assert shipped.id in (tmp_path / "scores" / "evaluation.json").read_text()
-
-
 def test_an_installation_without_one_says_what_to_do(ssiforge: Run, none_shipped: None) -> None:
     for arguments in ((), ("--model", "shipped"), ("--model", "shipped:small")):
         code, _, err = ssiforge("enhance", "in.wav", "out.wav", *arguments)
