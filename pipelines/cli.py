@@ -10,6 +10,7 @@ import typer
 
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import absolute
+from pipelines.cli_card import card
 from pipelines.cli_rooms import rooms
 
 EXIT_FAILED_JOB = 1
@@ -286,7 +287,9 @@ def train(
 def evaluate(
     model: Annotated[
         list[str],
-        typer.Option(help="Bundle or run folder, NAME, NAME/VERSION, models:/... or a run; repeatable."),
+        typer.Option(
+            help="Bundle or run folder, NAME, NAME/VERSION, models:/..., a run or shipped:NAME; repeatable."
+        ),
     ],
     corpus: Annotated[str | None, typer.Option(help="Score against the targets of this corpus.")] = None,
     input_dir: Annotated[
@@ -316,8 +319,12 @@ def enhance(
     ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .wav or .flac file, or a folder.")],
     model: Annotated[
-        str, typer.Option(help="Bundle or run folder, NAME, NAME/VERSION, models:/... or a run.")
-    ],
+        str | None,
+        typer.Option(
+            help="Bundle or run folder, NAME, NAME/VERSION, models:/..., a run or shipped:NAME; "
+            "the shipped model if not given."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     file_format: Annotated[str, typer.Option("--format", help="wav or flac, for folders.")] = "wav",
 ) -> None:
@@ -326,6 +333,9 @@ def enhance(
 
     done = run(source, output, model, device, file_format, say)
     print(f"{output}: {len(done.written)} files enhanced")
+
+
+app.command()(card)
 
 
 @app.command()

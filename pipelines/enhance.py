@@ -19,10 +19,11 @@ from datagen.audio import AudioError, decoded_blocks
 from datagen.folders import audio_files
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.models import resolve_model
+from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
 from training.bundle import Bundle
 from training.enhance import enhance_blocks
+from training.shipped_models import SHIPPED
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
@@ -43,7 +44,7 @@ class Enhanced:
 def enhance(
     source: Path,
     output: Path,
-    model_reference: str,
+    model_reference: str | None = None,
     device: str = "cpu",
     file_format: str = "wav",
     say: Callable[[str], None] = print,
@@ -53,10 +54,10 @@ def enhance(
     Args:
         source: a file or a folder.
         output: for a file, a `.wav` or `.flac` file or a folder; for a folder, a folder.
-        model_reference: any form of `pipelines.models`.
+        model_reference: any form of `pipelines.models`; the shipped model without.
         device: where the model runs.
         file_format: `wav` or `flac`, for outputs whose name is not given.
-        say: told of files that cannot be read.
+        say: told of files that cannot be read, and which model it is where none was named.
 
     Raises:
         UserError: when source or model does not exist, an output would be an input, or the one file is
@@ -70,7 +71,7 @@ def enhance(
         raise UserError(f"--format {file_format}: must be wav or flac")
     pairs = _folder_pairs(source, output, suffix) if source.is_dir() else [_file_pair(source, output, suffix)]
     _refuse_overwriting(pairs)
-    bundle = resolve_model(model_reference).load(device)
+    bundle = _model(model_reference, say).load(device)
     if not source.is_dir():
         try:
             enhance_file(bundle, *pairs[0])
@@ -83,6 +84,14 @@ def enhance(
             f"{len(done.failed)} of {len(pairs)} files could not be enhanced; the others are in {output}"
         )
     return done
+
+
+def _model(reference: str | None, say: Callable[[str], None]) -> ModelRef:
+    if reference is not None:
+        return resolve_model(reference)
+    model = resolve_model(SHIPPED)
+    say(f"model: {model.reference} ({model.info.stage}, id {model.info.id}); --model uses another")
+    return model
 
 
 def _enhance_all(bundle: Bundle, pairs: Sequence[tuple[Path, Path]], say: Callable[[str], None]) -> Enhanced:

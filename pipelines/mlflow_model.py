@@ -1,4 +1,4 @@
-"""The script from which MLflow rebuilds a registered model: code and a bundle of tensors, read with `weights_only`.
+"""The script from which MLflow rebuilds a registered model: code and a bundle, whose weights are safetensors.
 
 MLflow copies this file into the model ("models from code") and runs it when the model is loaded. It needs
 ssiforge to be installed there. Input and output: float32, shape (batch, samples), mono at 48 kHz, full

@@ -1,9 +1,10 @@
-"""What a user may call a model: a folder, a registered name, an MLflow run or model.
+"""What a user may call a model: a folder, a registered name, an MLflow run or model, one that is shipped.
 
 ```
 runs/tiny/student/model   a bundle           runs/tiny       a run folder: its last finished stage
 ssiforge-tiny-joint       newest version     NAME/3  NAME@champion  models:/NAME/3   one version
 runs:/RUN_ID  RUN_ID      the run's output   models:/m-…  m-…  one logged model      BUNDLE_ID
+shipped  shipped:small    a model that came with the package (`./shipped` is a folder of that name)
 ```
 """
 
@@ -21,8 +22,9 @@ from manifests.errors import UserError
 from manifests.experiment import STAGES
 from pipelines.registry import BUNDLE_PATH, BUNDLE_TAG, logged_models, versions
 from pipelines.tracking import open_existing_store, pages
-from training.bundle import Bundle, BundleInfo, is_bundle, load_bundle, read_info
+from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, is_bundle, load_bundle, read_info
 from training.run import model_dir
+from training.shipped_models import DEFAULT, SHIPPED, shipped_bundle, shipped_names
 
 MAX_LISTED = 12
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -62,9 +64,16 @@ def resolve_model(reference: str) -> ModelRef:
     Raises:
         UserError: when there is none; it lists what there is.
     """
+    if _means_shipped(reference):
+        return _shipped(reference)
     folder = Path(reference)
     if folder.is_dir():
         return _in_folder(reference, folder)
+    if folder.is_file():
+        raise UserError(
+            f"{reference}: is a file; a model is a folder that holds {MODEL_FILE} and {WEIGHTS_FILE}, such as "
+            f"RUN/STAGE/model"
+        )
     client = open_existing_store()
     found = _in_store(client, reference) if client is not None else None
     if found is None:
@@ -72,22 +81,53 @@ def resolve_model(reference: str) -> ModelRef:
     return found
 
 
-def _in_folder(reference: str, folder: Path) -> ModelRef:
-    places = [folder, folder / "model", *(model_dir(folder, stage) for stage in reversed(STAGES))]
-    for place in places:
+def bundle_dir(reference: str) -> Path:
+    """Find a model's folder alone; for a folder or a shipped model, MLflow is not asked who made it.
+
+    Raises:
+        UserError: when there is none.
+    """
+    folder = Path(reference)
+    if folder.is_dir() and not _means_shipped(reference):
+        return bundle_in(folder)
+    return resolve_model(reference).bundle_dir
+
+
+def _means_shipped(reference: str) -> bool:
+    return reference == SHIPPED or reference.startswith(f"{SHIPPED}:")
+
+
+def _shipped(reference: str) -> ModelRef:
+    name = reference.removeprefix(SHIPPED).removeprefix(":") or DEFAULT
+    place = shipped_bundle(name)
+    return ModelRef(f"{SHIPPED}:{name}", place, read_info(place))
+
+
+def bundle_in(folder: Path) -> Path:
+    """Return the model folder that a folder means: itself, or the last finished stage of a run.
+
+    Raises:
+        UserError: when there is none.
+    """
+    for place in (folder, folder / "model", *(model_dir(folder, stage) for stage in reversed(STAGES))):
         if is_bundle(place):
-            info = read_info(place)
-            client = open_existing_store()
-            known = logged_models(client, info.id) if client is not None else []
-            model = known[0] if known else None
-            return ModelRef(
-                reference,
-                place,
-                info,
-                str(model.model_id) if model else None,
-                str(model.source_run_id) if model and model.source_run_id else None,
-            )
-    raise UserError(f"{reference}: neither a model nor a run folder with a finished stage")
+            return place
+    raise UserError(f"{folder}: neither a model nor a run folder with a finished stage")
+
+
+def _in_folder(reference: str, folder: Path) -> ModelRef:
+    place = bundle_in(folder)
+    info = read_info(place)
+    client = open_existing_store()
+    known = logged_models(client, info.id) if client is not None else []
+    model = known[0] if known else None
+    return ModelRef(
+        reference,
+        place,
+        info,
+        str(model.model_id) if model else None,
+        str(model.source_run_id) if model and model.source_run_id else None,
+    )
 
 
 def _in_store(client: Any, reference: str) -> ModelRef | None:
@@ -174,12 +214,13 @@ def local_bundles(root: Path, depth: int = 4) -> Iterator[Path]:
 def _what_there_is(client: Any, reference: str) -> str:
     names = registered_names(client) if client is not None else []
     folders = [str(path) for path in local_bundles(Path()) if path.parts]
+    shipped = [f"{SHIPPED}:{name}" for name in shipped_names()]
     if not names and not folders:
-        return "there is none here yet; train one with 'ssiforge train'"
-    guess = suggestion(reference, names + folders)
+        return ", or use ".join(["there is none here yet; train one with 'ssiforge train'", *shipped[:1]])
+    guess = suggestion(reference, names + folders + shipped)
     parts = [
         f"{kind}: {', '.join(found[:MAX_LISTED])}{', …' if len(found) > MAX_LISTED else ''}"
-        for kind, found in (("registered", names), ("folders", folders))
+        for kind, found in (("registered", names), ("folders", folders), (SHIPPED, shipped))
         if found
     ]
     return "there is " + "; ".join(parts) + guess

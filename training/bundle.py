@@ -1,13 +1,12 @@
-"""A trained model as a folder: `weights.pt` (tensors, no pickled code) and `model.json`, which describes it.
+"""A trained model as a folder: `weights.safetensors` and `model.json`, which describes it.
 
 `model.json` is written last and is the only sign of a finished model. A denoiser's and a joint bundle hold
 the whole chain, repairing net included, so that each bundle enhances audio by itself.
 """
 
 import hashlib
-import io
-import pickle
 import platform
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from manifests.canonical import digest, rounded
+from manifests.corpus_summary import CorpusSummary
 from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
@@ -26,10 +26,17 @@ from manifests.selection import SelectionRecord
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet
+from training.safetensors_file import SafetensorsError, packed, unpacked
 
-FORMAT = 1
-WEIGHTS_FILE = "weights.pt"
+FORMAT = 2
+"""1 kept its weights in a zip archive of torch's own, `weights.pt`."""
+WEIGHTS_FILE = "weights.safetensors"
 MODEL_FILE = "model.json"
+
+WEIGHTS_LIMIT_BYTES = 2**30
+MODEL_FILE_LIMIT_BYTES = 2**22
+SIZE_LIMIT = 1024
+"""Of a network's sizes: what a stranger's model.json may ask for, before its weights are compared with it."""
 
 Network = RepairNet | Chain
 """What a bundle holds: a repairing net alone, or with a denoiser behind it."""
@@ -66,6 +73,26 @@ class BundleInfo(BaseModel):
     code_version: str
     environment: dict[str, str]
     weights_sha256: str
+    corpus: CorpusSummary | None = None
+    """What the corpus is made of; its id is above."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what makes it this model and no other: its weights and all that shaped them."""
+        content = self.model_dump(
+            mode="json",
+            exclude={"id", "experiment", "steps", "metrics", "code_version", "environment", "corpus"},
+        )
+        # A model of the whole corpus has no selection: what came to be recorded later changes no earlier id.
+        return digest(
+            {name: said for name, said in content.items() if said is not None or name == "denoiser"}
+        )
+
+
+class _Format(BaseModel):
+    """What every format of `model.json` begins with."""
+
+    format: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,7 @@ class Origin:
     experiment: Mapping[str, Any]
     parents: Mapping[StageName, str]
     selection: SelectionRecord | None = None
+    corpus: CorpusSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -124,36 +152,32 @@ def save_bundle(
         metrics: validation results; what is not finite becomes null.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, buffer)
+    weights = packed(model.state_dict(), {"format": "pt"})
     repair = model.repair if isinstance(model, Chain) else model
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "stage": origin.stage,
-        "preset": origin.preset,
-        "repair": asdict(repair.config),
-        "causal": repair.causal,
-        "denoiser": asdict(model.denoiser.config) if isinstance(model, Chain) else None,
-        "corpus_id": origin.corpus_id,
-        "stage_digest": origin.stage_digest,
-        "parents": dict(origin.parents),
-        "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-    }
-    if origin.selection is not None:  # a model of the whole corpus keeps the id that it has always had
-        content["selection"] = asdict(origin.selection)
     info = BundleInfo(
-        **content,
-        id=digest(content),
+        id="",
+        stage=origin.stage,
+        preset=origin.preset,
+        repair=asdict(repair.config),
+        causal=repair.causal,
+        denoiser=asdict(model.denoiser.config) if isinstance(model, Chain) else None,
+        corpus_id=origin.corpus_id,
+        selection=origin.selection,
+        stage_digest=origin.stage_digest,
         experiment=dict(origin.experiment),
+        parents=dict(origin.parents),
         steps=steps,
         metrics={name: rounded(value, 6) for name, value in metrics.items()},
         code_version=_code_version(),
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        corpus=origin.corpus,
     )
+    info = info.model_copy(update={"id": info.identity})
     (directory / MODEL_FILE).unlink(missing_ok=True)
-    write_atomically(directory / WEIGHTS_FILE, buffer.getbuffer())
+    write_atomically(directory / WEIGHTS_FILE, weights)
     write_atomically(directory / MODEL_FILE, info.model_dump_json(indent=2).encode())
-    return info
+    return read_info(directory)
 
 
 def is_bundle(directory: Path) -> bool:
@@ -165,17 +189,21 @@ def read_info(directory: Path) -> BundleInfo:
     """Read `model.json` alone.
 
     Raises:
-        UserError: when there is no model, or one of another format.
+        UserError: when there is no model, one of another format, or one whose description was altered.
     """
     path = directory / MODEL_FILE
     if not path.is_file():
         raise UserError(f"{directory}: holds no {MODEL_FILE}, so it is not a finished model")
+    content = _content(path, MODEL_FILE_LIMIT_BYTES)
     try:
-        info = BundleInfo.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        written_as = _Format.model_validate_json(content).format
+        if written_as != FORMAT:
+            raise UserError(f"{path}: is of format {written_as}; this version reads format {FORMAT}")
+        info = BundleInfo.model_validate_json(content)
+    except ValidationError as error:
         raise UserError(f"{path}: not the description of a model of this format") from error
-    if info.format != FORMAT:
-        raise UserError(f"{path}: is of format {info.format}; this version reads format {FORMAT}")
+    if info.id != info.identity:
+        raise UserError(f"{path}: was altered, its id is not that of what it says")
     return info
 
 
@@ -187,18 +215,62 @@ def load_bundle(directory: Path, device: str | torch.device = "cpu") -> Bundle:
     """
     info = read_info(directory)
     path = directory / WEIGHTS_FILE
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    content = _content(path, WEIGHTS_LIMIT_BYTES)
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
         raise UserError(f"{path}: damaged, its SHA-256 is not the one in {MODEL_FILE}")
     try:
-        model = build_network(info.repair, info.causal, info.denoiser)
-        model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    except (TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: does not fit the network that {MODEL_FILE} describes") from error
+        weights = unpacked(content)
+    except SafetensorsError as error:
+        raise UserError(f"{path}: {error}") from error
+    if _forms(weights) != _described_forms(info, directory / MODEL_FILE):
+        raise UserError(f"{path}: does not fit the network that {MODEL_FILE} describes")
+    model = build_network(info.repair, info.causal, info.denoiser)
+    model.load_state_dict(weights)
     return Bundle(model.to(device).eval(), info, directory)
+
+
+def _content(path: Path, limit_bytes: int) -> bytes:
+    """Read a file that should be small; what a stranger sends may not fill the memory."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is not a file")
+        if path.stat().st_size > limit_bytes:
+            raise UserError(f"{path}: is larger than a model's can be ({limit_bytes:,} bytes)")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+_Forms = dict[str, tuple[torch.dtype, torch.Size]]
+
+
+def _forms(weights: Mapping[str, Tensor]) -> _Forms:
+    return {name: (weight.dtype, weight.shape) for name, weight in weights.items()}
+
+
+def _described_forms(info: BundleInfo, path: Path) -> _Forms:
+    """Return the type and shape of every weight of the network that `info` describes, allocating none.
+
+    Raises:
+        UserError: when there can be no such network.
+    """
+    try:
+        for sizes in (info.repair, info.denoiser or {}):
+            _check_sizes(sizes)
+        with torch.device("meta"):
+            return _forms(build_network(info.repair, info.causal, info.denoiser).state_dict())
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        raise UserError(f"{path}: describes no network that this version can build ({error})") from error
+
+
+def _check_sizes(sizes: Mapping[str, Any]) -> None:
+    for name, value in sizes.items():
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) > SIZE_LIMIT:
+            raise ValueError(f"{name} is too long")
+        for number in numbers:
+            if isinstance(number, int | float) and not 0 <= number <= SIZE_LIMIT:
+                raise ValueError(f"{name} is not between 0 and {SIZE_LIMIT}")
 
 
 def build_network(repair: Mapping[str, Any], causal: bool, denoiser: Mapping[str, Any] | None) -> Network:

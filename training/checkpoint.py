@@ -12,6 +12,7 @@ state and costs only the steps between. A foreign one is the user's mistake and 
 import io
 import logging
 import pickle
+import struct
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,14 @@ FORMAT = 1
 BEST_FILE = "best.pt"
 
 State = dict[str, Any]
+
+_FIELDS = {"format": int, "identity": dict, "step": int}
+"""What every checkpoint of this program holds."""
+_MALFORMED = (
+    *(zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EOFError),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError),
+)
+"""What unpickling raises where a file has the form of a checkpoint and other content: it checks little itself."""
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +153,10 @@ def read_checkpoint(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DamagedCheckpointError(f"{path}: no such checkpoint") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, RuntimeError, *_MALFORMED) as error:
         raise DamagedCheckpointError(f"{path}: damaged or truncated, not a checkpoint") from error
-    if not isinstance(state, dict) or not {"format", "identity", "step"} <= state.keys():
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(name), kind) for name, kind in _FIELDS.items()
+    ):
         raise DamagedCheckpointError(f"{path}: not a checkpoint of this program")
     return state

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from manifests.corpus import Corpus, open_corpus
+from manifests.corpus_summary import summary_of
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from manifests.files import write_atomically
@@ -141,6 +142,7 @@ def _train_stage(
         experiment.written(),
         {parent.role: parent.id for parent in parents},
         selection.record if selection else None,
+        summary_of(corpus.manifest),
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
         return _finished(stage_dir / MODEL_FOLDER, origin)

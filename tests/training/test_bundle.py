@@ -4,15 +4,19 @@ import hashlib
 import io
 import json
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from manifests.errors import UserError
-from training.bundle import MODEL_FILE, WEIGHTS_FILE, Network, Origin, load_bundle, save_bundle
+from training.bundle import MODEL_FILE, WEIGHTS_FILE, Network, Origin, load_bundle, read_info, save_bundle
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
+from training.safetensors_file import packed
 
 ORIGIN = Origin("joint", "tiny", "corpus", "settings", {"name": "x"}, {"denoiser": "parent"})
 
@@ -62,21 +66,47 @@ def test_its_id_depends_on_weights_and_origin_and_on_no_place(folder: Path, tmp_
     assert save_bundle(tmp_path / "other", chain(), other, 7, {}).id != first
 
 
+def test_its_id_covers_all_that_shaped_it_and_nothing_else(folder: Path) -> None:
+    path = folder / MODEL_FILE
+    said = json.loads(path.read_text())
+    for field, other in {"causal": False, "preset": "small", "parents": {}, "corpus_id": "another"}.items():
+        path.write_text(json.dumps(said | {field: other}))
+        with pytest.raises(UserError, match=r"model\.json: was altered"):
+            load_bundle(folder)
+    path.write_text(json.dumps(said | {"steps": 8, "metrics": {}, "environment": {}}))
+    assert load_bundle(folder).info.id == said["id"]
+
+
+def test_its_weights_are_read_by_the_official_package(folder: Path) -> None:
+    read = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    expected = chain().state_dict()
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], weight) for name, weight in expected.items())
+
+
 def test_altered_weights_are_refused(folder: Path) -> None:
     path = folder / WEIGHTS_FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"weights\.pt: damaged"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: damaged"):
+        load_bundle(folder)
+    path.write_bytes(content[:1000])
+    with pytest.raises(UserError, match=r"weights\.safetensors: damaged"):
         load_bundle(folder)
 
 
+def described(folder: Path, **other: object) -> None:
+    """Change the description, with a fitting id, as a stranger could."""
+    info = read_info(folder).model_copy(update=other)
+    info = info.model_copy(update={"id": info.identity})
+    (folder / MODEL_FILE).write_text(info.model_dump_json())
+
+
 def with_weights(folder: Path, content: bytes) -> None:
-    """Put other weights in place, with a fitting hash, as a stranger could."""
+    """Put other weights in place, with a fitting hash."""
     (folder / WEIGHTS_FILE).write_bytes(content)
-    info = json.loads((folder / MODEL_FILE).read_text())
-    info["weights_sha256"] = hashlib.sha256(content).hexdigest()
-    (folder / MODEL_FILE).write_text(json.dumps(info))
+    described(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 class Malice:
@@ -84,30 +114,93 @@ class Malice:
         return (os.mkdir, ("started-by-a-model",))
 
 
-def test_code_among_the_weights_is_refused_and_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("write", [torch.save, pickle.dump], ids=["torch", "pickle"])
+def test_code_in_place_of_the_weights_is_refused_and_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., None]
+) -> None:
     monkeypatch.chdir(folder)
     buffer = io.BytesIO()
-    torch.save({"w": Malice()}, buffer)
+    write({"w": Malice()}, buffer)
     with_weights(folder, buffer.getvalue())
-    with pytest.raises(UserError, match="does not fit the network"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: not a safetensors file"):
         load_bundle(folder)
     assert not (folder / "started-by-a-model").exists()
 
 
-def test_weights_of_another_network_are_refused(folder: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(build_repair("tiny", causal=True).state_dict(), buffer)
-    with_weights(folder, buffer.getvalue())
-    with pytest.raises(UserError, match="does not fit the network"):
+def foreign_weights() -> dict[str, dict[str, torch.Tensor]]:
+    ours = dict(chain().state_dict())
+    name = next(iter(ours))
+    return {
+        "another network": dict(build_repair("tiny", causal=True).state_dict()),
+        "nothing": {},
+        "one too few": {each: weight for each, weight in ours.items() if each != name},
+        "one too many": ours | {"more": torch.zeros(1)},
+        "another shape": ours | {name: ours[name][None]},
+        "another type": ours | {name: ours[name].double()},
+    }
+
+
+@pytest.mark.parametrize("weights", foreign_weights().values(), ids=foreign_weights())
+def test_weights_that_do_not_fit_are_refused(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    with_weights(folder, packed(weights, {"format": "pt"}))
+    with pytest.raises(UserError, match=r"weights\.safetensors: does not fit the network"):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"channels": 10**9},
+        {"tfcm_layers": 10**9},
+        {"channels": 0},
+        {"channels": "many"},
+        {"channels": None},
+        {"channels": [1] * 5000},
+        {"time_kernel": 2},
+        {"width": 3},
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_is_refused_and_not_built(folder: Path, sizes: dict[str, object]) -> None:
+    described(folder, repair=read_info(folder).repair | sizes)
+    with pytest.raises(UserError, match=r"model\.json: describes no network"):
+        load_bundle(folder)
+
+
+def test_a_bundle_of_another_format_is_refused_by_its_number(folder: Path) -> None:
+    path = folder / MODEL_FILE
+    said = json.loads(path.read_text())
+    for number in (1, 3):
+        path.write_text(json.dumps(said | {"format": number, "fields of then": []}))
+        with pytest.raises(UserError, match=f"is of format {number}; this version reads format 2"):
+            load_bundle(folder)
 
 
 def test_folders_without_a_finished_model_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no model.json"):
         load_bundle(tmp_path / "nothing")
-    (folder / MODEL_FILE).write_text("{}")
-    with pytest.raises(UserError, match=r"model\.json: not the description"):
+    for content in (b"{}", b"", b"[1]", b"\xff\xfe", b'{"format": 2}', b'{"format":' + b"[" * 100_000):
+        (folder / MODEL_FILE).write_bytes(content)
+        with pytest.raises(UserError, match=r"model\.json: not the description"):
+            load_bundle(folder)
+    with (folder / MODEL_FILE).open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(UserError, match=r"model\.json: is larger than"):
         load_bundle(folder)
     (folder / MODEL_FILE).unlink()
     with pytest.raises(UserError, match="not a finished model"):
+        load_bundle(folder)
+
+
+def test_weights_that_are_missing_or_enormous_or_no_file_are_refused(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    with path.open("r+b") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(UserError, match=r"weights\.safetensors: is larger than"):
+        load_bundle(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors: cannot be read"):
+        load_bundle(folder)
+    path.mkdir()
+    with pytest.raises(UserError, match=r"weights\.safetensors: is not a file"):
         load_bundle(folder)

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import random
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from manifests.errors import UserError
-from training.checkpoint import Checkpoints, Identity, read_checkpoint
+from training.checkpoint import Checkpoints, DamagedCheckpointError, Identity, read_checkpoint
 
 IDENTITY = Identity("student", "settings", "corpus", {"teacher": "t"})
 
@@ -113,4 +114,37 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(buffer.getvalue())
     for path in (text, archive, weights, tmp_path / "missing.pt"):
         with pytest.raises(UserError, match=path.name):
+            read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_what_has_the_form_of_a_checkpoint_and_other_content_is_refused(checkpoints: Checkpoints) -> None:
+    """Every part's checksum fits here, as a stranger's would."""
+    path = checkpoints.folder / "step-000000030.pt"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in parts if name.endswith("data.pkl"))
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        content = bytearray(parts[pickled])
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, part in (parts | {pickled: bytes(content)}).items():
+                archive.writestr(name, part)
+        try:
+            read_checkpoint(path)  # some changes only make another value
+        except DamagedCheckpointError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize("field", ["format", "identity", "step"])
+def test_fields_of_another_kind_are_refused(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "step-000000001.pt"
+    for other in (None, "1", [1], torch.ones(1)):
+        torch.save({"format": 1, "identity": {}, "step": 1} | {field: other}, path)
+        with pytest.raises(UserError, match="not a checkpoint of this program"):
             read_checkpoint(path)

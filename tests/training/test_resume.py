@@ -11,7 +11,7 @@ import torch
 from micro_experiment import MICRO
 
 from manifests.experiment import Experiment, load_experiment
-from training.bundle import read_info
+from training.bundle import WEIGHTS_FILE, read_info
 from training.checkpoint import read_checkpoint
 from training.run import train
 
@@ -113,7 +113,7 @@ def test_the_last_stage_of_a_finished_run_is_read_and_not_trained_again(
     corpus_dir: Path, tmp_path: Path, experiment: Experiment
 ) -> None:
     first = train(experiment, corpus_dir, tmp_path / "run", stages=["teacher"], device="cpu")
-    weights = tmp_path / "run" / "teacher" / "model" / "weights.pt"
+    weights = tmp_path / "run" / "teacher" / "model" / WEIGHTS_FILE
     written = weights.stat().st_mtime_ns
     again = train(experiment, corpus_dir, tmp_path / "run", stages=["teacher"], resume=True, device="cpu")
     assert again == first
