@@ -11,6 +11,7 @@ import typer
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import absolute
 from pipelines.cli_card import card
+from pipelines.cli_export import export
 from pipelines.cli_rooms import rooms
 
 EXIT_FAILED_JOB = 1
@@ -315,9 +316,12 @@ def evaluate(
 @app.command()
 def enhance(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A file or a folder, any rate, any channels.")
+        Path,
+        typer.Argument(metavar="INPUT", help="A file or a folder, any rate, any channels; - with --stream."),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .wav or .flac file, or a folder.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="A .wav or .flac file, or a folder; - with --stream.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -327,15 +331,29 @@ def enhance(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     file_format: Annotated[str, typer.Option("--format", help="wav or flac, for folders.")] = "wav",
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Frame by frame through the exported model, on one core; also INPUT - and OUTPUT -: raw mono "
+            "16-bit PCM at 48 kHz from stdin to stdout, 20 ms late. --model may be a model.onnx.",
+        ),
+    ] = False,
 ) -> None:
     """Enhance recordings; writes 48 kHz."""
+    if str(source) == "-" or str(output) == "-":
+        from pipelines.pcm_pipe import enhance_pipe
+
+        enhance_pipe(source, output, model, stream, say)
+        return
     from pipelines.enhance import enhance as run
 
-    done = run(source, output, model, device, file_format, say)
+    done = run(source, output, model, device, file_format, say, stream)
     print(f"{output}: {len(done.written)} files enhanced")
 
 
 app.command()(card)
+app.command()(export)
 
 
 @app.command()

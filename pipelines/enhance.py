@@ -6,8 +6,9 @@ whole.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, tee
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
-from training.bundle import Bundle
 from training.enhance import enhance_blocks
 from training.shipped_models import SHIPPED
 
@@ -30,6 +30,10 @@ SUBTYPE = "PCM_16"
 
 Frames = NDArray[np.float32]
 """Shape (frames, channels)."""
+Channel = NDArray[np.float32]
+"""Shape (frames,)."""
+Enhancer = Callable[[Iterable[Channel]], Iterator[Channel]]
+"""Enhances one channel that comes in blocks."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def enhance(
     device: str = "cpu",
     file_format: str = "wav",
     say: Callable[[str], None] = print,
+    stream: bool = False,
 ) -> Enhanced:
     """Enhance a file, or every audio file of a folder into a folder with the same tree.
 
@@ -58,6 +63,7 @@ def enhance(
         device: where the model runs.
         file_format: `wav` or `flac`, for outputs whose name is not given.
         say: told of files that cannot be read, and which model it is where none was named.
+        stream: run frame by frame in onnxruntime, on one core; the model must be causal.
 
     Raises:
         UserError: when source or model does not exist, an output would be an input, or the one file is
@@ -71,19 +77,40 @@ def enhance(
         raise UserError(f"--format {file_format}: must be wav or flac")
     pairs = _folder_pairs(source, output, suffix) if source.is_dir() else [_file_pair(source, output, suffix)]
     _refuse_overwriting(pairs)
-    bundle = _model(model_reference, say).load(device)
+    enhancer = enhancer_of(model_reference, device, stream, say)
     if not source.is_dir():
         try:
-            enhance_file(bundle, *pairs[0])
+            enhance_file(enhancer, *pairs[0])
         except AudioError as error:
             raise UserError(f"{source}: {error}") from error
         return Enhanced((pairs[0][1],))
-    done = _enhance_all(bundle, pairs, say)
+    done = _enhance_all(enhancer, pairs, say)
     if done.failed:
         raise JobError(
             f"{len(done.failed)} of {len(pairs)} files could not be enhanced; the others are in {output}"
         )
     return done
+
+
+def enhancer_of(
+    model_reference: str | None, device: str, stream: bool, say: Callable[[str], None]
+) -> Enhancer:
+    """Load a model, through torch or, for `stream`, as its exported graph.
+
+    Raises:
+        UserError: when there is no such model, or it looks ahead and was to stream.
+    """
+    if stream:
+        from pipelines.export import exported
+        from pipelines.streaming import StreamingModel
+
+        if model_reference is not None and model_reference.endswith(".onnx"):
+            return StreamingModel(Path(model_reference), model_reference).enhanced
+        found = _model(model_reference, say)
+        if not found.info.causal:
+            raise UserError(f"--stream: {found.reference} is a {found.info.stage}, which looks ahead")
+        return StreamingModel(exported(found.load()).SerializeToString(), found.reference).enhanced
+    return partial(enhance_blocks, _model(model_reference, say).load(device))
 
 
 def _model(reference: str | None, say: Callable[[str], None]) -> ModelRef:
@@ -94,13 +121,15 @@ def _model(reference: str | None, say: Callable[[str], None]) -> ModelRef:
     return model
 
 
-def _enhance_all(bundle: Bundle, pairs: Sequence[tuple[Path, Path]], say: Callable[[str], None]) -> Enhanced:
+def _enhance_all(
+    enhancer: Enhancer, pairs: Sequence[tuple[Path, Path]], say: Callable[[str], None]
+) -> Enhanced:
     written: list[Path] = []
     failed: list[tuple[Path, str]] = []
     with JobProgress("enhance", len(pairs), "files") as progress:
         for source, target in pairs:
             try:
-                enhance_file(bundle, source, target)
+                enhance_file(enhancer, source, target)
                 written.append(target)
             except AudioError as error:
                 failed.append((source, str(error)))
@@ -109,14 +138,14 @@ def _enhance_all(bundle: Bundle, pairs: Sequence[tuple[Path, Path]], say: Callab
     return Enhanced(tuple(written), tuple(failed))
 
 
-def enhance_file(bundle: Bundle, source: Path, target: Path) -> None:
+def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     """Enhance one file; `target` appears when it is whole.
 
     Raises:
         AudioError: when `source` is not audio, is empty, stops in the middle, or holds NaN or infinity.
         UserError: when `target` cannot be written.
     """
-    blocks = _enhanced_blocks(bundle, source)
+    blocks = _enhanced_blocks(enhancer, source)
     first = next(blocks)  # a file that is no audio leaves no folder behind
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -139,13 +168,13 @@ def enhance_file(bundle: Bundle, source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _enhanced_blocks(bundle: Bundle, source: Path) -> Iterator[Frames]:
+def _enhanced_blocks(enhancer: Enhancer, source: Path) -> Iterator[Frames]:
     """Enhance a file block by block, each channel alone; at least one block, (frames, channels) at 48 kHz."""
     blocks = _resampled_blocks(source)
     first = next(blocks)
     copies = tee(chain([first], blocks), first.shape[1])
     # All channels are cut at the same places, so the copies stay together and hold one piece at most.
-    channels = [enhance_blocks(bundle, _channel(copy, number)) for number, copy in enumerate(copies)]
+    channels = [enhancer(_channel(copy, number)) for number, copy in enumerate(copies)]
     for pieces in zip(*channels, strict=True):
         enhanced = np.stack(pieces, axis=1)
         if not np.isfinite(enhanced).all():

@@ -89,7 +89,7 @@ def with_past(g: Graph, name: str, x: str, channels: int, bins: int, delays: Seq
 
 
 def interleaved(g: Graph, x: str, channels: int, phases: int, first: int, bins: int) -> str:
-    """Turn (batch, channels * phases, 1, n) into (batch, channels, 1, phases * n), cut to `bins` bins from `first` on."""
+    """Turn (batch, channels * phases, 1, n) into (batch, channels, 1, phases * n); keep `bins` from `first` on."""
     apart = g.node("Reshape", x, g.whole(0, channels, phases, -1))
     mixed = g.node("Transpose", apart, perm=[0, 1, 3, 2])
     flat = g.node("Reshape", mixed, g.whole(0, channels, 1, -1))

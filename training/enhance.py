@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.bundle import Bundle, output_spectrum
-from training.models.denoiser import Denoiser
 from training.models.layers import Memory, carrying
 from training.models.stft import HOP_SAMPLES, frames_of, overlapped, spectrum_of
 
@@ -60,13 +59,7 @@ def enhance_blocks(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
     Yields:
         Enhanced stretches in order; together as long as the input.
     """
-    return _in_stretches(bundle, blocks) if _carries(bundle) else _in_pieces(bundle, blocks)
-
-
-def _carries(bundle: Bundle) -> bool:
-    """Say whether all that a model looks back on goes through layers that remember."""
-    denoisers = (part for part in bundle.model.modules() if isinstance(part, Denoiser))
-    return bundle.info.causal and not any(denoiser.config.asa_over_time for denoiser in denoisers)
+    return _in_stretches(bundle, blocks) if bundle.info.causal else _in_pieces(bundle, blocks)
 
 
 def _in_stretches(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.models.complex_layers import ComplexConv, normalised
+from training.models.layers import Memory
 
 TIME_WINDOW_FRAMES = 100
 
@@ -71,6 +72,24 @@ def attend_recent(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRA
     return out.flatten(1, 2)[:, :frames]
 
 
+def attend_after(q: Tensor, k: Tensor, v: Tensor, window: int = TIME_WINDOW_FRAMES) -> Tensor:
+    """Do the same where keys and values hold frames before the first query as well.
+
+    Args:
+        q: (S, T, E) queries.
+        k: (S, P + T, E) keys, of P frames before those of the queries, then of the same.
+        v: (S, P + T, E) values.
+        window: as in :func:`attend_recent`.
+
+    Returns:
+        (S, T, E).
+    """
+    before = k.shape[1] - q.shape[1]
+    i = torch.arange(q.shape[1], device=q.device).unsqueeze(1) + before
+    j = torch.arange(k.shape[1], device=q.device)
+    return attend(q, k, v, (j <= i) & (j > i - window))
+
+
 class _Projection(nn.Module):
     """Complex 1x1 convolution C -> d with batch norm and PReLU, laid out as attention wants it."""
 
@@ -95,6 +114,8 @@ class ComplexAxialAttention(nn.Module):
         over_time: also attend, per bin, to the last 100 frames (1 s) of the frequency attention's output. Off
             by default: it costs a cache in streaming, and MTFAA-Net's author advises against it.
     """
+
+    memory: Memory | None = None
 
     def __init__(self, channels: int, bins: int, key_pool_bins: int = 1, over_time: bool = False) -> None:
         super().__init__()
@@ -126,15 +147,24 @@ class ComplexAxialAttention(nn.Module):
         attended = attended.transpose(1, 2)  # (B, F, T, 2d)
 
         if self.time_query is not None and self.time_key is not None:
-
-            def by_bin(y: Tensor) -> Tensor:
-                return y.flatten(0, 1).contiguous()
-
-            recent = attend_recent(by_bin(self.time_query(x)), by_bin(self.time_key(x)), by_bin(attended))
-            attended = recent.reshape(attended.shape)
+            attended = self._over_time(self.time_query(x), self.time_key(x), attended)
 
         out: Tensor = x + self.out(attended.permute(0, 3, 1, 2))
         return out
+
+    def _over_time(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend along time, for each bin; all are (B, F, T, 2d)."""
+        q, k, v = (y.flatten(0, 1).contiguous() for y in (q, k, v))
+        if self.memory is None:
+            return attend_recent(q, k, v).view(self._shape_of(q))
+        if self in self.memory:
+            past_k, past_v = self.memory[self]
+            k, v = torch.cat((past_k, k), dim=1), torch.cat((past_v, v), dim=1)
+        self.memory[self] = torch.stack((k, v))[:, :, 1 - TIME_WINDOW_FRAMES :].clone()
+        return attend_after(q, k, v).view(self._shape_of(q))
+
+    def _shape_of(self, sequences: Tensor) -> tuple[int, ...]:
+        return (-1, len(self.query_position), *sequences.shape[1:])
 
     def _pooled(self, y: Tensor) -> Tensor:
         if self.key_pool_bins == 1:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from training.models.denoiser import Denoiser
+from training.models.layers import Memory
 from training.models.repair import RepairNet
 from training.models.stft import synthesise
 
@@ -37,3 +38,8 @@ class Chain(nn.Module):
         """Enhance a batch of waves (B, N), full scale 1.0, at 48 kHz."""
         repaired = self.repair(wave)
         return ChainOutput(repaired.wave, synthesise(self.denoiser(repaired.spectrum), wave.shape[1]))
+
+    def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Enhance one frame of a degraded linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""
+        frame, state = self.repair.step(frame, state)
+        return self.denoiser.step(frame, state)

@@ -23,6 +23,7 @@ from training.models.complex_layers import (
     complex_product,
     normalised,
 )
+from training.models.layers import Memory, carrying
 from training.models.stft import BINS, at_least_float32, compress, decompress
 from training.models.temporal import tcm_group
 
@@ -138,6 +139,13 @@ class Denoiser(nn.Module):
         denoised = decompress(complex_product(compressed, mask), powers)
         return F.pad(denoised, (0, 0, 1, 0))
 
+    def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Denoise one frame of a linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""
+        memory = dict(state or {})
+        with carrying(self, memory):
+            denoised: Tensor = self(frame.unsqueeze(-1))
+        return denoised.squeeze(-1), memory
+
 
 def freeze_batch_norm(net: nn.Module) -> None:
     """Let batch norms use their running statistics, as joint training does; call after ``net.train()``."""
@@ -214,6 +222,7 @@ class MaskNet(nn.Module):
                 self.up.append(last)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 2 C_in, F, T) to a mask (B, 2 C_out, F, T)."""
         skips = []
         for down in self.down:
             x = down(x)

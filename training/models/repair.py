@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.models.layers import TFCM, CumulativeNorm, GateConv, TransposedGateConv
+from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, carrying
 from training.models.level import RunningLevel
 from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
 from training.models.temporal import gtcm_group
@@ -147,6 +147,21 @@ class RepairNet(nn.Module):
 
         mapped = at_least_float32(self.head(x)) + self.skip_gain * compressed
         return decompress(mapped, COMPRESSION_POWER), features
+
+    def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Map one frame of a degraded linear spectrum; only a causal net can.
+
+        Args:
+            frame: (B, 2, 481).
+            state: what the last step returned; None for the first frame of a signal.
+
+        Returns:
+            The repaired frame, (B, 2, 481), and the state for the next one. The given state is not changed.
+        """
+        memory = dict(state or {})
+        with carrying(self, memory):
+            mapped, _ = self.map_spectrum(frame.unsqueeze(-1))
+        return mapped.squeeze(-1), memory
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
