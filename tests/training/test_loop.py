@@ -125,15 +125,6 @@ def test_validation_judges_the_average_and_leaves_the_weights_alone(
     assert again == first
 
 
-def test_the_rate_is_halved_after_stale_validations(spoilt: Fit) -> None:
-    spoilt.settings = spoilt.settings.model_copy(update={"halve_after": 2})
-    rate = spoilt.learning_rate
-    said = [spoilt.take_note(loss) for loss in (1.0, 1.1, 0.9, 0.95, 0.92, 0.91, float("nan"))]
-    assert said == [True, False, True, False, False, False, False]
-    assert spoilt.learning_rate == rate / 4
-    assert spoilt.progress.best_loss == 0.9
-
-
 def test_the_average_follows_the_textbook_recursion() -> None:
     layer = nn.Linear(1, 1, bias=False)
     average = Average(layer, decay=0.5)
