@@ -139,3 +139,43 @@ def test_the_average_follows_the_textbook_recursion() -> None:
     with average.applied():
         assert layer.weight.item() == pytest.approx(expected, rel=1e-6)
     assert layer.weight.item() == 8.0
+
+
+def test_steps_that_are_read_late_end_with_the_same_weights_and_counts(
+    corpus_dir: Path, micro: Experiment, one_thread: None
+) -> None:
+    runs, windows = [], []
+    for read_every in (1, 4):
+        torch.manual_seed(0)
+        chain = Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny"))
+        task = Spoilt(chain, micro.loss)
+        task.at = (1, 2)
+        task.prepare()
+        stream = SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+        run = Fit(task, stream, micro, micro.stages.denoiser, CPU)
+        run.read_every = read_every
+        window = Window()
+        for _ in range(5):
+            run.step(window)
+        runs.append(run)
+        windows.append(window)
+    assert (runs[1].progress.step, windows[1].steps) == (5, 4)
+    runs[1].read(windows[1])
+    assert runs[0].progress == runs[1].progress
+    assert runs[0].progress.skipped_steps == 2
+    assert all(map(torch.equal, everything(runs[0]), everything(runs[1])))
+    first, late = ([m for m in window.metrics(5) if m.name.startswith("train/")] for window in windows)
+    assert first == late
+
+
+def test_a_run_that_is_read_late_still_names_the_step_that_was_one_too_many(spoilt: Fit) -> None:
+    assert isinstance(spoilt.task, Spoilt)
+    spoilt.experiment = spoilt.experiment.model_copy(
+        update={"optimisation": spoilt.experiment.optimisation.model_copy(update={"max_nan_steps": 2})}
+    )
+    spoilt.task.at = (1, 2, 3)
+    spoilt.read_every = 4
+    for _ in range(3):
+        spoilt.step(Window())
+    with pytest.raises(JobError, match="2 steps in a row had no finite loss.*step 3 with samples train-"):
+        spoilt.step(Window())
