@@ -92,6 +92,7 @@ def test_a_compiled_network_learns_as_an_eager_one_and_keeps_its_names(
 
 @needs_compiler
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 def test_a_compiled_repairing_net_learns_as_an_eager_one(corpus_dir: Path, one_thread: None) -> None:
     config = RepairConfig(channels=2, tfcm_layers=1, gtcm_hidden=2, gtcm_groups=1, head_channels=2)
     torch.manual_seed(0)
