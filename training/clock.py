@@ -1,7 +1,6 @@
 """How long the parts of a step take, measured without waiting for the device."""
 
 import time
-from collections import Counter
 
 import torch
 
@@ -24,7 +23,7 @@ class StepClock:
         """Say that everything since the last mark was `part`; the first mark ever only starts the clock."""
         now: float | torch.cuda.Event
         if self._device.type == "cuda":
-            now = torch.cuda.Event(enable_timing=True)
+            now = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             now.record(torch.cuda.current_stream(self._device))
         else:
             now = time.perf_counter()
@@ -32,11 +31,11 @@ class StepClock:
 
     def take(self) -> dict[str, float]:
         """Return the seconds of each part since they were last taken; on CUDA this waits for the last mark."""
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
-            seconds[part] += _seconds_between(before, now)
+            seconds[part] = seconds.get(part, 0.0) + _seconds_between(before, now)
         del self._marks[:-1]
-        return dict(seconds)
+        return seconds
 
 
 def _seconds_between(before: float | torch.cuda.Event, now: float | torch.cuda.Event) -> float:
@@ -44,4 +43,4 @@ def _seconds_between(before: float | torch.cuda.Event, now: float | torch.cuda.E
         assert isinstance(before, float) and isinstance(now, float)
         return now - before
     now.synchronize()
-    return before.elapsed_time(now) / 1000.0
+    return float(before.elapsed_time(now)) / 1000.0

@@ -25,7 +25,7 @@ class Precision:
     def __init__(self, optimisation: Optimisation, device: torch.device) -> None:
         self._device_type = device.type
         self._dtype = DTYPES[optimisation.precision]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks run."""

@@ -22,7 +22,7 @@ class Schedule:
     def rate(self, step: int) -> float:
         """Return the learning rate of the step after `step` steps."""
         settings = self.settings
-        rate = settings.learning_rate / 2**self.halvings
+        rate = settings.learning_rate * 0.5**self.halvings
         if step < settings.warmup_steps:
             return rate * (step + 1) / settings.warmup_steps
         if settings.schedule == "cosine":

@@ -26,9 +26,10 @@ class Statistics:
     def put_back_unless(self, moved: Tensor) -> None:
         """Put back what was kept, unless the truth value `moved`, a scalar on the device, says otherwise."""
         for group, kept in zip(self._groups, self._kept, strict=True):
-            chosen = torch.where(moved, _joined(group), kept).split([buffer.numel() for buffer in group])
+            chosen = torch.where(moved, _joined(group), kept)
+            parts = torch.split(chosen, [buffer.numel() for buffer in group])
             torch._foreach_copy_(
-                group, [part.view_as(buffer) for part, buffer in zip(chosen, group, strict=True)]
+                group, [part.view_as(buffer) for part, buffer in zip(parts, group, strict=True)]
             )
 
 

@@ -1,4 +1,4 @@
-"""The loop: steps that cannot be used move nothing, validation is of the average, the rate falls when stale."""
+"""The loop: steps that cannot be used move nothing, however late they are read; validation is of the average."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from training.average import Average
 from training.loop import Fit, Window
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
+from training.schedule import Schedule
 from training.stages import DenoiserTask, TeacherTask, frozen
 from training.stream import Reader, SampleStream, fixed_batches
 
@@ -104,6 +105,17 @@ def test_a_gradient_is_clipped_to_its_norm(micro: Experiment, stream: SampleStre
     norm = torch.stack([weight.grad.norm() for weight in run.weights if weight.grad is not None]).norm()
     assert norm == pytest.approx(1e-3, rel=1e-3)
     assert {m.name: m.value for m in window.metrics(1)}["train/gradient_norm"] > 1e-2
+
+
+def test_a_step_moves_weights_as_fast_as_the_schedule_says(spoilt: Fit) -> None:
+    settings = spoilt.settings.model_copy(update={"learning_rate": 0.01, "warmup_steps": 4})
+    spoilt.schedule = Schedule(settings)
+    before = torch.cat([weight.detach().flatten() for weight in spoilt.weights])
+    spoilt.step(Window())
+    after = torch.cat([weight.detach().flatten() for weight in spoilt.weights])
+    # Adam's first step is as long as the rate for every weight whose gradient is far above its epsilon.
+    assert (after - before).abs().max().item() == pytest.approx(0.01 / 4, rel=1e-2)
+    assert spoilt.learning_rate == 0.01 * 2 / 4
 
 
 def test_validation_judges_the_average_and_leaves_the_weights_alone(

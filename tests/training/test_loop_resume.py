@@ -23,7 +23,7 @@ FEATURES = {
         "optimisation.precision=bfloat16",
         "optimisation.ema_decay=0.0",
         "stages.teacher.halve_after=1",
-        "stages.teacher.learning_rate=0.3",
+        "stages.teacher.learning_rate=1.0",
         "validation.best_by=si_snr_db",
     ],
 }
@@ -51,7 +51,10 @@ def test_an_interrupted_run_ends_with_the_same_model_and_state(
     with pytest.raises(KeyboardInterrupt):
         train(experiment, corpus_dir, tmp_path / "cut", stages, device="cpu", trackers=[Interrupts()])
     folder = tmp_path / "cut" / "teacher" / "checkpoints"
-    assert read_checkpoint(max(folder.glob("step-*.pt")))["step"] == 4
+    newest = read_checkpoint(max(folder.glob("step-*.pt")))
+    assert newest["step"] == 4
+    if "halved" in feature:
+        assert newest["schedule"]["halvings"] > 0
     resumed = train(experiment, corpus_dir, tmp_path / "cut", stages, resume=True, device="cpu")
     assert resumed == whole
     ours, theirs = (
@@ -60,7 +63,5 @@ def test_an_interrupted_run_ends_with_the_same_model_and_state(
     )
     for part in ("progress", "schedule", "best", "scaler", "stream"):
         assert ours[part] == theirs[part], part
-    if "halved" in feature:
-        assert ours["schedule"]["halvings"] > 0
     if "float16_warm" in feature:
         assert ours["scaler"]["scale"] > 0.0
