@@ -191,3 +191,27 @@ def test_a_run_that_is_read_late_still_names_the_step_that_was_one_too_many(spoi
         spoilt.step(Window())
     with pytest.raises(JobError, match="2 steps in a row had no finite loss.*step 3 with samples train-"):
         spoilt.step(Window())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_step_on_cuda_waits_for_nothing_until_it_is_read(corpus_dir: Path, micro: Experiment) -> None:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    task = Spoilt(
+        Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny")).to(device), micro.loss
+    )
+    task.at = (2,)
+    task.prepare()
+    stream = SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+    run, window = Fit(task, stream, micro, micro.stages.denoiser, device), Window()
+    run.step(window)  # the first one allocates and chooses kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            run.step(window)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert window.steps == 0
+    run.read(window)
+    assert (window.steps, run.progress.skipped_steps) == (4, 1)
+    assert all(window.seconds[part] >= 0.0 for part in ("data", "forward", "backward", "step", "tracking"))
