@@ -35,6 +35,7 @@ lint: $(STAMP) ## ruff, mypy --strict and the import rule
 bench: $(STAMP) ## Measure speed against the targets
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/train_step.py
 
 docs: $(STAMP) ## Write docs/degradations.md and its pictures anew, after a change to any degradation
 	$(BIN)/python -m pipelines.catalogue_page

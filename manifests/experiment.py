@@ -8,7 +8,7 @@ one, it is our choice.
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests.canonical import digest
 from manifests.documents import Document, check, load_document, with_overrides
@@ -21,6 +21,10 @@ STAGES: tuple[StageName, ...] = ("teacher", "student", "denoiser", "joint")
 """In the order in which they are trained."""
 
 
+BestBy = Literal["loss", "magnitude", "complex", "asymmetric", "level_error_db", "si_snr_db"]
+"""Metrics of a validation."""
+
+
 class _Declared(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,14 +34,27 @@ class StageSettings(_Declared):
 
     steps: int = Field(ge=1)
     batch_size: int = Field(default=32, ge=1, le=4096)
-    """Samples of one step on one rank."""
+    """Samples of one step on one rank, or of one of its `optimisation.accumulate` parts."""
     segment_s: float = Field(default=4.0, ge=0.1, le=120.0)
     """Length of the stretch cut from each sample, in seconds; longer than the samples means all of them."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises to `learning_rate`, in equal parts."""
+    schedule: Literal["halve", "constant", "cosine"] = "halve"
+    """What the rate does after that: it is halved when validation gets no better, stays, or falls to 0 along half
+    a cosine, which it reaches after the last step."""
     validate_every: int = Field(default=1000, ge=1)
     """Steps between validations; the last step is always validated."""
     halve_after: int = Field(default=3, ge=0)
-    """Validations without a better loss before the learning rate is halved; 0 never halves it."""
+    """With `schedule: halve`: validations without a better result before the rate is halved; 0 never halves it."""
+    stop_after: int = Field(default=0, ge=0)
+    """So many validations in a row without a better result end the stage early; 0 never does."""
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> "StageSettings":
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, and the stage has {self.steps} steps")
+        return self
 
 
 class Stages(_Declared):
@@ -95,8 +112,15 @@ class Optimisation(_Declared):
     """Of the moving average of the weights, which is what is validated and kept; 0 keeps the last weights."""
     max_nan_steps: int = Field(default=10, ge=1)
     """So many steps in a row without a finite loss and gradient stop the run."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks' inner products; spectra, norms and losses are always float32."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the networks' inner products; spectra, norms and losses are always float32. With float16 the loss is
+    scaled up before its gradients are taken, as far as they stay finite."""
+    accumulate: int = Field(default=1, ge=1, le=1024)
+    """Batches whose gradients are averaged before weights move: as a batch so many times as large (but batch
+    norms see each by itself), in the memory of one."""
+    compile: bool = False
+    """Compile the networks with torch.compile: minutes at the start of a stage, then faster steps; needs a C++
+    compiler."""
 
 
 class Validation(_Declared):
@@ -107,6 +131,9 @@ class Validation(_Declared):
     segment_s: float = Field(default=4.0, ge=0.1, le=120.0)
     shown: int = Field(default=4, ge=0)
     """The first so many are handed to the tracker as audio."""
+    best_by: BestBy = "loss"
+    """The metric that says which weights are the best and are kept, and when the rate is halved or the stage
+    stopped: the highest SI-SNR, the lowest of all others."""
 
 
 class Loader(_Declared):
@@ -148,6 +175,13 @@ class Experiment(_Declared):
     loader: Loader = Loader()
     records: Records = Records()
 
+    @model_validator(mode="after")
+    def _nothing_to_stop_by(self) -> "Experiment":
+        for stage in STAGES:
+            if self.stages.of(stage).stop_after and not self.validation.samples:
+                raise ValueError(f"stages.{stage}.stop_after needs validation, and validation.samples is 0")
+        return self
+
     def written(self) -> dict[str, Any]:
         """Return the experiment as plain JSON values."""
         return self.model_dump(mode="json")
@@ -163,14 +197,24 @@ class Experiment(_Declared):
             mode="json", include={"preset", "seed", "loss", "optimisation", "validation", "distillation"}
         )
         content["validation"].pop("shown")
+        _drop_defaults(content["optimisation"], Optimisation, "accumulate", "compile")
+        _drop_defaults(content["validation"], Validation, "best_by")
         if stage != "student":
             content.pop("distillation")
         settings = self.stages.of(stage).model_dump(mode="json")
+        _drop_defaults(settings, StageSettings, "warmup_steps", "schedule", "stop_after")
         return {**content, "stage": stage, "settings": settings, "window_shards": self.loader.window_shards}
 
     def stage_digest(self, stage: StageName) -> str:
         """Identity of one stage's settings."""
         return digest(self.stage_written(stage))
+
+
+def _drop_defaults(content: dict[str, Any], model: type[BaseModel], *names: str) -> None:
+    """Leave out what is as it was before there was a choice, so that digests from then hold."""
+    for name in names:
+        if content[name] == model.model_fields[name].default:
+            content.pop(name)
 
 
 def load_experiment(reference: str, settings: Iterable[str] = ()) -> Experiment:

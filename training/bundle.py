@@ -68,6 +68,9 @@ class BundleInfo(BaseModel):
     parents: dict[StageName, str]
     """Ids of the models it was made from: a student's teacher, a denoiser's student and so on."""
     steps: int
+    """Training steps behind these weights."""
+    stopped_after_step: int | None = None
+    """The step after which the stage was stopped early; None where it did all its steps."""
     metrics: dict[str, float | None]
     """Validation results of the kept weights."""
     code_version: str
@@ -140,7 +143,12 @@ def output_spectrum(model: Network, spectrum: Tensor) -> Tensor:
 
 
 def save_bundle(
-    directory: Path, model: Network, origin: Origin, steps: int, metrics: Mapping[str, float]
+    directory: Path,
+    model: Network,
+    origin: Origin,
+    steps: int,
+    metrics: Mapping[str, float],
+    stopped_after_step: int | None = None,
 ) -> BundleInfo:
     """Write a model to `directory`; what was there before ceases to be a model before its weights change.
 
@@ -150,6 +158,7 @@ def save_bundle(
         origin: where it comes from.
         steps: training steps behind these weights.
         metrics: validation results; what is not finite becomes null.
+        stopped_after_step: given where the stage was stopped early.
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = packed(model.state_dict(), {"format": "pt"})
@@ -167,6 +176,7 @@ def save_bundle(
         experiment=dict(origin.experiment),
         parents=dict(origin.parents),
         steps=steps,
+        stopped_after_step=stopped_after_step,
         metrics={name: rounded(value, 6) for name, value in metrics.items()},
         code_version=_code_version(),
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},

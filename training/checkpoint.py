@@ -24,7 +24,7 @@ from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 BEST_FILE = "best.pt"
 
 State = dict[str, Any]

@@ -4,32 +4,40 @@ It knows neither networks nor losses: a `Task` (`training.stages`) brings both. 
 from a checkpoint and puts it there, so that a run which is killed between two steps and resumed ends with
 the same weights (on CPU bit for bit).
 
+A step never asks the device how it went. Whether loss and gradient were finite is decided there, and so is
+what moves; the numbers are read some steps later, so that a GPU always has work waiting (`Fit.read`).
+
 Discriminators will be a part of a task: a task that has some owns their networks and optimiser, trains
 them inside `losses` on the detached estimate, and hands their state to `capture` and `resume` below as
 one more entry. The loop then stays as it is: it steps the generator.
 """
 
-import logging
-import math
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from manifests.errors import JobError
 from manifests.experiment import Experiment, StageSettings
 from training.average import Average
+from training.best import Best
 from training.bundle import Network, output_wave
 from training.checkpoint import Checkpoints, State
+from training.clock import StepClock
 from training.losses.spectral import si_snr
 from training.objective import LOSS, spectral_objective
+from training.precision import Precision
+from training.progress import GRADIENT_NORM, Progress
+from training.schedule import Schedule
+from training.statistics import Statistics
 from training.stream import Batch, SampleStream, StreamState
 from training.tracker import Metric, Tracker, ValidationSample
+from training.window import Outcome, Window
 
-log = logging.getLogger(__name__)
+READ_EVERY_STEPS = {"cuda": 16}
+"""How many steps a device may be behind; elsewhere each step is read at once."""
 
 
 class Task(Protocol):
@@ -48,52 +56,6 @@ class Task(Protocol):
 
     def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Return scalar losses for waves (B, N) after `step` steps; `loss` is the total to be minimised."""
-
-
-@dataclass
-class Progress:
-    """How far a stage has come."""
-
-    step: int = 0
-    skipped_steps: int = 0
-    """Steps without a finite loss and gradient, which moved no weight."""
-    skipped_in_row: int = 0
-    damaged_samples: int = 0
-    """Samples that could not be read and were replaced."""
-    best_loss: float = math.inf
-    stale_validations: int = 0
-    """Since the loss was last better, or the learning rate last halved."""
-
-
-@dataclass
-class Window:
-    """Means of what happened since metrics were last sent; stays on the device until then."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    finite_steps: int = 0
-    steps: int = 0
-
-    def add(self, values: dict[str, Tensor] | None, seconds: dict[str, float]) -> None:
-        """Take in one step; `values` is None for one that was skipped."""
-        self.steps += 1
-        for name, taken in seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + taken
-        if values is not None:
-            self.finite_steps += 1
-            for name, value in values.items():
-                self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
-
-    def metrics(self, step: int) -> list[Metric]:
-        """Return the means as metrics of `step`."""
-        names = list(self.sums)
-        values = torch.stack([self.sums[name].float() for name in names]).tolist() if names else []
-        trained = [
-            Metric(f"train/{name}", value / self.finite_steps, step)
-            for name, value in zip(names, values, strict=True)
-        ]
-        timed = [Metric(f"time/{name}_s", value / self.steps, step) for name, value in self.seconds.items()]
-        return [*trained, *timed]
 
 
 class Fit:
@@ -119,21 +81,55 @@ class Fit:
         self.device = device
         self.progress = Progress()
         self.weights = [weight for weight in task.trained.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate)
+        # Fused: one operation for all weights, which can be told on the device to move none of them.
+        self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate, fused=True)
+        self.precision = Precision(experiment.optimisation, device)
+        self.schedule = Schedule(settings)
         self.average = Average(task.trained, experiment.optimisation.ema_decay)
+        self.statistics = Statistics(task.trained)
+        self.best = Best(experiment.validation.best_by)
+        self.clock = StepClock(device)
+        self._unread: list[Outcome] = []
+        self.read_every = READ_EVERY_STEPS.get(device.type, 1)
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return float(self.optimiser.param_groups[0]["lr"])
+        return self.schedule.rate(self.progress.step)
+
+    @property
+    def stopped_after(self) -> int | None:
+        """The step after which too many validations in a row had had no better result; None before there is one."""
+        stale = self.best.stale_validations
+        early = 0 < self.settings.stop_after <= stale and self.progress.step < self.settings.steps
+        return self.progress.step if early else None
+
+    @property
+    def early_end(self) -> str:
+        """Why the stage did not do all its steps, in a sentence; empty where it did."""
+        if self.stopped_after is None:
+            return ""
+        return (
+            f"stopped early after step {self.stopped_after} of {self.settings.steps}: "
+            f"{self.best.stale_validations} validations in a row had no better {self.best.by}"
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further step to do."""
+        return self.progress.step >= self.settings.steps or self.stopped_after is not None
 
     def capture(self) -> State:
-        """Return the whole state, between two steps."""
+        """Return the whole state, between two steps that have been read."""
+        assert not self._unread
         state: State = {
             "progress": asdict(self.progress),
             "model": self.task.trained.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict(),
+            "best": self.best.state_dict(),
             "stream": asdict(self.stream.state),
             "random": {"cpu": torch.get_rng_state()},
         }
@@ -147,63 +143,81 @@ class Fit:
         self.progress = Progress(**state["progress"])
         self.task.trained.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.schedule.load_state_dict(state["schedule"])
         self.average.load_state_dict(state["average"])
+        self.best.load_state_dict(state["best"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
     def step(self, window: Window) -> None:
-        """Do one step: the next batch, its losses and gradients, and a move of the weights if all is finite.
+        """Do one step: gradients of the next batches, and a move of the weights if loss and gradient are finite.
 
         Raises:
             JobError: when too many steps in a row had to be skipped.
         """
-        began = time.perf_counter()
-        batch = next(self.stream)
-        degraded = batch.degraded.to(self.device, non_blocking=True)
-        target = batch.target.to(self.device, non_blocking=True)
-        loaded = time.perf_counter()
+        self.clock.mark("tracking")  # whatever was done since the step before
         # Batch norms take statistics even from a batch that turns out to be unusable.
-        buffers = [(buffer, buffer.clone()) for buffer in self.task.trained.buffers()]
-        with self._precision():
-            losses = self.task.losses(degraded, target, self.progress.step)
-        forwarded = time.perf_counter()
+        self.statistics.keep()
         self.optimiser.zero_grad()
-        losses[LOSS].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
-        finite = bool(torch.isfinite(losses[LOSS].detach() + norm))
-        backwarded = time.perf_counter()
-        if finite:
-            self.optimiser.step()
-            self.average.update()
-        else:
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        stepped = time.perf_counter()
+        parts = self.experiment.optimisation.accumulate
+        losses: dict[str, Tensor] = {}
+        keys: tuple[str, ...] = ()
+        for _ in range(parts):
+            batch = next(self.stream)
+            degraded, target = self._on_device(batch.degraded), self._on_device(batch.target)
+            self.clock.mark("data")
+            with self.precision.autocast():
+                part = self.task.losses(degraded, target, self.progress.step)
+            self.clock.mark("forward")
+            self.precision.scaler.scale(part[LOSS] / parts).backward()  # type: ignore[no-untyped-call]
+            self.clock.mark("backward")
+            for name, value in part.items():
+                share = value.detach().float() / parts
+                losses[name] = losses[name] + share if name in losses else share
+            keys += batch.keys
+            self.progress.damaged_samples += len(batch.damaged)
 
+        norm = self._move(losses[LOSS])
         self.progress.step += 1
-        self.progress.damaged_samples += len(batch.damaged)
-        seconds = {
-            "data": loaded - began,
-            "forward": forwarded - loaded,
-            "backward": backwarded - forwarded,
-            "step": stepped - backwarded,
-        }
-        window.add({**losses, "gradient_norm": norm} if finite else None, seconds)
-        self._count_skipped(finite, batch)
+        names, values = (*losses, GRADIENT_NORM), torch.stack((*losses.values(), norm))
+        self._unread.append(Outcome(self.progress.step, names, values, keys))
+        self.clock.mark("step")
+        if len(self._unread) >= self.read_every:
+            self.read(window)
 
-    def _count_skipped(self, finite: bool, batch: Batch) -> None:
-        if finite:
-            self.progress.skipped_in_row = 0
-            return
-        self.progress.skipped_steps += 1
-        self.progress.skipped_in_row += 1
-        log.warning("step %d: loss or gradient is not finite; no weight moved", self.progress.step)
-        if self.progress.skipped_in_row >= self.experiment.optimisation.max_nan_steps:
-            raise JobError(
-                f"{self.progress.skipped_in_row} steps in a row had no finite loss and gradient, the last of them "
-                f"step {self.progress.step} with samples {', '.join(batch.keys[:4])}; try a lower learning rate"
-            )
+    def _on_device(self, wave: Tensor) -> Tensor:
+        # From pinned memory: otherwise the copy would wait for all that the device still has to do.
+        pinned = wave.pin_memory() if self.device.type == "cuda" else wave
+        return pinned.to(self.device, non_blocking=True)
+
+    def _move(self, loss: Tensor) -> Tensor:
+        """Clip the gradients and move the weights, if all is finite; return the norm before clipping."""
+        self.precision.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate
+        # As torch's own scaler tells a fused optimiser what it found, on the device.
+        self.optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        self.optimiser.step()
+        self.precision.scaler.update()
+        self.statistics.put_back_unless(finite)
+        self.average.update(finite)
+        return norm
+
+    def read(self, window: Window) -> None:
+        """Learn what the steps since the last reading came to; the device has to finish them first.
+
+        Raises:
+            JobError: when too many steps in a row had to be skipped.
+        """
+        scaled, most = self.precision.scaler.is_enabled(), self.experiment.optimisation.max_nan_steps
+        for outcome in self._unread:
+            window.add(self.progress.count(outcome, scaled, most))
+        self._unread.clear()
+        window.spend(self.clock.take())
 
     def validate(self, held_out: Sequence[Batch]) -> tuple[dict[str, float], list[ValidationSample]]:
         """Judge the averaged weights on held-out batches; return mean metrics and the first samples as audio.
@@ -215,10 +229,13 @@ class Fit:
         shown: list[ValidationSample] = []
         wanted = self.experiment.validation.shown
         self.task.network.eval()
-        with self.average.applied(), torch.inference_mode():
+        # Compiling for the shapes and the mode of a validation would take longer than it.
+        compiled = self.experiment.optimisation.compile
+        eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        with self.average.applied(), torch.inference_mode(), eager:
             for batch in held_out:
                 target = batch.target.to(self.device)
-                with self._precision():
+                with self.precision.autocast():
                     estimate = output_wave(self.task.network, batch.degraded.to(self.device))
                 judged = spectral_objective(estimate, target, self.experiment.loss)
                 judged["si_snr_db"] = si_snr(estimate, target).mean()
@@ -230,21 +247,11 @@ class Fit:
         count = sum(len(batch.keys) for batch in held_out)
         return {name: float(value) / count for name, value in sums.items()}, shown[:wanted]
 
-    def take_note(self, loss: float) -> bool:
-        """Note a validation's loss; after too many without a better one, halve the rate. Say if it is the best."""
-        if loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.stale_validations = loss, 0
-            return True
-        self.progress.stale_validations += 1
-        if self.settings.halve_after and self.progress.stale_validations >= self.settings.halve_after:
-            self.progress.stale_validations = 0
-            for group in self.optimiser.param_groups:
-                group["lr"] /= 2.0
-        return False
-
-    def _precision(self) -> Any:
-        wanted = self.experiment.optimisation.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+    def take_note(self, judged: Mapping[str, float]) -> bool:
+        """Note a validation's metrics, which may lower the learning rate or end the stage; say if it is the best."""
+        better = self.best.take(judged)
+        self.schedule.take_note(better)
+        return better
 
 
 def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: Tracker) -> State:
@@ -260,23 +267,23 @@ def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: 
     records, settings, progress = run.experiment.records, run.settings, run.progress
     window = Window()
     run.task.prepare()
-    while progress.step < settings.steps:
+    while not run.done:
         run.step(window)
         step = progress.step
-        last = step == settings.steps
-        if held_out and (last or step % settings.validate_every == 0):
+        if held_out and (step == settings.steps or step % settings.validate_every == 0):
             judged, shown = run.validate(held_out)
             tracker.metrics([Metric(f"val/{name}", value, step) for name, value in judged.items()])
             tracker.validation_samples(step, shown)
-            if run.take_note(judged[LOSS]):
+            if run.take_note(judged):
                 checkpoints.save_best(step, {"weights": run.average.weights, "metrics": judged})
-        saving = last or step % records.checkpoint_every == 0
+        saving = run.done or step % records.checkpoint_every == 0
         if saving or step % records.metrics_every == 0:
+            run.read(window)
             tracker.metrics([*window.metrics(step), *_counters(run)])
             window = Window()
         if saving:
             checkpoints.save(step, run.capture())
-    if not math.isfinite(progress.best_loss):
+    if run.best.value is None:
         checkpoints.save_best(progress.step, {"weights": run.average.weights, "metrics": {}})
     return checkpoints.best()
 
@@ -288,6 +295,11 @@ def _counters(run: Fit) -> list[Metric]:
         "damaged_samples": run.progress.damaged_samples,
         "epoch": run.stream.state.epoch,
     }
+    if run.precision.scaler.is_enabled():
+        values |= {
+            "overflowed_steps": run.progress.overflowed_steps,
+            "loss_scale": run.precision.scaler.get_scale(),
+        }
     return [Metric(f"train/{name}", float(value), run.progress.step) for name, value in values.items()]
 
 

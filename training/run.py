@@ -25,6 +25,7 @@ from manifests.selection import Selection
 from manifests.store import Place, absolute
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
+from training.compiling import compile_network
 from training.loop import Fit, fit
 from training.stages import PARENT, build_task, derived_seed
 from training.stream import Reader, SampleStream, fixed_batches
@@ -148,6 +149,8 @@ def _train_stage(
         return _finished(stage_dir / MODEL_FOLDER, origin)
     parent = load_bundle(parents[0].bundle_dir, device) if parents else None
     task = build_task(stage, experiment, parent, device)
+    if experiment.optimisation.compile:
+        compile_network(task.network)
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
@@ -177,7 +180,14 @@ def _train_stage(
         try:
             kept = fit(run, held_out, checkpoints, tracker)
             task.trained.load_state_dict(kept["weights"])
-            info = save_bundle(stage_dir / MODEL_FOLDER, task.network, origin, kept["step"], kept["metrics"])
+            info = save_bundle(
+                stage_dir / MODEL_FOLDER,
+                task.network,
+                origin,
+                kept["step"],
+                kept["metrics"],
+                run.stopped_after,
+            )
             tracker.model_finished(stage_dir / MODEL_FOLDER, info)
         except KeyboardInterrupt:
             tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
@@ -185,7 +195,7 @@ def _train_stage(
         except BaseException as error:
             tracker.stage_ended("failed", str(error))
             raise
-        tracker.stage_ended("finished")
+        tracker.stage_ended("finished", run.early_end)
     return info
 
 

@@ -103,7 +103,7 @@ class Tracker(Protocol):
         """The stage's model lies in `bundle_dir`."""
 
     def stage_ended(self, status: Status, message: str = "") -> None:
-        """The stage is over; `message` says why where it did not finish."""
+        """The stage is over; `message` says why where it did not do all its steps."""
 
 
 class Several:
@@ -174,8 +174,8 @@ class LineTracker:
         self._say(f"{self._stage}: model {info.id} of step {info.steps} is in {bundle_dir}")
 
     def stage_ended(self, status: Status, message: str = "") -> None:
-        """Say how it ended, if badly."""
-        if status != "finished":
+        """Say how it ended, unless it did all that it was to do."""
+        if message:
             self._say(f"{self._stage}: {status}, {message}")
 
     def _at(self, batch: Sequence[Metric]) -> str:

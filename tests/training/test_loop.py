@@ -1,4 +1,4 @@
-"""The loop: steps that cannot be used move nothing, validation is of the average, the rate falls when stale."""
+"""The loop: steps that cannot be used move nothing, however late they are read; validation is of the average."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from training.average import Average
 from training.loop import Fit, Window
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
+from training.schedule import Schedule
 from training.stages import DenoiserTask, TeacherTask, frozen
 from training.stream import Reader, SampleStream, fixed_batches
 
@@ -106,6 +107,17 @@ def test_a_gradient_is_clipped_to_its_norm(micro: Experiment, stream: SampleStre
     assert {m.name: m.value for m in window.metrics(1)}["train/gradient_norm"] > 1e-2
 
 
+def test_a_step_moves_weights_as_fast_as_the_schedule_says(spoilt: Fit) -> None:
+    settings = spoilt.settings.model_copy(update={"learning_rate": 0.01, "warmup_steps": 4})
+    spoilt.schedule = Schedule(settings)
+    before = torch.cat([weight.detach().flatten() for weight in spoilt.weights])
+    spoilt.step(Window())
+    after = torch.cat([weight.detach().flatten() for weight in spoilt.weights])
+    # Adam's first step is as long as the rate for every weight whose gradient is far above its epsilon.
+    assert (after - before).abs().max().item() == pytest.approx(0.01 / 4, rel=1e-2)
+    assert spoilt.learning_rate == 0.01 * 2 / 4
+
+
 def test_validation_judges_the_average_and_leaves_the_weights_alone(
     corpus_dir: Path, micro: Experiment, spoilt: Fit
 ) -> None:
@@ -125,15 +137,6 @@ def test_validation_judges_the_average_and_leaves_the_weights_alone(
     assert again == first
 
 
-def test_the_rate_is_halved_after_stale_validations(spoilt: Fit) -> None:
-    spoilt.settings = spoilt.settings.model_copy(update={"halve_after": 2})
-    rate = spoilt.learning_rate
-    said = [spoilt.take_note(loss) for loss in (1.0, 1.1, 0.9, 0.95, 0.92, 0.91, float("nan"))]
-    assert said == [True, False, True, False, False, False, False]
-    assert spoilt.learning_rate == rate / 4
-    assert spoilt.progress.best_loss == 0.9
-
-
 def test_the_average_follows_the_textbook_recursion() -> None:
     layer = nn.Linear(1, 1, bias=False)
     average = Average(layer, decay=0.5)
@@ -148,3 +151,67 @@ def test_the_average_follows_the_textbook_recursion() -> None:
     with average.applied():
         assert layer.weight.item() == pytest.approx(expected, rel=1e-6)
     assert layer.weight.item() == 8.0
+
+
+def test_steps_that_are_read_late_end_with_the_same_weights_and_counts(
+    corpus_dir: Path, micro: Experiment, one_thread: None
+) -> None:
+    runs, windows = [], []
+    for read_every in (1, 4):
+        torch.manual_seed(0)
+        chain = Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny"))
+        task = Spoilt(chain, micro.loss)
+        task.at = (1, 2)
+        task.prepare()
+        stream = SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+        run = Fit(task, stream, micro, micro.stages.denoiser, CPU)
+        run.read_every = read_every
+        window = Window()
+        for _ in range(5):
+            run.step(window)
+        runs.append(run)
+        windows.append(window)
+    assert (runs[1].progress.step, windows[1].steps) == (5, 4)
+    runs[1].read(windows[1])
+    assert runs[0].progress == runs[1].progress
+    assert runs[0].progress.skipped_steps == 2
+    assert all(map(torch.equal, everything(runs[0]), everything(runs[1])))
+    first, late = ([m for m in window.metrics(5) if m.name.startswith("train/")] for window in windows)
+    assert first == late
+
+
+def test_a_run_that_is_read_late_still_names_the_step_that_was_one_too_many(spoilt: Fit) -> None:
+    assert isinstance(spoilt.task, Spoilt)
+    spoilt.experiment = spoilt.experiment.model_copy(
+        update={"optimisation": spoilt.experiment.optimisation.model_copy(update={"max_nan_steps": 2})}
+    )
+    spoilt.task.at = (1, 2, 3)
+    spoilt.read_every = 4
+    for _ in range(3):
+        spoilt.step(Window())
+    with pytest.raises(JobError, match="2 steps in a row had no finite loss.*step 3 with samples train-"):
+        spoilt.step(Window())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_step_on_cuda_waits_for_nothing_until_it_is_read(corpus_dir: Path, micro: Experiment) -> None:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    task = Spoilt(
+        Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny")).to(device), micro.loss
+    )
+    task.at = (2,)
+    task.prepare()
+    stream = SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+    run, window = Fit(task, stream, micro, micro.stages.denoiser, device), Window()
+    run.step(window)  # the first one allocates and chooses kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            run.step(window)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert window.steps == 0
+    run.read(window)
+    assert (window.steps, run.progress.skipped_steps) == (4, 1)
+    assert all(window.seconds[part] >= 0.0 for part in ("data", "forward", "backward", "step", "tracking"))

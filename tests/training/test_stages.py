@@ -161,8 +161,11 @@ def test_a_teacher_learns_to_lower_its_loss_on_held_out_samples(corpus_dir: Path
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_every_stage_trains_in_bfloat16_with_finite_losses(corpus_dir: Path, tmp_path: Path) -> None:
-    halved = load_experiment("tiny", [*MICRO, "optimisation.precision=bfloat16"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_every_stage_trains_in_16_bits_with_finite_losses(
+    corpus_dir: Path, tmp_path: Path, precision: str
+) -> None:
+    halved = load_experiment("tiny", [*MICRO, f"optimisation.precision={precision}"])
     train(halved, corpus_dir, tmp_path / "run", device="cpu")
     for stage in STAGES:
         lines = (tmp_path / "run" / stage / "metrics.jsonl").read_text().splitlines()
@@ -180,7 +183,7 @@ def test_what_a_run_reports_lies_in_its_folder(run_dir: Path) -> None:
         json.loads(line)["name"] for line in (run_dir / "student" / "metrics.jsonl").read_text().splitlines()
     }
     expected = {"train/loss", "train/teacher_features", "val/loss", "val/si_snr_db"}
-    expected |= {f"time/{part}_s" for part in ("data", "forward", "backward", "step")}
+    expected |= {f"time/{part}_s" for part in ("data", "forward", "backward", "step", "tracking")}
     assert expected <= names
     waves = {path.name for path in (run_dir / "student" / "samples").iterdir()}
     assert {"val-0000000.degraded.wav", "val-0000000.target.wav", "val-0000000.estimate-0000005.wav"} <= waves

@@ -1,0 +1,115 @@
+"""torch.compile: the same losses, the same names, and a sentence where there is no compiler."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from micro_experiment import MICRO
+from torch import Tensor, nn
+
+from manifests.corpus import open_corpus
+from manifests.errors import UserError
+from manifests.experiment import load_experiment
+from training.checkpoint import Checkpoints, Identity
+from training.compiling import compile_network, compiler
+from training.loop import Fit, fit
+from training.models.layers import CumulativeNorm
+from training.models.repair import RepairConfig, RepairNet, RepairOutput
+from training.run import train
+from training.stages import TeacherTask
+from training.stream import Reader, SampleStream
+from training.tracker import Metric, Several
+from training.window import Window
+
+needs_compiler = pytest.mark.skipif(
+    compiler() is None, reason="torch.compile needs a C++ compiler; none here"
+)
+CPU = torch.device("cpu")
+
+
+class OneLayer(nn.Module):
+    """A convolution of the wave under a cumulative norm's gain: a whole net takes minutes to compile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 2, 5, padding=2)
+        self.norm = CumulativeNorm(2)
+
+    def forward(self, wave: Tensor) -> RepairOutput:
+        out = wave + 0.01 * self.norm(self.conv(wave.unsqueeze(1))).mean(1)
+        return RepairOutput(out, out, {})
+
+
+def run_of(network: nn.Module, corpus_dir: Path, compiled: bool) -> Fit:
+    settings = ["stages.teacher.steps=3", "optimisation.clip_norm=1.0e+9", f"optimisation.compile={compiled}"]
+    experiment = load_experiment("tiny", [*MICRO, *settings])
+    task = TeacherTask(network, experiment.loss)  # type: ignore[arg-type]
+    task.prepare()
+    if compiled:
+        compile_network(network)
+    stream = SampleStream(Reader(open_corpus(corpus_dir), "train"), 0, 2, 0.1)
+    return Fit(task, stream, experiment, experiment.stages.teacher, CPU)
+
+
+def losses_of(run: Fit) -> list[float]:
+    losses = []
+    for step in range(1, 4):
+        window = Window()
+        run.step(window)
+        losses += [m.value for m in window.metrics(step) if m.name in ("train/loss", "train/gradient_norm")]
+    return losses
+
+
+class Silent(Several):
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def metrics(self, batch: list[Metric]) -> None:  # type: ignore[override]
+        pass
+
+
+@needs_compiler
+def test_a_compiled_network_learns_as_an_eager_one_and_keeps_its_names(
+    corpus_dir: Path, tmp_path: Path, one_thread: None
+) -> None:
+    torch.manual_seed(0)
+    eager, compiled = OneLayer(), OneLayer()
+    compiled.load_state_dict(eager.state_dict())
+    names = list(eager.state_dict())
+    runs = [run_of(eager, corpus_dir, compiled=False), run_of(compiled, corpus_dir, compiled=True)]
+    assert compiled._compiled_call_impl is not None
+    expected, ours = (losses_of(run) for run in runs)
+    assert ours == pytest.approx(expected, rel=1e-3)
+    checkpoints = Checkpoints(tmp_path, Identity("teacher", "settings", "corpus", {}))
+    kept = fit(runs[1], [], checkpoints, Silent())
+    newest = checkpoints.newest()
+    assert (list(kept["weights"]), newest) == (names, None)
+    checkpoints.save(3, runs[1].capture())
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert (list(newest["model"]), list(newest["average"]["mean"])) == (names, names)
+
+
+@needs_compiler
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_compiled_repairing_net_learns_as_an_eager_one(corpus_dir: Path, one_thread: None) -> None:
+    config = RepairConfig(channels=2, tfcm_layers=1, gtcm_hidden=2, gtcm_groups=1, head_channels=2)
+    torch.manual_seed(0)
+    eager, compiled = RepairNet(config, causal=False), RepairNet(config, causal=False)
+    compiled.load_state_dict(eager.state_dict())
+    runs = [run_of(eager, corpus_dir, compiled=False), run_of(compiled, corpus_dir, compiled=True)]
+    expected, ours = (losses_of(run) for run in runs)
+    assert ours == pytest.approx(expected, rel=1e-3)
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+
+
+def test_compiling_without_a_compiler_is_refused_before_training(
+    corpus_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="optimisation.compile: needs a C.. compiler.*CXX"):
+        train(
+            load_experiment("tiny", [*MICRO, "optimisation.compile=true"]), corpus_dir, tmp_path, device="cpu"
+        )
+    assert not list(tmp_path.iterdir())
