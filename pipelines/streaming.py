@@ -104,6 +104,7 @@ class Stream:
             for _ in range(2)
         ]
         self._bindings = [self._bound(before, after) for before, after in (sets, sets[::-1])]
+        self._sets = sets
         self._turn = 0
 
     def _bound(self, before: dict[str, "object"], after: dict[str, "object"]) -> "object":
@@ -122,3 +123,12 @@ class Stream:
         self._turn = 1 - self._turn
         enhanced: Audio = self._enhanced.numpy().copy()
         return enhanced
+
+    def states(self) -> dict[str, NDArray[np.generic]]:
+        """Return a copy of the states between two hops."""
+        return {name: value.numpy().copy() for name, value in self._sets[self._turn].items()}
+
+    def set_states(self, states: dict[str, NDArray[np.generic]]) -> None:
+        """Go on from other states."""
+        for name, value in states.items():
+            self._sets[self._turn][name].update_inplace(value)

@@ -1,0 +1,225 @@
+"""Exported models: one ONNX graph, hop by hop, that does what torch does."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_corpora import RATE_HZ, voice
+
+from manifests.errors import UserError
+from pipelines.enhance import enhance
+from pipelines.export import export, noisy_voice
+from pipelines.onnx_chain import streaming_model
+from pipelines.streaming import StreamingModel
+from training.models.chain import Chain
+from training.models.denoiser import Denoiser, DenoiserConfig
+from training.models.presets import DENOISERS, build_denoiser, build_repair
+from wakeful import awake
+
+TOLERANCE = 1e-5
+HOP = 480
+LATENCY_SAMPLES = 960
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def chain(preset: str) -> Chain:
+    return awake(Chain(build_repair(preset, causal=True), build_denoiser(preset)))
+
+
+def running(network: Any) -> StreamingModel:
+    return StreamingModel(streaming_model(network, {}).SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Chain, StreamingModel]:
+    torch.manual_seed(0)
+    network = chain("tiny")
+    return network, running(network)
+
+
+@torch.no_grad()
+def in_one_piece(network: Any, wave: np.ndarray) -> np.ndarray:
+    out = network(torch.from_numpy(wave).reshape(-1, wave.shape[-1]))
+    whole: np.ndarray = (out.denoised if isinstance(network, Chain) else out.wave).numpy()
+    return whole.reshape(wave.shape)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    drawn: np.ndarray = 0.1 * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return drawn
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
+def test_the_graph_gives_what_torch_gives(preset: str) -> None:
+    network = chain(preset)
+    wave = noise(RATE_HZ + 77) * np.linspace(0.02, 2.0, RATE_HZ + 77, dtype=np.float32)
+    got = np.concatenate(list(running(network).enhanced([wave])))
+    assert got.shape == wave.shape
+    assert np.abs(got - in_one_piece(network, wave)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(lambda: build_repair("tiny", causal=True), id="student"),
+        pytest.param(
+            lambda: Chain(
+                build_repair("tiny", causal=True),
+                Denoiser(DenoiserConfig(**{**vars(DENOISERS["tiny"]), "use_asa": False})),
+            ),
+            id="without attention",
+        ),
+        pytest.param(
+            lambda: Chain(
+                build_repair("tiny", causal=True),
+                Denoiser(DenoiserConfig(**{**vars(DENOISERS["tiny"]), "asa_key_pool_bins": 1})),
+            ),
+            id="keys not pooled",
+        ),
+    ],
+)
+def test_variants_of_the_networks_export_too(network: Callable[[], Any]) -> None:
+    net = awake(network())
+    wave = noise(RATE_HZ // 2)
+    got = np.concatenate(list(running(net).enhanced([wave])))
+    assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE
+
+
+def test_a_minute_hop_by_hop_is_the_whole_clip(tiny: tuple[Chain, StreamingModel]) -> None:
+    network, model = tiny
+    wave = np.tile(noisy_voice(20.0), 3) * np.repeat([1.0, 0.03, 0.3], 20 * RATE_HZ).astype(np.float32)
+    got = np.concatenate(list(model.enhanced([wave])))
+    assert np.abs(got - in_one_piece(network, wave)).max() <= TOLERANCE
+
+
+def test_after_half_an_hour_the_norms_are_as_steady_as_after_a_minute(
+    tiny: tuple[Chain, StreamingModel],
+) -> None:
+    # A signal that repeats has the same means after 90 times the frames: sums and number of frames are set there.
+    _, model = tiny
+    wave = noise(20 * RATE_HZ).reshape(-1, 1, HOP)
+    states = {}
+    for times in (1, 90):
+        stream = model.stream()
+        for hop in wave:
+            stream.push(hop)
+        present = stream.states()
+        for name, value in present.items():
+            if value.dtype == np.float64 or name == "frame":
+                value *= times
+        stream.set_states(present)
+        states[times] = np.concatenate([stream.push(hop) for hop in wave[:50]])
+    assert np.isfinite(states[90]).all()
+    assert np.abs(states[90] - states[1]).max() < 0.05 * np.abs(states[1]).max()
+
+
+def test_signals_of_a_batch_are_those_alone(tiny: tuple[Chain, StreamingModel]) -> None:
+    network, model = tiny
+    wave = noise(3, 20 * HOP)
+    stream = model.stream(batch=3)
+    hops = np.pad(wave, ((0, 0), (0, HOP))).reshape(3, -1, HOP).swapaxes(0, 1)
+    got = np.concatenate([stream.push(hop) for hop in hops], axis=1)[:, HOP:]
+    assert np.abs(got - in_one_piece(network, wave)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("midpoint", [24_000, 24_001, 23_777, 24_479])
+def test_the_challenges_check_finds_20_ms(tiny: tuple[Chain, StreamingModel], midpoint: int) -> None:
+    # Two clips with equal first halves: outputs may differ 960 samples before the midpoint, and not earlier.
+    a, b = noise(48_000), noise(48_000, seed=1)
+    b[:midpoint] = a[:midpoint]
+    outputs = [np.concatenate(list(tiny[1].enhanced([wave]))) for wave in (a, b)]
+    changed = np.flatnonzero(outputs[0] != outputs[1])
+    assert midpoint - changed[0] <= LATENCY_SAMPLES
+
+
+@pytest.mark.parametrize("cuts", [[100], [480], [7, 9000, 9001], [23_999]])
+def test_where_blocks_are_cut_makes_no_difference(
+    tiny: tuple[Chain, StreamingModel], cuts: list[int]
+) -> None:
+    wave = noise(24_000)
+    whole = np.concatenate(list(tiny[1].enhanced([wave])))
+    parts = np.concatenate(list(tiny[1].enhanced(np.split(wave, cuts))))
+    assert np.array_equal(whole, parts)
+
+
+def test_export_writes_a_graph_with_states_and_a_report(
+    tmp_path: Path, make_bundle: Callable[..., Any]
+) -> None:
+    make_bundle(tmp_path / "m", "joint")
+    done = export(str(tmp_path / "m"), tmp_path / "out", int8=True)
+    report = json.loads((tmp_path / "out" / "parity.json").read_bytes())
+    exact, int8 = report["variants"]
+    assert exact["max_difference"] <= TOLERANCE
+    assert int8["megabytes"] < exact["megabytes"]
+    assert 0.0 < int8["max_difference"] < 0.1
+    assert (report["opset"], report["latency_ms"], report["states"]) == (18, 20.0, done.states)
+    page = (tmp_path / "out" / "parity.md").read_text()
+    assert "model.int8.onnx" in page and "Opset 18" in page
+    model = StreamingModel(tmp_path / "out" / "model.onnx")
+    assert model.session.get_modelmeta().custom_metadata_map["model_id"] == report["model_id"]
+
+
+def test_a_teacher_cannot_be_exported(tmp_path: Path, make_bundle: Callable[..., Any]) -> None:
+    make_bundle(tmp_path / "m", "teacher")
+    with pytest.raises(UserError, match="teacher, which looks ahead"):
+        export(str(tmp_path / "m"), tmp_path / "out")
+    with pytest.raises(UserError, match="teacher, which looks ahead"):
+        soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
+        enhance(tmp_path / "in.wav", tmp_path / "out.wav", str(tmp_path / "m"), stream=True)
+
+
+def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"not a graph")
+    with pytest.raises(UserError, match=r"x\.onnx: not a model that onnxruntime can load"):
+        StreamingModel(tmp_path / "x.onnx", "x.onnx")
+
+
+def test_enhancing_as_a_stream_is_enhancing(tmp_path: Path, make_bundle: Callable[..., Any]) -> None:
+    make_bundle(tmp_path / "m", "joint")
+    wave = np.stack([voice(1, 0.7), voice(2, 0.7)], axis=1)
+    soundfile.write(tmp_path / "in.wav", wave, RATE_HZ)
+    enhance(tmp_path / "in.wav", tmp_path / "whole.wav", str(tmp_path / "m"))
+    enhance(tmp_path / "in.wav", tmp_path / "streamed.wav", str(tmp_path / "m"), stream=True)
+    whole, streamed = (soundfile.read(tmp_path / name)[0] for name in ("whole.wav", "streamed.wav"))
+    assert streamed.shape == wave.shape
+    assert np.abs(whole - streamed).max() <= 1.0 / 32768
+
+
+def test_pcm_goes_from_stdin_to_stdout(tmp_path: Path, make_bundle: Callable[..., Any]) -> None:
+    make_bundle(tmp_path / "m", "joint")
+    export(str(tmp_path / "m"), tmp_path / "out")
+    wave = np.round(voice(1, 0.33)[:15_555] * 32768.0)
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "enhance",
+        "--stream",
+        "-",
+        "-",
+        "--model",
+        "out/model.onnx",
+    ]
+    done = subprocess.run(command, input=wave.astype("<i2").tobytes(), capture_output=True, check=True)
+    got = np.frombuffer(done.stdout, "<i2")
+    model = StreamingModel(tmp_path / "out" / "model.onnx")
+    expected = np.concatenate(list(model.enhanced([(wave / 32768.0).astype(np.float32)])))
+    assert len(got) == len(wave)
+    assert np.abs(got - expected * 32768.0).max() <= 0.51
+
+    odd = subprocess.run(command, input=b"abc", capture_output=True)
+    assert (odd.returncode, b"ends within a sample" in odd.stderr) == (2, True)
