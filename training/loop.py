@@ -26,6 +26,7 @@ from training.bundle import Network, output_wave
 from training.checkpoint import Checkpoints, State
 from training.losses.spectral import si_snr
 from training.objective import LOSS, spectral_objective
+from training.ranks import ALONE, Ranks
 from training.stream import Batch, SampleStream, StreamState
 from training.tracker import Metric, Tracker, ValidationSample
 
@@ -105,6 +106,7 @@ class Fit:
         experiment: its `optimisation`, `validation` and `records` are used.
         settings: of the stage.
         device: where the task's networks are.
+        ranks: this process among those that train together.
     """
 
     def __init__(
@@ -114,9 +116,11 @@ class Fit:
         experiment: Experiment,
         settings: StageSettings,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.task, self.stream, self.experiment, self.settings = task, stream, experiment, settings
         self.device = device
+        self.ranks, self.share = ranks, ranks.share(settings.batch_size)
         self.progress = Progress()
         self.weights = [weight for weight in task.trained.parameters() if weight.requires_grad]
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate)
@@ -170,6 +174,10 @@ class Fit:
         forwarded = time.perf_counter()
         self.optimiser.zero_grad()
         losses[LOSS].backward()  # type: ignore[no-untyped-call]
+        # From here on all ranks hold the same numbers, so that they decide alike whether the step is usable.
+        self.ranks.average_gradients(self.weights, self.share)
+        self.ranks.average_changes(buffers, self.share)
+        losses = self.ranks.mean(losses, self.share)
         norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
         finite = bool(torch.isfinite(losses[LOSS].detach() + norm))
         backwarded = time.perf_counter()
@@ -182,7 +190,7 @@ class Fit:
         stepped = time.perf_counter()
 
         self.progress.step += 1
-        self.progress.damaged_samples += len(batch.damaged)
+        self.progress.damaged_samples += self.ranks.total(len(batch.damaged))
         seconds = {
             "data": loaded - began,
             "forward": forwarded - loaded,
@@ -209,7 +217,7 @@ class Fit:
         """Judge the averaged weights on held-out batches; return mean metrics and the first samples as audio.
 
         `loss` is the weighted spectral loss of the final output whatever the stage, so stages can be
-        compared.
+        compared. Every rank judges all of them: so the result does not depend on the number of ranks.
         """
         sums: dict[str, Tensor] = {}
         shown: list[ValidationSample] = []
@@ -228,7 +236,8 @@ class Fit:
                     shown += _as_audio(batch, estimate)
         self.task.prepare()
         count = sum(len(batch.keys) for batch in held_out)
-        return {name: float(value) / count for name, value in sums.items()}, shown[:wanted]
+        means = {name: float(value) / count for name, value in sums.items()}
+        return self.ranks.from_first(means), shown[:wanted]
 
     def take_note(self, loss: float) -> bool:
         """Note a validation's loss; after too many without a better one, halve the rate. Say if it is the best."""
@@ -278,6 +287,7 @@ def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: 
             checkpoints.save(step, run.capture())
     if not math.isfinite(progress.best_loss):
         checkpoints.save_best(progress.step, {"weights": run.average.weights, "metrics": {}})
+    run.ranks.wait()  # for the one that writes
     return checkpoints.best()
 
 
