@@ -185,7 +185,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     """Be one of the ranks that the environment tells of, or alone where it tells of none.
 
     Read are the variables that torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and
-    MASTER_PORT. A process group that is there already, as Ray Train's, is used and left alone.
+    MASTER_PORT. A process group that is there already, as Ray Train's, is used and left alone; so a process that
+    trains several times joins once, around all of them.
 
     Args:
         device: of the networks; sums go over NCCL on CUDA, over gloo else.
