@@ -23,7 +23,7 @@ from training.run import (
     model_dir,
     needed_splits,
 )
-from training.run import train as train_stages
+from training.run import train as train_here
 from training.tracker import LineTracker, Metric, StageStart, Status, Tracker, ValidationSample
 
 RUNS_FOLDER = "runs"
@@ -40,6 +40,7 @@ def train(
     overrides: Iterable[str] = (),
     say: Callable[[str], None] = print,
     keep: str | None = None,
+    elsewhere: Callable[..., dict[StageName, BundleInfo]] | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train the stages of an experiment on a corpus.
 
@@ -53,6 +54,7 @@ def train(
         overrides: `a.b=c` settings of the experiment.
         say: told how it goes, in plain lines.
         keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
+        elsewhere: what stands in for `training.run.train`, to train not in this process (`pipelines.ray_train`).
 
     Returns:
         The models, by stage.
@@ -72,6 +74,7 @@ def train(
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
+    train_stages = elsewhere or train_here
     return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection)
 
 
