@@ -4,12 +4,11 @@ Ray Train starts the workers, joins them, and starts all of them again when one 
 fewer where nothing else is left. Our own checkpoints in RUN_DIR, which every node must reach, are what they go on from:
 they hold the whole state, so Ray Train's own are not used.
 
-What rank 0 reports travels to the driver, which alone talks to MLflow and the terminal. A report returns when the driver
-has passed it on, so nothing that a checkpoint counts as reported can be lost.
+What rank 0 reports travels to the driver, which alone talks to MLflow and the terminal. A report returns when the
+driver has passed it on, so nothing that a checkpoint counts as reported can be lost.
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from training.tracker import Metric, Several, StageStart, Status, Tracker, Valid
 MAX_FAILURES = 10
 """So many times workers are lost or fail for unknown reasons, and all are started again; nodes that say goodbye before
 they go, as reclaimed ones do, are not counted."""
+REPORTS_AWAITED_S = 0.5
+"""So often the driver looks whether training is over."""
 RAY_FOLDER = "ray"
 """In RUN_DIR: where Ray Train keeps what it knows of a run; with it Ray checks that every node reaches RUN_DIR."""
 
@@ -152,32 +153,33 @@ class _Driver:
         )
         post = ray.remote(num_cpus=0, scheduling_strategy=here)(_Post).remote()
         # In a thread, Ray Train leaves Ctrl-C to us.
-        threading.Thread(target=self._fit, args=(work, workers, post), daemon=True).start()
+        fitting = threading.Thread(target=self._fit, args=(work, workers, post), daemon=True)
+        fitting.start()
         try:
-            for name, arguments in _reports(post):
+            for name, arguments in _reports(post, fitting):
                 self._pass_on(name, arguments)
             if self._failure is not None:
                 reason = str(self._failure).strip().splitlines()[-1]
-                raise JobError(f"{work.run_dir}: Ray Train gave up ({reason}); --resume goes on") from self._failure
+                raise JobError(
+                    f"{work.run_dir}: Ray Train gave up ({reason}); --resume goes on"
+                ) from self._failure
         except KeyboardInterrupt:
             self._end_stage("stopped", "interrupted")
             raise
         except ray.exceptions.RayError as error:
             self._end_stage("failed", str(error))
-            raise JobError(f"{work.run_dir}: Ray is gone ({type(error).__name__}); --resume goes on") from error
+            raise JobError(
+                f"{work.run_dir}: Ray is gone ({type(error).__name__}); --resume goes on"
+            ) from error
         except BaseException as error:
             self._end_stage("failed", str(error))
             raise
 
     def _fit(self, work: _Work, workers: Workers, post: Any) -> None:
-        import ray
-
         try:
             _trainer(work, workers, post).fit()
         except Exception as error:
             self._failure = error
-        with contextlib.suppress(ray.exceptions.RayError):  # then the driver's own call says so
-            ray.get(post.report.remote("over", ()))
 
     def _pass_on(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name == "gave_up":
@@ -214,15 +216,18 @@ def _trainer(work: _Work, workers: Workers, post: Any) -> Any:
     )
 
 
-def _reports(post: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Wait for reports, until training is over."""
+def _reports(post: Any, fitting: threading.Thread) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield reports as they come, until training is over."""
     import ray
 
+    asked = post.next.remote()
     while True:
-        name, arguments = ray.get(post.next.remote())
-        if name == "over":
+        here, _ = ray.wait([asked], timeout=REPORTS_AWAITED_S)
+        if here:
+            yield ray.get(asked)
+            asked = post.next.remote()
+        elif not fitting.is_alive():
             return
-        yield name, arguments
 
 
 class _Post:
