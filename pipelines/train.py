@@ -1,5 +1,6 @@
 """`ssiforge train`: an experiment and a corpus become models, each an MLflow run with what it was made from."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -63,6 +64,10 @@ def train(
         UserError: when something that was asked for does not exist, or the run folder holds another run.
         JobError: when training cannot go on.
     """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun starts several trackers of one run: use 'python -m training' with it, or --ray"
+        )
     experiment = load_experiment(experiment_reference, overrides)
     stages = chosen_stages(stage)
     manifest = read_manifest(corpus)

@@ -141,7 +141,7 @@ class Ranks:
     def _average(self, tensors: Sequence[Tensor], share: float) -> None:
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket]).mul_(share)
-            parts = self._sum(flat).split([tensor.numel() for tensor in bucket])
+            parts = torch.split(self._sum(flat), [tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
@@ -210,6 +210,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def _form_group(device: torch.device) -> None:
+    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if shares_store and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        # Seen with torch 2.13: the store still holds the addresses of the ranks that died, and all would wait for them.
+        raise UserError(
+            "torchrun --max-restarts: the ranks can only find each other again with "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment; or run the same command with --resume"
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:

@@ -178,6 +178,13 @@ def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="RANK expected, but not set; start them with torchrun"), joined(CPU):
         pass
     assert device_of_rank("auto") == "auto"
+    # torchrun's own restart, with the store that still knows the ranks that died.
+    for name, value in of_rank(1, 2, free_port()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(UserError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"), joined(CPU):
+        pass
 
 
 def test_a_rank_whose_peer_is_gone_says_so(together: Together) -> None:
