@@ -34,7 +34,8 @@ class StageSettings(_Declared):
 
     steps: int = Field(ge=1)
     batch_size: int = Field(default=32, ge=1, le=4096)
-    """Samples of one step on one rank, or of one of its `optimisation.accumulate` parts."""
+    """Samples of one step, or of one of its `optimisation.accumulate` parts, shared by all ranks: their number changes
+    nothing in what a step learns from."""
     segment_s: float = Field(default=4.0, ge=0.1, le=120.0)
     """Length of the stretch cut from each sample, in seconds; longer than the samples means all of them."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)

@@ -273,13 +273,33 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/EXPERIMENT by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Train with Ray Train: on a local Ray, or on a running cluster (auto, or HOST:PORT).",
+        ),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="MIN[:MAX]", help="With --ray: workers that share each batch; 2 by default."),
+    ] = None,
     keep: Keep = None,
     overrides: Overrides = None,
 ) -> None:
     """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
+    from pipelines.ray_job import check_written
     from pipelines.train import train as run
 
-    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep)
+    on_ray = None
+    if ray is not None:
+        from pipelines.ray_train import RayTraining, Workers
+
+        check_written("--out", out or "runs")
+        on_ray = RayTraining(None if ray == LOCAL_RAY else ray, Workers.parse(workers or "2"), say)
+    elif workers is not None:
+        raise UserError("--workers shares training among Ray's workers: it needs --ray")
+    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep, on_ray)
     for name, info in models.items():
         print(f"{name}: model {info.id}")
 

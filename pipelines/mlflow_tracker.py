@@ -164,6 +164,7 @@ class MlflowTracker:
             **start.params,
             "stage": start.stage,
             "device": start.device,
+            "ranks": start.ranks,
             "trained_weights": start.parameters,
         }
         if start.selection is not None:

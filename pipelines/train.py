@@ -1,5 +1,6 @@
 """`ssiforge train`: an experiment and a corpus become models, each an MLflow run with what it was made from."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from training.run import (
     model_dir,
     needed_splits,
 )
-from training.run import train as train_stages
+from training.run import train as train_here
 from training.tracker import LineTracker, Metric, StageStart, Status, Tracker, ValidationSample
 
 RUNS_FOLDER = "runs"
@@ -40,6 +41,7 @@ def train(
     overrides: Iterable[str] = (),
     say: Callable[[str], None] = print,
     keep: str | None = None,
+    elsewhere: Callable[..., dict[StageName, BundleInfo]] | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train the stages of an experiment on a corpus.
 
@@ -53,6 +55,7 @@ def train(
         overrides: `a.b=c` settings of the experiment.
         say: told how it goes, in plain lines.
         keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
+        elsewhere: what stands in for `training.run.train`, to train not in this process (`pipelines.ray_train`).
 
     Returns:
         The models, by stage.
@@ -61,6 +64,10 @@ def train(
         UserError: when something that was asked for does not exist, or the run folder holds another run.
         JobError: when training cannot go on.
     """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun starts several trackers of one run: use 'python -m training' with it, or --ray"
+        )
     experiment = load_experiment(experiment_reference, overrides)
     stages = chosen_stages(stage)
     manifest = read_manifest(corpus)
@@ -72,6 +79,7 @@ def train(
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
+    train_stages = elsewhere or train_here
     return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection)
 
 

@@ -1,11 +1,12 @@
 """Train from a plain Python: `python -m training EXPERIMENT --corpus DIR --out RUN_DIR`.
 
 Needs no more than this package does, so that it runs on a bare GPU machine; what it reports goes to files
-in RUN_DIR.
+in RUN_DIR. `torchrun --nproc-per-node N -m training ...` trains with N processes that share each batch.
 """
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,17 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, JobError) as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{_whose_error()}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except Exception as error:  # out of memory, disk full: --debug shows where
         if options.debug:
             raise
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{_whose_error()}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _whose_error() -> str:
+    rank = os.environ.get("RANK", "0")
+    return "error" if rank == "0" else f"error on rank {rank}"
 
 
 def _parser() -> argparse.ArgumentParser:

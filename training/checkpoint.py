@@ -75,16 +75,21 @@ class Checkpoints:
     identity: Identity
     keep: int = 2
     """How many `step-*.pt` stay."""
+    writes: bool = True
+    """Whether this process writes them: of several ranks one does, and all read."""
 
     def save(self, step: int, state: State) -> None:
         """Write the state after `step` steps, then remove the oldest ones."""
+        if not self.writes:
+            return
         self._write(self._path(step), {"step": step, **state})
         for old in self._paths()[: -self.keep]:
             old.unlink()
 
     def save_best(self, step: int, state: State) -> None:
         """Write what did best in validation so far."""
-        self._write(self.folder / BEST_FILE, {"step": step, **state})
+        if self.writes:
+            self._write(self.folder / BEST_FILE, {"step": step, **state})
 
     def newest(self) -> State | None:
         """Read the newest readable checkpoint; None where there is none.

@@ -30,6 +30,7 @@ from training.losses.spectral import si_snr
 from training.objective import LOSS, spectral_objective
 from training.precision import Precision
 from training.progress import GRADIENT_NORM, Progress
+from training.ranks import ALONE, Ranks
 from training.schedule import Schedule
 from training.statistics import Statistics
 from training.stream import Batch, SampleStream, StreamState
@@ -67,6 +68,7 @@ class Fit:
         experiment: its `optimisation`, `validation` and `records` are used.
         settings: of the stage.
         device: where the task's networks are.
+        ranks: this process among those that train together.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class Fit:
         experiment: Experiment,
         settings: StageSettings,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.task, self.stream, self.experiment, self.settings = task, stream, experiment, settings
         self.device = device
+        self.ranks, self.share = ranks, ranks.share(settings.batch_size)
         self.progress = Progress()
         self.weights = [weight for weight in task.trained.parameters() if weight.requires_grad]
         # Fused: one operation for all weights, which can be told on the device to move none of them.
@@ -177,7 +181,11 @@ class Fit:
                 share = value.detach().float() / parts
                 losses[name] = losses[name] + share if name in losses else share
             keys += batch.keys
-            self.progress.damaged_samples += len(batch.damaged)
+            self.progress.damaged_samples += self.ranks.total(len(batch.damaged))
+        # From here on all ranks hold the same numbers, so that they decide alike whether the step is usable.
+        self.ranks.average_gradients(self.weights, self.share)
+        self.ranks.average_changes(self.statistics.changes(), self.share)
+        losses = self.ranks.mean(losses, self.share)
 
         norm = self._move(losses[LOSS])
         self.progress.step += 1
@@ -223,7 +231,7 @@ class Fit:
         """Judge the averaged weights on held-out batches; return mean metrics and the first samples as audio.
 
         `loss` is the weighted spectral loss of the final output whatever the stage, so stages can be
-        compared.
+        compared. Every rank judges all of them: so the result does not depend on the number of ranks.
         """
         sums: dict[str, Tensor] = {}
         shown: list[ValidationSample] = []
@@ -245,7 +253,8 @@ class Fit:
                     shown += _as_audio(batch, estimate)
         self.task.prepare()
         count = sum(len(batch.keys) for batch in held_out)
-        return {name: float(value) / count for name, value in sums.items()}, shown[:wanted]
+        means = {name: float(value) / count for name, value in sums.items()}
+        return self.ranks.from_first(means), shown[:wanted]
 
     def take_note(self, judged: Mapping[str, float]) -> bool:
         """Note a validation's metrics, which may lower the learning rate or end the stage; say if it is the best."""
@@ -285,6 +294,7 @@ def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: 
             checkpoints.save(step, run.capture())
     if run.best.value is None:
         checkpoints.save_best(progress.step, {"weights": run.average.weights, "metrics": {}})
+    run.ranks.wait()  # for the one that writes
     return checkpoints.best()
 
 

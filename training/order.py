@@ -126,9 +126,10 @@ class Order(EndlessOrder):
 def step_slots(first: int, batch_size: int, rank: int = 0, ranks: int = 1) -> range:
     """Return the slots of one rank's batch in the step that begins at slot `first`.
 
-    Ranks are striped: together they take the next `batch_size * ranks` slots, whatever their number, and
-    every rank takes equally many.
+    Ranks are striped: together they take the next `batch_size` slots, whatever their number, so that a step
+    sees the same samples with any number of ranks. Where it does not divide the batch, the first ranks take
+    one slot more than the last.
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} is not one of {ranks}")
-    return range(first + rank, first + batch_size * ranks, ranks)
+    return range(first + rank, first + batch_size, ranks)

@@ -27,6 +27,7 @@ from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_inf
 from training.checkpoint import Checkpoints, Identity
 from training.compiling import compile_network
 from training.loop import Fit, fit
+from training.ranks import Ranks, device_of_rank, joined
 from training.stages import PARENT, build_task, derived_seed
 from training.stream import Reader, SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
@@ -55,6 +56,9 @@ def train(
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
+    Where the environment tells of several ranks (`training.ranks`), each of them calls this with the same arguments,
+    and must see the same `run_dir`; rank 0 writes there and reports to the trackers.
+
     Args:
         experiment: what to train and how.
         corpus_place: folder or URI of the finished corpus to train on.
@@ -75,14 +79,16 @@ def train(
     corpus = open_corpus(corpus_place)
     if selection is not None:
         selection.check(corpus, needed_splits(experiment))
-    place = chosen_device(device)
+    place = chosen_device(device_of_rank(device))
     if not resume:
-        _refuse_earlier_work(run_dir, stages)
-    _refuse_changed_shards(corpus)
-    tracker = Several((FileTracker(), *trackers))
-    return {
-        stage: _train_stage(stage, experiment, corpus, selection, run_dir, place, tracker) for stage in stages
-    }
+        refuse_earlier_work(run_dir, stages)
+    with joined(place) as ranks:
+        _refuse_changed_shards(corpus, ranks)
+        tracker = Several((FileTracker(), *trackers) if ranks.first else ())
+        return {
+            stage: _train_stage(stage, experiment, corpus, selection, run_dir, ranks, place, tracker)
+            for stage in stages
+        }
 
 
 def needed_splits(experiment: Experiment) -> tuple[Split, ...]:
@@ -90,9 +96,13 @@ def needed_splits(experiment: Experiment) -> tuple[Split, ...]:
     return ("train", "val") if experiment.validation.samples else ("train",)
 
 
-def _refuse_changed_shards(corpus: Corpus) -> None:
-    """Hash every shard: a model must not name a corpus that it did not hear. Reading 100 hours takes minutes."""
-    for held, shard in ((part.corpus, shard) for part in corpus.parts for shard in part.corpus.shards):
+def _refuse_changed_shards(corpus: Corpus, ranks: Ranks) -> None:
+    """Hash every shard: a model must not name a corpus that it did not hear. Reading 100 hours takes minutes.
+
+    The ranks of one machine share the work; other machines may have a copy of their own.
+    """
+    shards = [(part.corpus, shard) for part in corpus.parts for shard in part.corpus.shards]
+    for held, shard in shards[ranks.local_rank :: ranks.local_count]:
         if held.sha256(shard) != shard.sha256:
             raise UserError(
                 f"{held.where(shard)}: its content is not what corpus {held.manifest.id} names; "
@@ -116,7 +126,12 @@ def chosen_device(name: str) -> torch.device:
     return device
 
 
-def _refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:
+def refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:
+    """Refuse to start anew where there is work already.
+
+    Raises:
+        UserError: naming the stage.
+    """
     for stage in stages:
         if is_bundle(model_dir(run_dir, stage)) or any((run_dir / stage / CHECKPOINT_FOLDER).glob("*.pt")):
             raise UserError(
@@ -130,6 +145,7 @@ def _train_stage(
     corpus: Corpus,
     selection: Selection | None,
     run_dir: Path,
+    ranks: Ranks,
     device: torch.device,
     tracker: Tracker,
 ) -> BundleInfo:
@@ -153,13 +169,17 @@ def _train_stage(
         compile_network(task.network)
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
-    checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
+    checkpoints = Checkpoints(
+        stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints, writes=ranks.first
+    )
     held_out = _held_out(experiment, corpus, selection, experiment.stages.of(stage).batch_size)
-    with _stream(stage, experiment, corpus, selection) as stream:
-        run = Fit(task, stream, experiment, experiment.stages.of(stage), device)
+    with _stream(stage, experiment, corpus, selection, ranks) as stream:
+        run = Fit(task, stream, experiment, experiment.stages.of(stage), device, ranks)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
-        _make_place(stage_dir, experiment, selection)
+        ranks.check_same(task.trained, run.progress.step)
+        if ranks.first:
+            _make_place(stage_dir, experiment, selection)
         tracker.stage_started(
             StageStart(
                 experiment=experiment.name,
@@ -175,19 +195,23 @@ def _train_stage(
                 steps=run.settings.steps,
                 resumed_at_step=run.progress.step,
                 selection=origin.selection,
+                ranks=ranks.count,
             )
         )
         try:
             kept = fit(run, held_out, checkpoints, tracker)
-            task.trained.load_state_dict(kept["weights"])
-            info = save_bundle(
-                stage_dir / MODEL_FOLDER,
-                task.network,
-                origin,
-                kept["step"],
-                kept["metrics"],
-                run.stopped_after,
-            )
+            if ranks.first:
+                task.trained.load_state_dict(kept["weights"])
+                save_bundle(
+                    stage_dir / MODEL_FOLDER,
+                    task.network,
+                    origin,
+                    kept["step"],
+                    kept["metrics"],
+                    run.stopped_after,
+                )
+            ranks.wait()
+            info = read_info(stage_dir / MODEL_FOLDER)
             tracker.model_finished(stage_dir / MODEL_FOLDER, info)
         except KeyboardInterrupt:
             tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
@@ -250,7 +274,7 @@ def _finished(directory: Path, origin: Origin) -> BundleInfo:
 
 
 def _stream(
-    stage: StageName, experiment: Experiment, corpus: Corpus, selection: Selection | None
+    stage: StageName, experiment: Experiment, corpus: Corpus, selection: Selection | None, ranks: Ranks
 ) -> SampleStream:
     settings, loader = experiment.stages.of(stage), experiment.loader
     return SampleStream(
@@ -262,6 +286,8 @@ def _stream(
         prefetch_batches=loader.prefetch_batches,
         window_shards=loader.window_shards,
         max_damaged_in_row=loader.max_damaged_in_row,
+        rank=ranks.rank,
+        ranks=ranks.count,
     )
 
 

@@ -22,6 +22,14 @@ class Statistics:
         """Remember them as they are now."""
         self._kept = [_joined(group) for group in self._groups]
 
+    def changes(self) -> list[tuple[Tensor, Tensor]]:
+        """Return each buffer with its values as they were kept."""
+        pairs = []
+        for group, kept in zip(self._groups, self._kept, strict=True):
+            parts = torch.split(kept, [buffer.numel() for buffer in group])
+            pairs += [(buffer, part.view_as(buffer)) for part, buffer in zip(parts, group, strict=True)]
+        return pairs
+
     @torch.no_grad()
     def put_back_unless(self, moved: Tensor) -> None:
         """Put back what was kept, unless the truth value `moved`, a scalar on the device, says otherwise."""

@@ -187,7 +187,7 @@ class SampleStream:
     Args:
         reader: where samples come from.
         seed: decides the order and the cuts.
-        batch_size: samples a batch on this rank.
+        batch_size: samples a step, all ranks together.
         segment_s: length of the cuts in seconds; samples that are shorter are used whole.
         threads: reading ahead; 0 reads when asked.
         prefetch_batches: batches read ahead at most.
@@ -241,7 +241,7 @@ class SampleStream:
         Raises:
             JobError: when too many samples in a row cannot be read.
         """
-        step = self._batch_size * self._ranks
+        step = self._batch_size
         if self._pool is None:
             batch = self.batch_at(self._next)
         else:

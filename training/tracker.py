@@ -66,6 +66,8 @@ class StageStart:
     resumed_at_step: int = 0
     selection: SelectionRecord | None = None
     """Which of the corpus's samples are used; None for all."""
+    ranks: int = 1
+    """Processes that train together."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,8 @@ class LineTracker:
         """Say what is trained."""
         self._stage, self._steps = start.stage, start.steps
         begin = f"from step {start.resumed_at_step}" if start.resumed_at_step else "from the start"
-        self._say(
-            f"{start.stage}: {start.parameters} weights, {start.steps} steps {begin}, on {start.device}"
-        )
+        place = start.device if start.ranks == 1 else f"{start.ranks} ranks, this one on {start.device}"
+        self._say(f"{start.stage}: {start.parameters} weights, {start.steps} steps {begin}, on {place}")
 
     def metrics(self, batch: Sequence[Metric]) -> None:
         """Say the losses, and how much of the time went into waiting for data."""

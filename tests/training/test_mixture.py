@@ -176,9 +176,9 @@ def test_a_restored_stream_goes_on_with_the_next_batch_in_any_epoch(
 
 def test_another_number_of_ranks_goes_on_in_the_same_global_order(merged: Path) -> None:
     alone = [key for batch in taken(opened(merged, batch_size=1), 22) for key in batch.keys]
-    two = [opened(merged, batch_size=2, rank=rank, ranks=2) for rank in range(2)]
+    two = [opened(merged, batch_size=4, rank=rank, ranks=2) for rank in range(2)]
     seen = [key for pair in zip(*(next(stream).keys for stream in two), strict=True) for key in pair]
-    three = [opened(merged, batch_size=2, rank=rank, ranks=3) for rank in range(3)]
+    three = [opened(merged, batch_size=6, rank=rank, ranks=3) for rank in range(3)]
     for stream in three:
         stream.restore(two[0].state)
     for _ in range(3):

@@ -94,10 +94,10 @@ def test_restoring_forgets_what_was_read_ahead(corpus_dir: Path) -> None:
 
 def test_another_number_of_ranks_goes_on_in_the_same_global_order(corpus_dir: Path) -> None:
     alone = [key for batch in taken(opened(corpus_dir, batch_size=1), 24) for key in batch.keys]
-    two = [opened(corpus_dir, batch_size=2, rank=rank, ranks=2) for rank in range(2)]
+    two = [opened(corpus_dir, batch_size=4, rank=rank, ranks=2) for rank in range(2)]
     seen = [key for pair in zip(*(next(stream).keys for stream in two), strict=True) for key in pair]
     assert two[0].state == two[1].state
-    three = [opened(corpus_dir, batch_size=2, rank=rank, ranks=3) for rank in range(3)]
+    three = [opened(corpus_dir, batch_size=6, rank=rank, ranks=3) for rank in range(3)]
     for stream in three:
         stream.restore(two[0].state)
     for _ in range(3):
