@@ -268,7 +268,7 @@ def _result(
         "arms": {
             arm: {
                 "changes": {section: dict(fields) for section, fields in study.arms[arm].items()},
-                "models": {seed: result.model_id for seed, result in by_seed.items()},
+                "models": {str(seed): result.model_id for seed, result in by_seed.items()},
             }
             for arm, by_seed in results.items()
         },
@@ -276,7 +276,13 @@ def _result(
             name: {measure: mean_over(result, measure, places) for measure, places in usable.items()}
             for name, result in references.items()
         },
-        "seed_means": {measure.name: seed_means(results, measure.name) for measure in MEASURES},
+        "seed_means": {
+            measure.name: {
+                arm: {str(seed): mean for seed, mean in by_seed.items()}
+                for arm, by_seed in seed_means(results, measure.name).items()
+            }
+            for measure in MEASURES
+        },
         "table": table(results, study.baseline),
         "left_out": {measure: setting.held_out.samples - len(places) for measure, places in usable.items()},
     }

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,46 @@ T_975_AT_1 = 12.706204736
 """Student's 97.5 % quantile at one degree of freedom, from a printed table: two seeds have it."""
 
 
+@dataclass(frozen=True)
+class Done:
+    """A finished ablation of distillation: two arms, two seeds, two samples."""
+
+    out: Path
+    teacher: str
+    result: dict[str, Any]
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def done(
+    corpus: Corpus,
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_database: Path,
+    make_bundle: Callable[..., Any],
+) -> Done:
+    root = tmp_path_factory.mktemp("ablation")
+    make_bundle(root / "teacher" / "model", "teacher", corpus_id=corpus.manifest.id)
+    shutil.copy(empty_database, root / "mlflow.db")
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        result = kd(corpus, str(root / "teacher"), root / "out", said)
+    return Done(root / "out", str(root / "teacher"), result, said)
+
+
 @pytest.fixture
-def teacher(corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]) -> str:
-    make_bundle(tmp_path / "teacher" / "model", "teacher", corpus_id=corpus.manifest.id)
-    return str(tmp_path / "teacher")
+def copied(done: Done, tmp_path: Path) -> Path:
+    """The folder of a finished ablation, to go on with."""
+    return Path(shutil.copytree(done.out, tmp_path / "out"))
 
 
 def kd(corpus: Corpus, teacher: str, out: Path, said: list[str], **options: Any) -> dict[str, Any]:
     chosen = {"arms": ("none", "output"), "seeds": 2, "samples": 2, **options}
     settings = (*MICRO, *chosen.pop("more", ()))
+    place = corpus.store.root
     return ablate(
-        "kd",
-        "tiny",
-        corpus.store.root,
-        teacher,
-        out=out,
-        device="cpu",
-        overrides=settings,
-        say=said.append,
-        **chosen,
+        "kd", "tiny", place, teacher, out=out, device="cpu", overrides=settings, say=said.append, **chosen
     )
 
 
@@ -64,10 +87,9 @@ def checkpoints(out: Path, stage: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_table_says_what_the_runs_say(store: Any, corpus: Corpus, teacher: str, tmp_path: Path) -> None:
-    out, said = tmp_path / "out", []
-    result = kd(corpus, teacher, out, said)
-    assert json.loads((out / "ablation.json").read_text())["table"] == result["table"]
+def test_the_table_says_what_the_runs_say(done: Done) -> None:
+    out, said, result = done.out, done.said, done.result
+    assert json.loads((out / "ablation.json").read_text()) == result
     runs = {
         (arm, seed): json.loads((out / "runs" / arm / f"seed-{seed}" / "result.json").read_text())
         for arm in ("none", "output")
@@ -99,11 +121,8 @@ def test_the_table_says_what_the_runs_say(store: Any, corpus: Corpus, teacher: s
     assert any(line.startswith("[4/4] kd, arm output, seed 1: scoring") for line in said)
 
 
-def test_arms_of_a_seed_see_the_same_batches_in_equally_many_steps(
-    store: Any, corpus: Corpus, teacher: str, tmp_path: Path
-) -> None:
-    kd(corpus, teacher, tmp_path / "out", [], steps=2)
-    found = checkpoints(tmp_path / "out", "student")
+def test_arms_of_a_seed_see_the_same_batches_in_equally_many_steps(done: Done) -> None:
+    found = checkpoints(done.out, "student")
     assert found.keys() == {f"{arm}/seed-{seed}" for arm in ("none", "output") for seed in SEEDS}
     streams = {run: state["stream"] for run, state in found.items()}
     assert streams["none/seed-0"] == streams["output/seed-0"]
@@ -114,9 +133,9 @@ def test_arms_of_a_seed_see_the_same_batches_in_equally_many_steps(
     assert not torch.equal(weights["none/seed-0"], weights["output/seed-0"])
 
 
-def test_arms_of_a_seed_start_from_the_same_weights(teacher: str) -> None:
+def test_arms_of_a_seed_start_from_the_same_weights(done: Done) -> None:
     experiment = load_experiment("tiny", [*MICRO, "distillation.initialise_from_teacher=false"])
-    study, parent = kd_study(experiment, tuple(KD_ARMS)), load_bundle(Path(teacher) / "model")
+    study, parent = kd_study(experiment, tuple(KD_ARMS)), load_bundle(Path(done.teacher) / "model")
     starts = {
         (arm, seed): build_task(
             "student", arm_experiment(experiment, study, arm, seed, None), parent, torch.device("cpu")
@@ -132,47 +151,41 @@ def test_arms_of_a_seed_start_from_the_same_weights(teacher: str) -> None:
 
 
 def test_the_same_command_keeps_what_is_finished_and_adds_what_is_not(
-    store: Any, corpus: Corpus, teacher: str, tmp_path: Path
+    store: Any, corpus: Corpus, done: Done, copied: Path
 ) -> None:
-    out = tmp_path / "out"
-    first = kd(corpus, teacher, out, [], seeds=1)
-    (out / "runs" / "output" / "seed-0" / "result.json").unlink()
-    times = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/student/model/model.json")}
+    (copied / "runs" / "output" / "seed-0" / "result.json").unlink()
     said: list[str] = []
-    again = kd(corpus, teacher, out, said, seeds=1)
-    assert again == first
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert "[1/2] kd, arm none, seed 0: kept" in said
-    assert not any(line == "[2/2] kd, arm output, seed 0: kept" for line in said)
+    more = kd(corpus, done.teacher, copied, said, seeds=1, arms=("none", "output", "features"))
+    assert [line for line in said if line.endswith("kept")] == ["[1/3] kd, arm none, seed 0: kept"]
+    for arm in ("none", "output"):
+        assert more["arms"][arm]["models"]["0"] == done.result["arms"][arm]["models"]["0"]
+        for measure, by_arm in more["seed_means"].items():
+            assert by_arm[arm]["0"] == done.result["seed_means"][measure][arm]["0"]
+    assert set(more["table"]) == {"none", "output", "features"}
+    assert more["table"]["features"]["spectral_loss"]["verdict"] == ONE_SEED
 
     said.clear()
-    more = kd(corpus, teacher, out, said, arms=("none", "output", "features"))
-    assert [line for line in said if line.endswith("kept")] == [
-        "[1/6] kd, arm none, seed 0: kept",
-        "[2/6] kd, arm output, seed 0: kept",
-    ]
-    assert more["arms"]["none"]["models"][0] == first["arms"]["none"]["models"][0]
-    assert first["table"]["output"]["spectral_loss"]["verdict"] == ONE_SEED
-    with pytest.raises(UserError, match=r"holds work on stage student with other settings .*steps was 2"):
-        kd(corpus, teacher, out, said, steps=3)
+    assert kd(corpus, done.teacher, copied, said) == done.result
+    assert len(said) == 4
+    assert all(line.endswith("kept") for line in said)
 
 
-def test_runs_begun_on_another_teacher_are_refused(
-    store: Any, corpus: Corpus, teacher: str, tmp_path: Path, make_bundle: Callable[..., Any]
+def test_runs_with_other_settings_or_of_another_teacher_are_refused(
+    store: Any, corpus: Corpus, done: Done, copied: Path, tmp_path: Path, make_bundle: Callable[..., Any]
 ) -> None:
-    kd(corpus, teacher, tmp_path / "out", [], seeds=1, samples=1)
+    with pytest.raises(UserError, match=r"stage student with other settings .*steps was 2 and is 3"):
+        kd(corpus, done.teacher, copied, [], steps=3)
     make_bundle(tmp_path / "other" / "model", "teacher", corpus_id=corpus.manifest.id, seed=9)
-    with pytest.raises(UserError, match="was begun on teacher .*choose another --out"):
-        kd(corpus, str(tmp_path / "other"), tmp_path / "out", [], seeds=1, samples=1)
+    with pytest.raises(UserError, match=r"was begun on teacher .*choose another --out"):
+        kd(corpus, str(tmp_path / "other"), copied, [])
 
 
 def test_an_ablation_is_one_mlflow_run_with_a_run_below_it_for_each_arm_and_seed(
-    store: Any, corpus: Corpus, teacher: str, tmp_path: Path
+    store: Any, corpus: Corpus, done: Done, copied: Path
 ) -> None:
-    result = kd(corpus, teacher, tmp_path / "out", [], samples=1)
-    kd(corpus, teacher, tmp_path / "out", [], samples=1)
-    experiment = store.get_experiment_by_name("tiny").experiment_id
-    runs = store.search_runs([experiment])
+    for _ in range(2):
+        kd(corpus, done.teacher, copied, [])
+    runs = store.search_runs([store.get_experiment_by_name("tiny").experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -180,10 +193,9 @@ def test_an_ablation_is_one_mlflow_run_with_a_run_below_it_for_each_arm_and_seed
         (arm, str(seed)) for arm in ("none", "output") for seed in SEEDS
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert all(
-        {"test/spectral_loss", "train/loss", "val/loss"} <= run.data.metrics.keys() for run in children
-    )
-    mean = result["table"]["output"]["spectral_loss"]["mean"]
+    logged = {"test/spectral_loss", "train/loss", "val/loss"}
+    assert all(logged <= run.data.metrics.keys() for run in children)
+    mean = done.result["table"]["output"]["spectral_loss"]["mean"]
     assert parent.data.metrics["output/spectral_loss"] == pytest.approx(mean)
     files = {file.path for file in store.list_artifacts(parent.info.run_id)}
     assert files == {"ablation.json", "ablation.md", "ablation.png"}
@@ -285,10 +297,10 @@ def test_a_sample_without_a_score_in_one_run_counts_in_none() -> None:
     ],
 )
 def test_mistakes_are_named(
-    store: Any, corpus: Corpus, teacher: str, tmp_path: Path, options: dict[str, Any], says: str
+    store: Any, corpus: Corpus, tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        kd(corpus, teacher, tmp_path / "out", [], **options)
+        kd(corpus, "nothing", tmp_path / "out", [], **options)
     assert not (tmp_path / "out").exists()
 
 
