@@ -148,8 +148,9 @@ def _parent(
     """Return the bundle that all arms build on, trained here if none is given."""
     if reference is None:
         needed: tuple[StageName, ...] = STAGES[: STAGES.index(study.parent) + 1]
-        say(f"training what all arms build on: {', '.join(needed)}")
         run_dir = out / PARENTS_FOLDER
+        if not is_bundle(model_dir(run_dir, study.parent)):
+            say(f"training what all arms build on: {', '.join(needed)}")
         refuse_another_run(run_dir, experiment, corpus.manifest, needed)
         train(experiment, corpus.url, run_dir, needed, True, device, (LineTracker(say),))
         return model_dir(run_dir, study.parent)
