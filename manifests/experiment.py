@@ -92,16 +92,25 @@ class LossWeights(_Declared):
 class Distillation(_Declared):
     """What the student learns from the teacher."""
 
-    match: Literal["features", "similarity", "attention"] = "features"
-    """How inner activations are compared: KD-A, KD-B or KD-C of `training.losses.distillation`."""
+    match: Literal["features", "similarity", "attention", "none"] = "features"
+    """How inner activations are compared: KD-A, KD-B or KD-C of `training.losses.distillation`, or not at all."""
     features: float = Field(default=0.5, ge=0.0)
     """Weight of the match of inner activations."""
     output: float = Field(default=0.5, ge=0.0)
     """Weight of the match of outputs."""
+    only_where_teacher_is_better: bool = False
+    """Match outputs only in time-frequency bins where the teacher is nearer to the target than the student."""
     fade_share: float = Field(default=0.2, ge=0.0, le=1.0)
     """Both weights fall to 0 linearly over this last share of the steps."""
     initialise_from_teacher: bool = False
     """Start the student from the teacher's weights, whose shapes are the same."""
+
+
+class DenoiserSettings(_Declared):
+    """What differs from the preset's denoiser."""
+
+    use_asa: bool = True
+    """Whether its encoder and decoder contain complex axial self-attention."""
 
 
 class Optimisation(_Declared):
@@ -171,6 +180,7 @@ class Experiment(_Declared):
     stages: Stages
     loss: LossWeights = LossWeights()
     distillation: Distillation = Distillation()
+    denoiser: DenoiserSettings = DenoiserSettings()
     optimisation: Optimisation = Optimisation()
     validation: Validation = Validation()
     loader: Loader = Loader()
@@ -202,6 +212,8 @@ class Experiment(_Declared):
         _drop_defaults(content["validation"], Validation, "best_by")
         if stage != "student":
             content.pop("distillation")
+        if stage in ("denoiser", "joint") and self.denoiser != DenoiserSettings():
+            content["denoiser"] = self.denoiser.model_dump(mode="json")
         settings = self.stages.of(stage).model_dump(mode="json")
         _drop_defaults(settings, StageSettings, "warmup_steps", "schedule", "stop_after")
         return {**content, "stage": stage, "settings": settings, "window_shards": self.loader.window_shards}

@@ -10,6 +10,7 @@ import typer
 
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import absolute
+from pipelines.cli_ablate import ablate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
 from pipelines.cli_rooms import rooms
@@ -20,7 +21,8 @@ EXIT_INTERRUPTED = 130
 
 GOES_ON = {
     **dict.fromkeys(
-        ("scan", "generate", "merge", "score", "rooms", "demo"), "run the same command again to go on"
+        ("scan", "generate", "merge", "score", "rooms", "ablate", "demo"),
+        "run the same command again to go on",
     ),
     "train": "run the same command with --resume to go on from the last checkpoint",
 }
@@ -38,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(ablate, name="ablate")
 app.add_typer(rooms, name="rooms")
 
 Overrides = Annotated[

@@ -6,28 +6,22 @@ yet: they will be a wrapper around a task, which adds terms to its `losses` and 
 (see `training.loop`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from manifests.errors import UserError
-from manifests.experiment import Distillation, Experiment, LossWeights, StageName
+from manifests.experiment import Experiment, LossWeights, StageName
 from manifests.keyed import generator
 from training.bundle import Bundle, Network
+from training.distiller import TAUGHT, Distiller
 from training.loop import Task
-from training.losses.distillation import (
-    attention_match,
-    distillation_weight,
-    feature_match,
-    output_match,
-    similarity_match,
-)
 from training.losses.spectral import si_snr
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, freeze_batch_norm
-from training.models.presets import Preset, build_denoiser, build_repair
+from training.models.presets import DENOISERS, Preset, build_denoiser, build_repair
 from training.models.repair import RepairNet
 from training.objective import LOSS, spectral_objective
 
@@ -38,8 +32,6 @@ PARENT: dict[StageName, StageName | None] = {
     "joint": "denoiser",
 }
 """The stage whose model each stage builds on."""
-
-INNER_MATCH = {"features": feature_match, "similarity": similarity_match, "attention": attention_match}
 
 
 def build_task(stage: StageName, experiment: Experiment, parent: Bundle | None, device: torch.device) -> Task:
@@ -70,15 +62,25 @@ def build_task(stage: StageName, experiment: Experiment, parent: Bundle | None, 
             if experiment.distillation.initialise_from_teacher:
                 student.load_state_dict(model.state_dict())
             steps = experiment.stages.student.steps
-            return StudentTask(
-                student.to(device), frozen(model).to(device), loss, experiment.distillation, steps
-            )
+            distiller = Distiller(frozen(model).to(device), experiment.distillation, steps)
+            return StudentTask(student.to(device), loss, distiller)
         if stage == "denoiser":
             assert isinstance(model, RepairNet)
-            chain = Chain(frozen(model), build_denoiser(experiment.preset))
+            chain = Chain(frozen(model), fresh_denoiser(experiment))
             return DenoiserTask(chain.to(device), loss)
         assert isinstance(model, Chain)
         return JointTask(model.requires_grad_(True).to(device), loss)
+
+
+def fresh_denoiser(experiment: Experiment) -> Denoiser:
+    """Return an untrained denoiser; what it has in common with one that has attention starts alike in both."""
+    whole = build_denoiser(experiment.preset)
+    if experiment.denoiser.use_asa:
+        return whole
+    bare = Denoiser(replace(DENOISERS[experiment.preset], use_asa=False))
+    weights = whole.state_dict()
+    bare.load_state_dict({name: weights[name] for name in bare.state_dict()})
+    return bare
 
 
 def _parent_model(stage: StageName, parent: Bundle | None) -> Network | None:
@@ -129,11 +131,8 @@ class StudentTask:
     """The causal repairing net against the spectral loss and the frozen teacher on the same input."""
 
     network: RepairNet
-    teacher: RepairNet
     weights: LossWeights
-    distillation: Distillation
-    steps: int
-    """Of the whole stage: distillation fades out over the last share of them."""
+    distiller: Distiller
 
     @property
     def trained(self) -> nn.Module:
@@ -143,25 +142,16 @@ class StudentTask:
     def prepare(self) -> None:
         """Put the student into training mode; the teacher stays in evaluation mode."""
         self.network.train()
-        self.teacher.eval()
+        self.distiller.teacher.eval()
 
     def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
-        """Return the spectral loss, plus the matches with the teacher while their weights last."""
-        settings = self.distillation
-        share = distillation_weight(step, self.steps, full_weight=1.0, decay_share=settings.fade_share)
-        inner, output = share * settings.features, share * settings.output
-        ours = self.network(degraded, with_features=inner > 0.0)
+        """Return the spectral loss, plus what the teacher teaches while that lasts."""
+        ours = self.network(degraded, with_features=self.distiller.compares_features(step))
         losses = spectral_objective(ours.wave, target, self.weights)
-        if inner <= 0.0 and output <= 0.0:
-            return losses
-        with torch.no_grad():
-            theirs = self.teacher(degraded, with_features=inner > 0.0)
-        if inner > 0.0:
-            losses["teacher_features"] = INNER_MATCH[settings.match](ours.features, theirs.features)
-            losses[LOSS] = losses[LOSS] + inner * losses["teacher_features"]
-        if output > 0.0:
-            losses["teacher_output"] = output_match(ours.wave, theirs.wave)
-            losses[LOSS] = losses[LOSS] + output * losses["teacher_output"]
+        taught = self.distiller.losses(ours, degraded, target, step)
+        if TAUGHT in taught:
+            losses |= taught
+            losses[LOSS] = losses[LOSS] + taught[TAUGHT]
         return losses
 
 

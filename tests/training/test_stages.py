@@ -14,6 +14,7 @@ from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, load_experiment
 from training.bundle import Bundle, load_bundle
+from training.distiller import Distiller
 from training.losses.distillation import feature_match
 from training.models.chain import Chain
 from training.models.presets import build_repair
@@ -98,10 +99,12 @@ def test_training_the_student_leaves_the_teacher_as_it_was(
     assert isinstance(task, StudentTask)
     task.prepare()
     task.losses(*batch, 0)["loss"].backward()
-    assert all(weight.grad is None and not weight.requires_grad for weight in task.teacher.parameters())
+    assert all(
+        weight.grad is None and not weight.requires_grad for weight in task.distiller.teacher.parameters()
+    )
     assert any(weight.grad is not None for weight in task.trained.parameters())
-    assert not task.teacher.training
-    assert same(task.teacher, load_bundle(model_dir(run_dir, "teacher")).model)
+    assert not task.distiller.teacher.training
+    assert same(task.distiller.teacher, load_bundle(model_dir(run_dir, "teacher")).model)
 
 
 @pytest.mark.parametrize("from_teacher", [True, False])
@@ -124,7 +127,7 @@ def test_fresh_weights_come_from_the_experiments_seed_alone(micro: Experiment) -
 
 
 def student_task(micro: Experiment, student: RepairNet, teacher: RepairNet) -> StudentTask:
-    return StudentTask(student, frozen(teacher), micro.loss, micro.distillation, steps=100)
+    return StudentTask(student, micro.loss, Distiller(frozen(teacher), micro.distillation, steps=100))
 
 
 def test_a_student_that_does_as_the_teacher_has_nothing_to_learn_from_it(
@@ -148,7 +151,7 @@ def test_the_teachers_share_of_the_loss_is_as_set_and_fades_out(
         extra = weight * (losses["teacher_features"] + losses["teacher_output"])
         assert losses["loss"].item() == pytest.approx((own["loss"] + extra).item(), rel=1e-5)
     ours = task.network(batch[0], with_features=True).features
-    theirs = task.teacher(batch[0], with_features=True).features
+    theirs = task.distiller.teacher(batch[0], with_features=True).features
     assert losses["teacher_features"].item() == pytest.approx(feature_match(ours, theirs).item(), rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation from the non-causal teacher to the causal student of stage 1.
+"""Distances between the non-causal teacher and the causal student of stage 1; `training.distiller` weighs them.
 
 The paper's exact distance is not public; three candidates are here. All take activations by name, as
 :class:`training.models.repair.RepairOutput` holds them: fd*, fu* are (B, C, F, T), gtcm* are (B, D, T). The
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.spectral import spectral_loss
+from training.losses.spectral import RESOLUTIONS, compressed_stft, spectral_loss
 from training.models.stft import at_least_float32
 
 Features = Mapping[str, Tensor]
@@ -65,6 +65,41 @@ def attention_match(student: Features, teacher: Features) -> Tensor:
 def output_match(student_wave: Tensor, teacher_wave: Tensor) -> Tensor:
     """Return the spectral loss (a scalar) of the student's wave (B, N) against the teacher's, detached."""
     return spectral_loss(student_wave, teacher_wave.detach()).total
+
+
+def output_match_where_teacher_is_better(
+    student_wave: Tensor, teacher_wave: Tensor, target: Tensor
+) -> Tensor:
+    """Return the output match over those time-frequency bins alone in which the teacher is nearer to the target.
+
+    Which bins these are is decided at each resolution by |Y|Y|^(p-1) - S|S|^(p-1)|^2, the error of the compressed
+    spectrum, and passes no gradient. The other bins count as zeros in the mean, so the less of the teacher is better,
+    the less it weighs. The idea is DISPatch's; its form here is ours (`chosen`).
+
+    Args:
+        student_wave: (B, N).
+        teacher_wave: (B, N), detached.
+        target: (B, N).
+
+    Returns:
+        A scalar; as :func:`output_match` where the teacher is better everywhere, 0 where it is nowhere.
+    """
+    with torch.autocast(student_wave.device.type, enabled=False):
+        terms = [_better_at_resolution(student_wave, teacher_wave, target, *shape) for shape in RESOLUTIONS]
+    return torch.stack(terms).mean()
+
+
+def _better_at_resolution(
+    student_wave: Tensor, teacher_wave: Tensor, target: Tensor, window: int, hop: int
+) -> Tensor:
+    magnitude_ours, ours = compressed_stft(student_wave, window, hop)
+    with torch.no_grad():
+        magnitude_theirs, theirs = compressed_stft(teacher_wave, window, hop)
+        _, wanted = compressed_stft(target, window, hop)
+        teacher_is_better = (theirs - wanted).square().sum(-1) < (ours - wanted).square().sum(-1)
+    lack = magnitude_theirs - magnitude_ours
+    error = lack.square() + (ours - theirs).square().sum(-1) + lack.clamp_min(0.0).square()
+    return (error * teacher_is_better).mean()
 
 
 def distillation_weight(

@@ -67,8 +67,8 @@ def spectral_loss(
 
 
 def _at_resolution(estimate: Tensor, target: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
-    magnitude_y, y = _compressed_stft(estimate, window, hop)
-    magnitude_s, s = _compressed_stft(target, window, hop)
+    magnitude_y, y = compressed_stft(estimate, window, hop)
+    magnitude_s, s = compressed_stft(target, window, hop)
     lack = magnitude_s - magnitude_y
     return (
         lack.square().mean(),
@@ -77,7 +77,7 @@ def _at_resolution(estimate: Tensor, target: Tensor, window: int, hop: int) -> t
     )
 
 
-def _compressed_stft(wave: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
+def compressed_stft(wave: Tensor, window: int, hop: int) -> tuple[Tensor, Tensor]:
     """Return |X|^p (B, F, T) and X |X|^(p-1) (B, F, T, 2) of a wave, padded by zeros at both ends."""
     wave = at_least_float32(wave)
     shape = torch.hann_window(window, dtype=wave.dtype, device=wave.device)
