@@ -273,11 +273,17 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     keep: Keep = None,
     overrides: Overrides = None,
+    parents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="ROLE=MODEL", help="Build on this model, e.g. teacher=runs/small/teacher."
+        ),
+    ] = None,
 ) -> None:
     """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
     from pipelines.train import train as run
 
-    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep)
+    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep, parents or ())
     for name, info in models.items():
         print(f"{name}: model {info.id}")
 

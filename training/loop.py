@@ -4,9 +4,8 @@ It knows neither networks nor losses: a `Task` (`training.stages`) brings both. 
 from a checkpoint and puts it there, so that a run which is killed between two steps and resumed ends with
 the same weights (on CPU bit for bit).
 
-Discriminators will be a part of a task: a task that has some owns their networks and optimiser, trains
-them inside `losses` on the detached estimate, and hands their state to `capture` and `resume` below as
-one more entry. The loop then stays as it is: it steps the generator.
+Discriminators are a part of a task, its `Adversary`: it leaves gradients in them while the task computes its
+losses, and they move in the same step as the task's weights, or neither does.
 """
 
 import logging
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from manifests.errors import JobError
 from manifests.experiment import Experiment, StageSettings
+from training.adversary import Adversary
 from training.average import Average
 from training.bundle import Network, output_wave
 from training.checkpoint import Checkpoints, State
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 class Task(Protocol):
     """What a stage trains, and against what."""
+
+    adversary: Adversary | None
+    """The discriminators that judge its output, if it has some."""
 
     @property
     def network(self) -> Network:
@@ -70,8 +73,9 @@ class Window:
     """Means of what happened since metrics were last sent; stays on the device until then."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Steps that had each value: adversarial terms may begin within a window."""
     seconds: dict[str, float] = field(default_factory=dict)
-    finite_steps: int = 0
     steps: int = 0
 
     def add(self, values: dict[str, Tensor] | None, seconds: dict[str, float]) -> None:
@@ -80,16 +84,16 @@ class Window:
         for name, taken in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
         if values is not None:
-            self.finite_steps += 1
             for name, value in values.items():
                 self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
+                self.counts[name] = self.counts.get(name, 0) + 1
 
     def metrics(self, step: int) -> list[Metric]:
         """Return the means as metrics of `step`."""
         names = list(self.sums)
         values = torch.stack([self.sums[name].float() for name in names]).tolist() if names else []
         trained = [
-            Metric(f"train/{name}", value / self.finite_steps, step)
+            Metric(f"train/{name}", value / self.counts[name], step)
             for name, value in zip(names, values, strict=True)
         ]
         timed = [Metric(f"time/{name}_s", value / self.steps, step) for name, value in self.seconds.items()]
@@ -139,6 +143,8 @@ class Fit:
         }
         if self.device.type == "cuda":
             state["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.task.adversary is not None:
+            state["adversary"] = self.task.adversary.state_dict()
         return state
 
     def resume(self, state: State) -> None:
@@ -148,6 +154,8 @@ class Fit:
         self.task.trained.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
+        if self.task.adversary is not None:
+            self.task.adversary.load_state_dict(state["adversary"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
@@ -171,14 +179,20 @@ class Fit:
         self.optimiser.zero_grad()
         losses[LOSS].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
-        finite = bool(torch.isfinite(losses[LOSS].detach() + norm))
+        adversary = self.task.adversary
+        ready = adversary is None or adversary.ready()
+        finite = ready and bool(torch.isfinite(losses[LOSS].detach() + norm))
         backwarded = time.perf_counter()
         if finite:
             self.optimiser.step()
             self.average.update()
+            if adversary is not None:
+                adversary.step()
         else:
             for buffer, before in buffers:
                 buffer.copy_(before)
+            if adversary is not None:
+                adversary.discard()
         stepped = time.perf_counter()
 
         self.progress.step += 1

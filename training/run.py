@@ -22,9 +22,11 @@ from manifests.files import write_atomically
 from manifests.recipe import Split
 from manifests.selection import Selection
 from manifests.store import Place, absolute
+from training.adversary import build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
 from training.loop import Fit, fit
+from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.stages import PARENT, build_task, derived_seed
 from training.stream import Reader, SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
@@ -50,6 +52,7 @@ def train(
     device: str = "auto",
     trackers: Sequence[Tracker] = (),
     selection: Selection | None = None,
+    parents: NamedParents = NO_NAMED_PARENTS,
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
@@ -62,6 +65,7 @@ def train(
         device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
         trackers: told of everything besides the files in `run_dir`.
         selection: the samples to use; all of them without.
+        parents: checked models that stages build on instead of those in `run_dir`.
 
     Returns:
         What was trained or found finished, by stage.
@@ -79,7 +83,8 @@ def train(
     _refuse_changed_shards(corpus)
     tracker = Several((FileTracker(), *trackers))
     return {
-        stage: _train_stage(stage, experiment, corpus, selection, run_dir, place, tracker) for stage in stages
+        stage: _train_stage(stage, experiment, corpus, selection, run_dir, parents, place, tracker)
+        for stage in stages
     }
 
 
@@ -128,11 +133,12 @@ def _train_stage(
     corpus: Corpus,
     selection: Selection | None,
     run_dir: Path,
+    named: NamedParents,
     device: torch.device,
     tracker: Tracker,
 ) -> BundleInfo:
     stage_dir = run_dir / stage
-    parents = _parents(stage, corpus, run_dir)
+    parents = _parents(stage, corpus, run_dir, named)
     origin = Origin(
         stage,
         experiment.preset,
@@ -146,6 +152,7 @@ def _train_stage(
         return _finished(stage_dir / MODEL_FOLDER, origin)
     parent = load_bundle(parents[0].bundle_dir, device) if parents else None
     task = build_task(stage, experiment, parent, device)
+    task.adversary = build_adversary(stage, experiment, device)
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
@@ -198,19 +205,22 @@ def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | 
         raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
 
-def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, ...]:
-    """Find the finished model that a stage builds on.
+def _parents(stage: StageName, corpus: Corpus, run_dir: Path, named: NamedParents) -> tuple[Parent, ...]:
+    """Find the finished model that a stage builds on: the one that was named, or the one in `run_dir`.
 
     Raises:
-        UserError: when it is not there, or was trained on another corpus.
+        UserError: when it is not there, or lies in `run_dir` and was trained on another corpus.
     """
     role = PARENT[stage]
     if role is None:
         return ()
+    if role in named:
+        return (Parent(role, read_info(named[role]).id, named[role]),)
     directory = model_dir(run_dir, role)
     if not is_bundle(directory):
         raise UserError(
-            f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}"
+            f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}, "
+            f"or name one with --from {role}=PLACE"
         )
     info = read_info(directory)
     if info.corpus_id != corpus.manifest.id:

@@ -1,9 +1,8 @@
 """What each stage trains: its networks, what is frozen, and its losses (RaD-Net 2's schedule).
 
 teacher: the non-causal repairing net. student: the causal one, distilled from the frozen teacher.
-denoiser: behind the frozen student. joint: both, with batch norms frozen. Adversarial losses are not here
-yet: they will be a wrapper around a task, which adds terms to its `losses` and owns the discriminators
-(see `training.loop`).
+denoiser: behind the frozen student. joint: both, with batch norms frozen. Each may have an adversary, whose
+terms are added to the spectral loss of the final output.
 """
 
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from manifests.errors import UserError
 from manifests.experiment import Distillation, Experiment, LossWeights, StageName
 from manifests.keyed import generator
+from training.adversary import Adversary, add_terms
 from training.bundle import Bundle, Network
 from training.loop import Task
 from training.losses.distillation import (
@@ -109,6 +109,7 @@ class TeacherTask:
 
     network: RepairNet
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -121,7 +122,10 @@ class TeacherTask:
 
     def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Return the spectral loss."""
-        return spectral_objective(self.network(degraded).wave, target, self.weights)
+        estimate = self.network(degraded).wave
+        losses = spectral_objective(estimate, target, self.weights)
+        add_terms(self.adversary, losses, estimate, target, step)
+        return losses
 
 
 @dataclass
@@ -134,6 +138,7 @@ class StudentTask:
     distillation: Distillation
     steps: int
     """Of the whole stage: distillation fades out over the last share of them."""
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -152,6 +157,7 @@ class StudentTask:
         inner, output = share * settings.features, share * settings.output
         ours = self.network(degraded, with_features=inner > 0.0)
         losses = spectral_objective(ours.wave, target, self.weights)
+        add_terms(self.adversary, losses, ours.wave, target, step)
         if inner <= 0.0 and output <= 0.0:
             return losses
         with torch.no_grad():
@@ -171,6 +177,7 @@ class DenoiserTask:
 
     network: Chain
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> Denoiser:
@@ -186,6 +193,7 @@ class DenoiserTask:
         """Return the spectral loss of the denoised wave and its SI-SNR in dB, negated and weighted."""
         denoised = self.network(degraded).denoised
         losses = spectral_objective(denoised, target, self.weights)
+        add_terms(self.adversary, losses, denoised, target, step)
         if self.weights.si_snr > 0.0:
             losses["si_snr_db"] = si_snr(denoised, target).mean()
             losses[LOSS] = losses[LOSS] - self.weights.si_snr * losses["si_snr_db"]
@@ -198,6 +206,7 @@ class JointTask:
 
     network: Chain
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -213,6 +222,7 @@ class JointTask:
         """Return the spectral loss of the denoised wave plus a share of the repaired wave's."""
         output = self.network(degraded)
         losses = spectral_objective(output.denoised, target, self.weights)
+        add_terms(self.adversary, losses, output.denoised, target, step)
         losses["repaired"] = spectral_objective(output.repaired, target, self.weights)[LOSS]
         losses[LOSS] = losses[LOSS] + self.weights.repaired * losses["repaired"]
         return losses
