@@ -113,7 +113,7 @@ class Adversarial(_Declared):
     """So many steps they train without a say in the generator's loss."""
     adversarial: float = Field(default=1.0, ge=0.0)
     """Weight of the least-squares adversarial loss among the adversarial terms."""
-    feature_match: float = Field(default=2.0, ge=0.0)
+    feature_matching: float = Field(default=2.0, ge=0.0)
     """Weight of feature matching among them."""
     spectral_dominance: float = Field(default=7.0, gt=0.0)
     """How many times larger the gradient of the spectral loss is than that of all adversarial terms together,
@@ -123,9 +123,9 @@ class Adversarial(_Declared):
     def _has_something_to_say(self) -> Self:
         if self.stages and not (self.resolution_windows or self.band_windows):
             raise ValueError("stages have discriminators, but both lists of windows are empty")
-        if self.stages and self.adversarial == self.feature_match == 0.0:
+        if self.stages and self.adversarial == self.feature_matching == 0.0:
             raise ValueError(
-                "the weights 'adversarial' and 'feature_match' are both 0; leave 'stages' empty instead"
+                "the weights 'adversarial' and 'feature_matching' are both 0; leave 'stages' empty instead"
             )
         return self
 
