@@ -59,6 +59,8 @@ class MagnitudeDiscriminator(nn.Module):
 class BandDiscriminator(nn.Module):
     """Judges the complex STFT at one resolution, each band by layers of its own and all bands by one score.
 
+    Magnitudes are compressed as above, phases kept: plain ones are so small above 6 kHz that biases hide them.
+
     Args:
         window: of the Hann STFT in samples; the hop is a quarter of it.
         channels: of every layer.
@@ -75,9 +77,11 @@ class BandDiscriminator(nn.Module):
 
     def forward(self, wave: Tensor) -> Judgement:
         """Judge waves (B, N), common gain applied."""
-        complex_spectrum = spectrum(wave, self.window)
+        plain = spectrum(wave, self.window)
+        power = plain.square().sum(1, keepdim=True) + EPS_POWER
+        compressed = plain * power ** ((COMPRESSION_POWER - 1.0) / 2.0)
         of_bands = [
-            _activations(cast(nn.ModuleList, layers), complex_spectrum[..., low:high])
+            _activations(cast(nn.ModuleList, layers), compressed[..., low:high])
             for layers, (low, high) in zip(self.layers, self.bands, strict=True)
         ]
         joined = torch.cat([features[-1] for features in of_bands], dim=-1)
@@ -141,7 +145,8 @@ def _layers(inputs: int, channels: int) -> nn.ModuleList:
 def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Module:
     """Return a weight-normed convolution over (T, F) that keeps sizes but for its stride."""
     padding = (kernel[0] // 2, kernel[1] // 2)
-    return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+    normed: nn.Module = weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+    return normed
 
 
 def _activations(layers: nn.ModuleList, x: Tensor) -> tuple[Tensor, ...]:
