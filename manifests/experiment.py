@@ -6,7 +6,7 @@ one, it is our choice.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -113,6 +113,50 @@ class DenoiserSettings(_Declared):
     """Whether its encoder and decoder contain complex axial self-attention."""
 
 
+Window = Annotated[int, Field(ge=64, le=16384, multiple_of=4)]
+"""Of an STFT, in samples; its hop is a quarter of it."""
+
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Adversarial(_Declared):
+    """Discriminators that judge the output of a stage, and how much of what they say is learnt."""
+
+    stages: tuple[StageName, ...] = ()
+    """Stages that have discriminators; none without."""
+    resolution_windows: tuple[Window, ...] = (2048, 1024, 512)
+    """One discriminator of magnitudes each; with none, there is no such discriminator."""
+    band_windows: tuple[Window, ...] = (2048, 1024, 512)
+    """One discriminator of bands of the complex spectrum each."""
+    channels: int = Field(default=32, ge=1, le=1024)
+    """Of every layer of every discriminator."""
+    learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
+    """Of the discriminators' own optimiser, AdamW."""
+    betas: tuple[Beta, Beta] = (0.8, 0.99)
+    """Of the same."""
+    start_share: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Share of a stage's steps with spectral losses alone, before the discriminators begin to train."""
+    lead_steps: int = Field(default=100, ge=0)
+    """So many steps they train without a say in the generator's loss."""
+    adversarial: float = Field(default=1.0, ge=0.0)
+    """Weight of the least-squares adversarial loss among the adversarial terms."""
+    feature_matching: float = Field(default=2.0, ge=0.0)
+    """Weight of feature matching among them."""
+    spectral_dominance: float = Field(default=7.0, gt=0.0)
+    """How many times larger the gradient of the spectral loss is than that of all adversarial terms together,
+    where these begin; it fixes their common weight for the rest of the stage."""
+
+    @model_validator(mode="after")
+    def _has_something_to_say(self) -> Self:
+        if self.stages and not (self.resolution_windows or self.band_windows):
+            raise ValueError("stages have discriminators, but both lists of windows are empty")
+        if self.stages and self.adversarial == self.feature_matching == 0.0:
+            raise ValueError(
+                "the weights 'adversarial' and 'feature_matching' are both 0; leave 'stages' empty instead"
+            )
+        return self
+
+
 class Optimisation(_Declared):
     """What all stages share in how weights are moved."""
 
@@ -181,6 +225,7 @@ class Experiment(_Declared):
     loss: LossWeights = LossWeights()
     distillation: Distillation = Distillation()
     denoiser: DenoiserSettings = DenoiserSettings()
+    adversarial: Adversarial = Adversarial()
     optimisation: Optimisation = Optimisation()
     validation: Validation = Validation()
     loader: Loader = Loader()
@@ -214,6 +259,8 @@ class Experiment(_Declared):
             content.pop("distillation")
         if stage in ("denoiser", "joint") and self.denoiser != DenoiserSettings():
             content["denoiser"] = self.denoiser.model_dump(mode="json")
+        if stage in self.adversarial.stages:
+            content["adversarial"] = self.adversarial.model_dump(mode="json", exclude={"stages"})
         settings = self.stages.of(stage).model_dump(mode="json")
         _drop_defaults(settings, StageSettings, "warmup_steps", "schedule", "stop_after")
         return {**content, "stage": stage, "settings": settings, "window_shards": self.loader.window_shards}

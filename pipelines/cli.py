@@ -289,6 +289,12 @@ def train(
     ] = None,
     keep: Keep = None,
     overrides: Overrides = None,
+    parents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="ROLE=MODEL", help="Build on this model, e.g. teacher=runs/small/teacher."
+        ),
+    ] = None,
 ) -> None:
     """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
     from pipelines.ray_job import check_written
@@ -302,7 +308,9 @@ def train(
         on_ray = RayTraining(None if ray == LOCAL_RAY else ray, Workers.parse(workers or "2"), say)
     elif workers is not None:
         raise UserError("--workers shares training among Ray's workers: it needs --ray")
-    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep, on_ray)
+    models = run(
+        experiment, corpus, stage, resume, out, device, overrides or (), say, keep, on_ray, parents or ()
+    )
     for name, info in models.items():
         print(f"{name}: model {info.id}")
 

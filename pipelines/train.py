@@ -12,10 +12,12 @@ from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, l
 from manifests.selection import Selection, read_selection
 from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
+from pipelines.models import resolve_model
 from pipelines.progress import JobProgress
 from pipelines.selecting import how_many, select
 from pipelines.tracking import open_store
 from training.bundle import BundleInfo, is_bundle, read_info
+from training.named_parents import named_parents
 from training.run import (
     CHECKPOINT_FOLDER,
     EXPERIMENT_FILE,
@@ -42,6 +44,7 @@ def train(
     say: Callable[[str], None] = print,
     keep: str | None = None,
     elsewhere: Callable[..., dict[StageName, BundleInfo]] | None = None,
+    parents: Sequence[str] = (),
 ) -> dict[StageName, BundleInfo]:
     """Train the stages of an experiment on a corpus.
 
@@ -56,6 +59,7 @@ def train(
         say: told how it goes, in plain lines.
         keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
         elsewhere: what stands in for `training.run.train`, to train not in this process (`pipelines.ray_train`).
+        parents: `ROLE=REF` models that stages build on, REF being any of `pipelines.models`.
 
     Returns:
         The models, by stage.
@@ -73,6 +77,7 @@ def train(
     manifest = read_manifest(corpus)
     run_dir = run_folder(experiment, out)
     refuse_another_run(run_dir, experiment, manifest, stages)
+    named = named_parents(parents, experiment, stages, lambda place: resolve_model(place).bundle_dir)
     selection = _selection(experiment, corpus, keep, say)
     _refuse_another_selection(run_dir, selection, stages)
     tracker = MlflowTracker(open_store())
@@ -80,7 +85,9 @@ def train(
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
     train_stages = elsewhere or train_here
-    return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection)
+    return train_stages(
+        experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, dict(named)
+    )
 
 
 def _selection(

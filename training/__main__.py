@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = load_experiment(options.experiment, options.settings)
         stages = chosen_stages(options.stage)
         # torch takes seconds to import: mistakes above are answered at once.
+        from training.named_parents import named_parents
         from training.run import train
         from training.tracker import LineTracker
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.device,
             [LineTracker(lambda line: print(line, flush=True))],
             read_selection(options.selection) if options.selection else None,
+            named_parents(options.parents, experiment, stages),
         )
     except (UserError, JobError) as error:
         if options.debug:
@@ -85,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="use these samples alone: a file of 'ssiforge score CORPUS --keep EXPR --out FILE'",
+    )
+    parser.add_argument(
+        "--from",
+        dest="parents",
+        action="append",
+        default=[],
+        metavar="ROLE=FOLDER",
+        help="build on this model (a folder with model.json), e.g. teacher=runs/small/teacher/model; repeatable",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -7,9 +7,8 @@ the same weights (on CPU bit for bit).
 A step never asks the device how it went. Whether loss and gradient were finite is decided there, and so is
 what moves; the numbers are read some steps later, so that a GPU always has work waiting (`Fit.read`).
 
-Discriminators will be a part of a task: a task that has some owns their networks and optimiser, trains
-them inside `losses` on the detached estimate, and hands their state to `capture` and `resume` below as
-one more entry. The loop then stays as it is: it steps the generator.
+Discriminators are a part of a task, its `Adversary`: it leaves gradients in them while the task computes its
+losses, and they move in the same step as the task's weights, or neither does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from manifests.experiment import Experiment, StageSettings
+from training.adversary import Adversary
 from training.average import Average
 from training.best import Best
 from training.bundle import Network, output_wave
@@ -43,6 +43,9 @@ READ_EVERY_STEPS = {"cuda": 16}
 
 class Task(Protocol):
     """What a stage trains, and against what."""
+
+    adversary: Adversary | None
+    """The discriminators that judge its output, if it has some."""
 
     @property
     def network(self) -> Network:
@@ -139,6 +142,8 @@ class Fit:
         }
         if self.device.type == "cuda":
             state["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.task.adversary is not None:
+            state["adversary"] = self.task.adversary.state_dict()
         return state
 
     def resume(self, state: State) -> None:
@@ -151,6 +156,8 @@ class Fit:
         self.schedule.load_state_dict(state["schedule"])
         self.average.load_state_dict(state["average"])
         self.best.load_state_dict(state["best"])
+        if self.task.adversary is not None:
+            self.task.adversary.load_state_dict(state["adversary"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
@@ -205,11 +212,16 @@ class Fit:
         self.precision.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
         finite = torch.isfinite(loss) & torch.isfinite(norm)
+        adversary = self.task.adversary
+        if adversary is not None:
+            finite = finite & adversary.ready()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
         # As torch's own scaler tells a fused optimiser what it found, on the device.
         self.optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimiser.step()
+        if adversary is not None:
+            adversary.step(finite)
         self.precision.scaler.update()
         self.statistics.put_back_unless(finite)
         self.average.update(finite)

@@ -23,10 +23,12 @@ from manifests.files import write_atomically
 from manifests.recipe import Split
 from manifests.selection import Selection
 from manifests.store import Place, absolute
+from training.adversary import build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
 from training.compiling import compile_network
 from training.loop import Fit, fit
+from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.ranks import Ranks, device_of_rank, joined
 from training.stages import PARENT, build_task, derived_seed
 from training.stream import Reader, SampleStream, fixed_batches
@@ -53,6 +55,7 @@ def train(
     device: str = "auto",
     trackers: Sequence[Tracker] = (),
     selection: Selection | None = None,
+    parents: NamedParents = NO_NAMED_PARENTS,
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
@@ -68,6 +71,7 @@ def train(
         device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
         trackers: told of everything besides the files in `run_dir`.
         selection: the samples to use; all of them without.
+        parents: checked models that stages build on instead of those in `run_dir`.
 
     Returns:
         What was trained or found finished, by stage.
@@ -86,7 +90,7 @@ def train(
         _refuse_changed_shards(corpus, ranks)
         tracker = Several((FileTracker(), *trackers) if ranks.first else ())
         return {
-            stage: _train_stage(stage, experiment, corpus, selection, run_dir, ranks, place, tracker)
+            stage: _train_stage(stage, experiment, corpus, selection, run_dir, parents, ranks, place, tracker)
             for stage in stages
         }
 
@@ -145,12 +149,13 @@ def _train_stage(
     corpus: Corpus,
     selection: Selection | None,
     run_dir: Path,
+    named: NamedParents,
     ranks: Ranks,
     device: torch.device,
     tracker: Tracker,
 ) -> BundleInfo:
     stage_dir = run_dir / stage
-    parents = _parents(stage, corpus, run_dir)
+    parents = _parents(stage, corpus, run_dir, named)
     origin = Origin(
         stage,
         experiment.preset,
@@ -167,6 +172,7 @@ def _train_stage(
     task = build_task(stage, experiment, parent, device)
     if experiment.optimisation.compile:
         compile_network(task.network)
+    task.adversary = build_adversary(stage, experiment, device)
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(
@@ -174,6 +180,8 @@ def _train_stage(
     )
     held_out = _held_out(experiment, corpus, selection, experiment.stages.of(stage).batch_size)
     with _stream(stage, experiment, corpus, selection, ranks) as stream:
+        if task.adversary is not None:
+            task.adversary.join(ranks, ranks.share(experiment.stages.of(stage).batch_size))
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device, ranks)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
@@ -234,19 +242,22 @@ def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | 
         raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
 
-def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, ...]:
-    """Find the finished model that a stage builds on.
+def _parents(stage: StageName, corpus: Corpus, run_dir: Path, named: NamedParents) -> tuple[Parent, ...]:
+    """Find the finished model that a stage builds on: the one that was named, or the one in `run_dir`.
 
     Raises:
-        UserError: when it is not there, or was trained on another corpus.
+        UserError: when it is not there, or lies in `run_dir` and was trained on another corpus.
     """
     role = PARENT[stage]
     if role is None:
         return ()
+    if role in named:
+        return (Parent(role, read_info(named[role]).id, named[role]),)
     directory = model_dir(run_dir, role)
     if not is_bundle(directory):
         raise UserError(
-            f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}"
+            f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}, "
+            f"or name one with --from {role}=PLACE"
         )
     info = read_info(directory)
     if info.corpus_id != corpus.manifest.id:

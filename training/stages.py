@@ -1,9 +1,8 @@
 """What each stage trains: its networks, what is frozen, and its losses (RaD-Net 2's schedule).
 
 teacher: the non-causal repairing net. student: the causal one, distilled from the frozen teacher.
-denoiser: behind the frozen student. joint: both, with batch norms frozen. Adversarial losses are not here
-yet: they will be a wrapper around a task, which adds terms to its `losses` and owns the discriminators
-(see `training.loop`).
+denoiser: behind the frozen student. joint: both, with batch norms frozen. Each may have an adversary, whose
+terms are added to the spectral loss of the final output.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from manifests.errors import UserError
 from manifests.experiment import Experiment, LossWeights, StageName
 from manifests.keyed import generator
+from training.adversary import Adversary, add_terms
 from training.bundle import Bundle, Network
 from training.distiller import TAUGHT, Distiller
 from training.loop import Task
@@ -111,6 +111,7 @@ class TeacherTask:
 
     network: RepairNet
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -123,7 +124,10 @@ class TeacherTask:
 
     def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Return the spectral loss."""
-        return spectral_objective(self.network(degraded).wave, target, self.weights)
+        estimate = self.network(degraded).wave
+        losses = spectral_objective(estimate, target, self.weights)
+        add_terms(self.adversary, losses, estimate, target, step)
+        return losses
 
 
 @dataclass
@@ -133,6 +137,7 @@ class StudentTask:
     network: RepairNet
     weights: LossWeights
     distiller: Distiller
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -148,6 +153,7 @@ class StudentTask:
         """Return the spectral loss, plus what the teacher teaches while that lasts."""
         ours = self.network(degraded, with_features=self.distiller.compares_features(step))
         losses = spectral_objective(ours.wave, target, self.weights)
+        add_terms(self.adversary, losses, ours.wave, target, step)
         taught = self.distiller.losses(ours, degraded, target, step)
         if TAUGHT in taught:
             losses |= taught
@@ -161,6 +167,7 @@ class DenoiserTask:
 
     network: Chain
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> Denoiser:
@@ -176,6 +183,7 @@ class DenoiserTask:
         """Return the spectral loss of the denoised wave and its SI-SNR in dB, negated and weighted."""
         denoised = self.network(degraded).denoised
         losses = spectral_objective(denoised, target, self.weights)
+        add_terms(self.adversary, losses, denoised, target, step)
         if self.weights.si_snr > 0.0:
             losses["si_snr_db"] = si_snr(denoised, target).mean()
             losses[LOSS] = losses[LOSS] - self.weights.si_snr * losses["si_snr_db"]
@@ -188,6 +196,7 @@ class JointTask:
 
     network: Chain
     weights: LossWeights
+    adversary: Adversary | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -203,6 +212,7 @@ class JointTask:
         """Return the spectral loss of the denoised wave plus a share of the repaired wave's."""
         output = self.network(degraded)
         losses = spectral_objective(output.denoised, target, self.weights)
+        add_terms(self.adversary, losses, output.denoised, target, step)
         losses["repaired"] = spectral_objective(output.repaired, target, self.weights)[LOSS]
         losses[LOSS] = losses[LOSS] + self.weights.repaired * losses["repaired"]
         return losses

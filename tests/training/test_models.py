@@ -9,7 +9,7 @@ from training.models.attention import ComplexAxialAttention
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig, freeze_batch_norm
 from training.models.presets import DENOISERS, build_denoiser, build_repair
-from training.models.repair import RepairConfig, RepairNet
+from training.models.repair import RepairConfig
 from training.models.stft import analyse
 
 PRESETS = ["tiny", "small", "paper"]

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from tiny_corpora import RATE_HZ, voice
+from wakeful import awake
 
 from manifests.errors import UserError
 from pipelines.enhance import enhance
@@ -21,7 +22,6 @@ from pipelines.streaming import StreamingModel
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.presets import DENOISERS, build_denoiser, build_repair
-from wakeful import awake
 
 TOLERANCE = 1e-5
 HOP = 480

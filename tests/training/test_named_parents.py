@@ -1,0 +1,101 @@
+"""`--from`: a stage builds on a model that lies elsewhere, which its own model names; misfits are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from micro_experiment import MICRO
+from training_corpus import write_corpus
+
+from manifests.errors import UserError
+from manifests.experiment import load_experiment
+from training.__main__ import main
+from training.bundle import MODEL_FILE, read_info
+from training.named_parents import named_parents
+from training.run import model_dir, train
+
+SETTINGS = [part for setting in MICRO for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny teacher's bundle."""
+    torch.set_num_threads(1)
+    run_dir = tmp_path_factory.mktemp("elsewhere")
+    train(load_experiment("tiny", MICRO), corpus_dir, run_dir, ["teacher"], device="cpu")
+    return model_dir(run_dir, "teacher")
+
+
+def begin(corpus: Path, out: Path, *options: str) -> int:
+    return main(
+        ["tiny", "--corpus", str(corpus), "--out", str(out), "--stage", "student", "--device", "cpu"]
+        + [*SETTINGS, *options]
+    )
+
+
+def test_a_student_of_another_corpus_builds_on_a_named_teacher_and_resumes_with_it_alone(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, out = write_corpus(tmp_path / "corpus", seed=2), tmp_path / "run"
+    assert begin(corpus, out, "--from", f"teacher={teacher}") == 0
+    student = read_info(model_dir(out, "student"))
+    assert student.parents == {"teacher": read_info(teacher).id}
+    assert student.corpus_id != read_info(teacher).corpus_id
+
+    assert begin(corpus, out, "--from", f"teacher={teacher}", "--resume") == 0
+    assert read_info(model_dir(out, "student")) == student
+
+    capsys.readouterr()
+    assert begin(corpus, out, "--resume") == 2
+    assert "or name one with --from teacher=PLACE" in capsys.readouterr().err
+
+
+def test_a_finished_student_is_not_that_of_another_teacher(
+    teacher: Path, corpus_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert begin(corpus_dir, out, "--from", f"teacher={teacher}") == 0
+    other = load_experiment("tiny", [*MICRO, "seed=1"])
+    train(other, corpus_dir, tmp_path / "other", ["teacher"], device="cpu")
+    foreign = model_dir(tmp_path / "other", "teacher")
+    assert begin(corpus_dir, out, "--from", f"teacher={foreign}", "--resume") == 2
+    assert "another parent model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "stages", "message"),
+    [
+        ("teacher", ["student"], "must be ROLE=PLACE"),
+        ("tutor={}", ["student"], "no such role tutor; there are teacher, student, denoiser"),
+        ("joint={}", ["student"], "no such role joint"),
+        ("teacher={}", ["teacher", "student"], "this run trains its own teacher"),
+        ("student={}", ["student", "joint"], "this run trains its own student"),
+        ("teacher={}", ["denoiser"], "stage denoiser does not build on a teacher"),
+        ("student={}", ["denoiser"], "is a teacher, and a student is needed"),
+        ("teacher={}/nowhere", ["student"], "not a finished model"),
+    ],
+)
+def test_misfits_are_refused(teacher: Path, option: str, stages: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        named_parents([option.format(teacher)], load_experiment("tiny"), stages)  # type: ignore[arg-type]
+
+
+def test_a_role_is_given_once(teacher: Path) -> None:
+    with pytest.raises(UserError, match="teacher is given twice"):
+        named_parents([f"teacher={teacher}"] * 2, load_experiment("tiny"), ["student"])
+
+
+def test_a_parent_of_another_preset_is_refused(teacher: Path) -> None:
+    with pytest.raises(UserError, match="is of preset tiny, and experiment small is of small"):
+        named_parents([f"teacher={teacher}"], load_experiment("small"), ["student"])
+
+
+def test_a_parent_of_sizes_that_its_preset_no_longer_has_is_refused(teacher: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(teacher, tmp_path / "old")
+    content = json.loads((copy / MODEL_FILE).read_text())
+    content["repair"]["channels"] += 1
+    (copy / MODEL_FILE).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"repair network has other sizes .*\(channels\)"):
+        named_parents([f"teacher={copy}"], load_experiment("tiny"), ["student"])
