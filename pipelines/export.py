@@ -216,7 +216,7 @@ def _page(content: dict[str, Any], variants: Sequence[Variant]) -> list[str]:
         f"# {content['stage']} {content['model_id'][:12]} ({content['preset']}) as ONNX",
         "",
         f"Opset {content['opset']}. Input `hop` and output `enhanced` are (batch, {content['hop_samples']}) samples at "
-        f"{content['sample_rate_hz']} Hz; `enhanced` is the hop before, so the latency is {content['latency_ms']:g} ms. "
+        f"{content['sample_rate_hz']} Hz; `enhanced` is the hop before: the latency is {content['latency_ms']:g} ms. "
         f"The other {content['states']} inputs are states ({content['state_megabytes']} MB a signal), zero at first: "
         f"output `next_NAME` is input `NAME` of the next call.",
         "",

@@ -22,6 +22,7 @@ from manifests.selection import Selection
 from manifests.store import Place, absolute
 from pipelines.ray_tasks import connected
 from training.bundle import BundleInfo, read_info
+from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.ranks import RankLostError
 from training.run import model_dir, refuse_earlier_work, train
 from training.tracker import Metric, Several, StageStart, Status, Tracker, ValidationSample
@@ -72,6 +73,7 @@ class _Work:
     stages: tuple[StageName, ...]
     on_gpu: bool
     selection: Selection | None
+    parents: NamedParents
 
 
 class RayTraining:
@@ -96,6 +98,7 @@ class RayTraining:
         device: str = "auto",
         trackers: Sequence[Tracker] = (),
         selection: Selection | None = None,
+        parents: NamedParents = NO_NAMED_PARENTS,
     ) -> dict[StageName, BundleInfo]:
         """Train stages in order, as `training.run.train` does; `device` is `auto`, `cpu` or `cuda`.
 
@@ -109,7 +112,13 @@ class RayTraining:
         run_dir = run_dir.absolute()
         with connected(self._address, self._workers.most):
             work = _Work(
-                experiment, absolute(corpus_place), run_dir, tuple(stages), self._on_gpu(device), selection
+                experiment,
+                absolute(corpus_place),
+                run_dir,
+                tuple(stages),
+                self._on_gpu(device),
+                selection,
+                {role: place.absolute() for role, place in parents.items()},
             )
             _Driver(Several(trackers)).run(work, self._workers)
         return {stage: read_info(model_dir(run_dir, stage)) for stage in stages}
@@ -271,6 +280,7 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             device=device,
             trackers=[_PostTracker(post)],
             selection=work.selection,
+            parents=work.parents,
         )
     except RankLostError:
         raise

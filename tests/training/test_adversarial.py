@@ -135,8 +135,7 @@ def test_discriminators_learn_to_tell_degraded_from_clean(waves: tuple[Tensor, T
     adversary = Adversary(settings, 100, CPU)
     for step in range(40):
         adversary.add({}, degraded, target, step)
-        assert adversary.ready()
-        adversary.step()
+        adversary.step(adversary.ready())
     of_clean = scores(adversary.networks, target, target)
     of_degraded = scores(adversary.networks, degraded, target)
     for clean, other in zip(of_clean, of_degraded, strict=True):
@@ -179,11 +178,11 @@ def test_the_spectral_gradient_is_as_many_times_larger_as_declared_and_the_weigh
     ]
     assert (norms[0] / norms[1]).item() == pytest.approx(SMALL.spectral_dominance, rel=1e-3)
     assert adversary.weight is None
-    adversary.step()
+    adversary.step(torch.tensor(True))
     measured = adversary.weight
     assert measured is not None and measured > 0
     adversary.add(spectral_objective(estimate, target, load_experiment("tiny").loss), estimate, target, 6)
-    adversary.step()
+    adversary.step(torch.tensor(True))
     assert adversary.weight == measured
 
 
@@ -221,12 +220,15 @@ def test_discriminators_rest_in_the_warm_up_then_lead_then_speak(
     assert heard == [set(), set(), {"discriminator"}, *[{"discriminator", "adversarial"}] * 2]
 
 
-def test_a_mean_over_a_window_in_which_the_discriminators_began_counts_their_steps_alone() -> None:
-    window = Window()
-    window.add({"loss": torch.tensor(1.0)}, {})
-    window.add({"loss": torch.tensor(3.0), "discriminator": torch.tensor(2.0)}, {})
-    means = {metric.name: metric.value for metric in window.metrics(2)}
-    assert means == {"train/loss": 2.0, "train/discriminator": 2.0}
+class Averaging(Ranks):
+    """One rank that does something where several would average gradients."""
+
+    def __init__(self, average: Callable[[Sequence[nn.Parameter]], object]) -> None:
+        super().__init__()
+        object.__setattr__(self, "_does", average)
+
+    def average_gradients(self, weights: Sequence[nn.Parameter], share: float) -> None:
+        self._does(weights)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("spoilt", ["discriminators", "generator"])
@@ -239,7 +241,7 @@ def test_a_step_that_is_not_finite_on_one_side_moves_neither(
     for _ in range(3):
         fit.step(Window())
     if spoilt == "discriminators":
-        adversary.synchronise = lambda parameters: parameters[0].grad.fill_(math.nan)  # type: ignore[union-attr]
+        adversary.join(Averaging(lambda parameters: parameters[0].grad.fill_(math.nan)), 1.0)
     else:
         whole = TeacherTask.losses
 
@@ -263,7 +265,7 @@ def test_gradients_of_all_discriminators_can_be_averaged_before_they_move(
     adversary = fit.task.adversary
     assert adversary is not None
     seen: list[int] = []
-    adversary.synchronise = lambda parameters: seen.append(sum(p.grad is not None for p in parameters))
+    adversary.join(Averaging(lambda parameters: seen.append(sum(p.grad is not None for p in parameters))), 1.0)
     for _ in range(4):
         fit.step(Window())
     assert seen == [len(adversary.parameters)] * 2
