@@ -18,7 +18,8 @@ from pipelines.conditions import conditions_of
 from pipelines.evaluate import evaluate
 from pipelines.evaluation_table import print_evaluation
 from pipelines.metrics import si_sdr_db
-from pipelines.scores import columns, score, summarised
+from pipelines.scores import Sample, columns, score
+from pipelines.summary import summarised
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +93,19 @@ def test_evaluation_is_an_mlflow_run_tied_to_model_and_corpus(
 def test_failures_stand_beside_the_mean_and_are_not_in_it() -> None:
     clean = voice(1, 1.2)
     rows = [
-        score("a", "degraded", np.float32(0.5) * clean, clean),
-        score("b", "degraded", np.zeros_like(clean), clean),
+        score(Sample("a", clean, clean), "degraded", np.float32(0.5) * clean),
+        score(Sample("b", clean, clean), "degraded", np.zeros_like(clean)),
     ]
     entry = summarised(rows, columns(with_reference=True))["degraded"]
     assert entry["samples"] == 2
-    assert entry["level_error_db"] == {"mean": pytest.approx(-6.0206, abs=1e-3), "failures": 1}
+    assert entry["level_error_db"] == {
+        "mean": pytest.approx(-6.0206, abs=1e-3),
+        "mean_absolute": pytest.approx(6.0206, abs=1e-3),
+        "low": None,  # one sample says nothing of others
+        "high": None,
+        "n": 1,
+        "failures": 1,
+    }
     assert entry["dnsmos_ovrl"]["failures"] == 1
     assert rows[1].failures["estoi"] == "silent"
 
