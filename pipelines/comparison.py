@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.canonical import rounded
-from pipelines.bootstrap import grouped, interval, resampled_means, two_sided_p
+from pipelines.bootstrap import Grouping, grouped, interval, resampled_means, two_sided_p
 from pipelines.scores import Column, Row, by_system
 
 DIGITS = 6
 
-Verdict = Literal["better", "worse", "not shown"]
-"""What the interval says of the second system: it lies on one side of zero, or holds it."""
+Verdict = Literal["better", "worse", "not shown", "too few"]
+"""What the interval says of the second system: it lies on one side of zero, it holds it, or nothing that counts."""
 
 
 def compared(rows: Sequence[Row], shown: Sequence[Column]) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def difference(first: Sequence[Row], second: Sequence[Row], column: Column) -> d
     left_out = len({row.key for row in (*first, *second)}) - len(both)
     if not both:
         nothing = dict.fromkeys(("mean", "low", "high", "better", "p"))
-        return {"n": 0, "left_out": left_out, "unit": "sample", "units": 0, **nothing, "verdict": "not shown"}
+        return {"n": 0, "left_out": left_out, "unit": "sample", "units": 0, **nothing, "verdict": "too few"}
     before = np.array([firsts[row.key] for row in both])
     after = np.array([row.scores[column.name] for row in both], np.float64)
     change = np.abs(after) - np.abs(before) if column.higher_is_better is None else after - before
@@ -71,7 +71,7 @@ def difference(first: Sequence[Row], second: Sequence[Row], column: Column) -> d
         "high": None if high is None else rounded(high, DIGITS),
         "better": rounded(_share_better(change, bool(column.higher_is_better)), DIGITS),
         "p": None if means is None else rounded(two_sided_p(means), DIGITS),
-        "verdict": _verdict(low, high, bool(column.higher_is_better)),
+        "verdict": _verdict(grouping, low, high, bool(column.higher_is_better)),
     }
 
 
@@ -80,7 +80,9 @@ def _share_better(change: NDArray[np.float64], higher_is_better: bool) -> float:
     return float(((gain > 0.0) + 0.5 * (gain == 0.0)).mean())
 
 
-def _verdict(low: float | None, high: float | None, higher_is_better: bool) -> Verdict:
-    if low is None or high is None or low <= 0.0 <= high:
+def _verdict(grouping: Grouping, low: float | None, high: float | None, higher_is_better: bool) -> Verdict:
+    if grouping.is_small or low is None or high is None:
+        return "too few"
+    if low <= 0.0 <= high:
         return "not shown"
     return "better" if (low > 0.0) == higher_is_better else "worse"

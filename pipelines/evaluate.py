@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,11 @@ def evaluate(
         heard = Recordings(input_dir, files_below(input_dir)[:limit], say)
     check_writable(out)
 
-    rows = tuple(chain.from_iterable(scored(_enhanced(heard, models, device), sigmos, workers)))
+    rows: list[Row] = []
+    with JobProgress("evaluate", heard.total, "samples") as progress:
+        for of_sample in scored(_enhanced(heard, models, device), sigmos, workers):
+            rows += of_sample
+            progress.advance(1)
     if not rows:
         raise JobError(f"{corpus or input_dir}: none of the {heard.total} samples can be read")
     shown = columns(with_reference=opened is not None, with_sigmos=sigmos is not None)
@@ -110,7 +113,7 @@ def evaluate(
     write_tables(result, shown, out)
     content = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     write_atomically(out / RESULT_FILE, content.encode())
-    evaluation = Evaluation(result, shown, rows, out)
+    evaluation = Evaluation(result, shown, tuple(rows), out)
 
     from pipelines.evaluation_log import log_evaluation
 
@@ -136,10 +139,8 @@ def _check_split(corpus: Corpus, split: str) -> None:
 
 def _enhanced(heard: Heard, models: Sequence[ModelRef], device: str) -> Iterator[Enhanced]:
     bundles = [(name, model.load(device)) for name, model in zip(titles(models), models, strict=True)]
-    with JobProgress("evaluate", heard.total, "samples") as progress:
-        for sample in heard:
-            yield sample, {name: enhance_array(bundle, sample.degraded) for name, bundle in bundles}
-            progress.advance(1)
+    for sample in heard:
+        yield sample, {name: enhance_array(bundle, sample.degraded) for name, bundle in bundles}
 
 
 def _result(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def check_writable(out: Path) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / ROWS_CSV_FILE).open("a").close()
+        tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
 

@@ -27,7 +27,7 @@ LEGEND = (
 SMALL_LEGEND = "n!: fewer than 10 of these, so intervals are too narrow to be trusted."
 PAIR_LEGEND = (
     "Mean differences, sample by sample; where zero is best, of the distances from zero. *: the 95 % interval does "
-    "not hold 0. p is not corrected for the number of comparisons."
+    "not hold 0, and there are 10 or more. p is not corrected for the number of comparisons."
 )
 
 
@@ -149,7 +149,7 @@ def _change(entry: Mapping[str, Any], column: Column) -> Text:
     if entry["mean"] is None:
         return Text("-")
     style = {"better": "green", "worse": "red"}.get(entry["verdict"], "")
-    mark = "*" if entry["verdict"] != "not shown" else ""
+    mark = "*" if style else ""
     return Text(f"{entry['mean']:+.{column.digits}f}{mark}", style=style)
 
 

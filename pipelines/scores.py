@@ -1,6 +1,6 @@
 """Scores of samples: what is measured on each, as columns and rows."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,24 +90,25 @@ def score(sample: Sample, system: str, estimate: Audio, sigmos: Path | None = No
     scores: dict[str, float | None] = {}
     failures: dict[str, str] = {}
 
-    def measure(names: tuple[str, ...], of_signal: Callable[[], tuple[float, ...]]) -> None:
+    def measure(names: Sequence[str], of: Callable[..., float | tuple[float, ...]], *signals: Audio) -> None:
         try:
-            values: tuple[float | None, ...] = tuple(rounded(value, DIGITS) for value in of_signal())
+            value = of(*signals)
         except MeasurementError as error:
-            values = (None,) * len(names)
+            scores.update(dict.fromkeys(names))
             failures.update(dict.fromkeys(names, str(error)))
-        scores.update(zip(names, values, strict=True))
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            scores.update({name: rounded(x, DIGITS) for name, x in zip(names, values, strict=True)})
 
-    measure(tuple(f"dnsmos_{name}" for name in Dnsmos._fields), lambda: dnsmos(estimate))
+    measure([f"dnsmos_{name}" for name in Dnsmos._fields], dnsmos, estimate)
     if sigmos is not None:
-        network = _opened(sigmos)
-        measure(tuple(f"sigmos_{name}" for name in SigmosScores._fields), lambda: network.score(estimate))
-    if (target := sample.target) is not None:
+        measure([f"sigmos_{name}" for name in SigmosScores._fields], _opened(sigmos).score, estimate)
+    if sample.target is not None:
         for metric in reference_metrics():
-            measure((metric.name,), lambda of=metric.measure: (of(target, estimate),))
+            measure([metric.name], metric.measure, sample.target, estimate)
     else:
         for described in MEASURES:
-            measure((described.name,), lambda of=described.measure: (of(estimate),))
+            measure([described.name], described.measure, estimate)
     return Row(sample.key, system, sample.conditions, scores, failures, sample.speaker)
 
 
