@@ -13,6 +13,7 @@ from manifests.files import write_atomically
 from manifests.recipe import SPLITS
 from manifests.selection import Selection
 from manifests.store import Place
+from pipelines.bootstrap import LEAST_SPEAKERS
 from pipelines.comparison import compared
 from pipelines.dnsmos import model_hashes
 from pipelines.enhance import files_below
@@ -157,6 +158,12 @@ def _result(
     if corpus is not None and not pesq_is_installed():
         notes.append(
             "PESQ was left out: the optional package is not installed (pip install 'ssiforge[pesq]')"
+        )
+    speakers = {row.speaker for row in rows}
+    if None not in speakers and len(speakers) < LEAST_SPEAKERS:
+        notes.append(
+            f"intervals are over samples: with {len(speakers)} speakers, fewer than {LEAST_SPEAKERS}, they do not say "
+            "what others would give"
         )
     if unreadable:
         notes.append(f"{unreadable} of {heard.total} samples could not be read and are in no mean")
