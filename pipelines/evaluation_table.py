@@ -20,9 +20,10 @@ MOST_PAIRS_IN_FULL = 3
 """Comparisons that get a table of their own; of more, only the differences are shown."""
 MOST_SYSTEMS_WITH_INTERVALS = 4
 LEGEND = (
-    "OVRL, SIG, BAK (P.835) and P808: predicted by DNSMOS, 1 to 5; σ: by SIGMOS. SI-SDR, log-spectral distance (LSD) and "
-    "error of the active level in dB; lost %: what an estimate lacks of its target. Bold is best. [k]: k samples have no such "
-    "score and are not in the mean. Brackets with two numbers: 95 % interval, by bootstrap over "
+    "OVRL, SIG, BAK (P.835) and P808: predicted by DNSMOS, 1 to 5; σ: by SIGMOS. SI-SDR, log-spectral distance "
+    "(LSD) and error of the active level in dB; lost %: what an estimate lacks of its target. Bold is best. "
+    "[k]: k samples have no such score and are not in the mean. "
+    "Brackets with two numbers: 95 % interval, by bootstrap over "
 )
 SMALL_LEGEND = "n!: fewer than 10 of these, so intervals are too narrow to be trusted."
 PAIR_LEGEND = (
