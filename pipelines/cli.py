@@ -325,7 +325,8 @@ def evaluate(
     ],
     corpus: Annotated[str | None, typer.Option(help="Score against the targets of this corpus.")] = None,
     input_dir: Annotated[
-        Path | None, typer.Option("--input", help="Score recordings without references (DNSMOS only).")
+        Path | None,
+        typer.Option("--input", help="Score recordings without references: DNSMOS, level, bandwidth."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the corpus: train, val or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
@@ -333,6 +334,13 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the results; evaluations/NAME by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that score; 0 scores in this one. Scores are the same.")
+    ] = 0,
+    sigmos: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file of the ICASSP 2024 challenge's SIGMOS, to score with it too."),
+    ] = None,
     keep: Keep = None,
 ) -> None:
     """Score models on a corpus or on a folder of recordings, broken down by degradation."""
@@ -341,7 +349,7 @@ def evaluate(
 
     where = absolute(corpus or input_dir or "none")
     folder = out or Path("evaluations") / where.rpartition("/")[2]
-    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say, keep))
+    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say, keep, workers, sigmos))
 
 
 @app.command()

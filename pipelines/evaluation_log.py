@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from manifests.corpus import Corpus
-from pipelines.evaluate import RESULT_FILE, ROWS_CSV_FILE, ROWS_FILE, Evaluation, titles
+from pipelines.evaluate import RESULT_FILE, Evaluation, titles
+from pipelines.evaluation_files import COMPARISON_FILE, ROWS_CSV_FILE, ROWS_FILE, SUMMARY_FILE
 from pipelines.mlflow_corpus import corpus_dataset
 from pipelines.models import ModelRef
 from pipelines.registry import BUNDLE_TAG
 from pipelines.scores import DEGRADED
 from pipelines.tracking import JOB_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id, open_store
+
+MOST_METRICS = 1000
+"""MLflow takes so many at once."""
+INTERVAL = ("low", "high")
 
 
 def log_evaluation(evaluation: Evaluation, models: Sequence[ModelRef], corpus: Corpus | None) -> list[str]:
@@ -48,15 +53,21 @@ def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus
         client.log_inputs(run_id, datasets=[used])
     if model.model_id is not None:
         client.log_inputs(run_id, models=[LoggedModelInput(model.model_id)])
-    client.log_batch(run_id, metrics=_metrics(result, name, run.info.start_time, model, dataset))
-    for file in (RESULT_FILE, ROWS_FILE, ROWS_CSV_FILE):
+    metrics = _metrics(result, name, run.info.start_time, model, dataset)
+    for start in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + MOST_METRICS])
+    for file in (RESULT_FILE, ROWS_FILE, ROWS_CSV_FILE, SUMMARY_FILE, COMPARISON_FILE):
         client.log_artifact(run_id, str(evaluation.out / file), "evaluation")
     client.set_terminated(run_id, "FINISHED")
     return run_id
 
 
 def _metrics(result: dict[str, Any], name: str, time_ms: int, model: ModelRef, dataset: Any) -> list[Any]:
-    """Means of the model (tied to it and to the corpus, so that MLflow shows them at the model) and of the input."""
+    """Means of the model (tied to it and to the corpus, so that MLflow shows them at the model) and of the input.
+
+    Beside each mean stand the ends of its interval and the number of samples that are not in it, if there are any;
+    after them the mean differences from the systems that the model is compared with.
+    """
     from mlflow.entities import Metric
 
     tied = {"model_id": model.model_id} if model.model_id else {}
@@ -67,6 +78,19 @@ def _metrics(result: dict[str, Any], name: str, time_ms: int, model: ModelRef, d
         for column, entry in result["summary"][system].items():
             if isinstance(entry, dict) and entry["mean"] is not None:
                 found.append(Metric(f"{prefix}/{column}", entry["mean"], time_ms, 0, **more))
+                found += _numbers(f"{prefix}/{column}", entry, INTERVAL, time_ms)
                 if entry["failures"]:
                     found.append(Metric(f"{prefix}/{column}_failures", entry["failures"], time_ms, 0))
+    for pair in result["comparisons"]:
+        if pair["system"] == name:
+            for column, entry in pair["scores"].items():
+                key = f"minus_{pair['with']}/{column}"
+                found += _numbers(key, {"": entry["mean"]} | entry, ("", *INTERVAL, "better", "p"), time_ms)
     return found
+
+
+def _numbers(key: str, entry: dict[str, Any], names: Sequence[str], time_ms: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    there = [name for name in names if entry[name] is not None]
+    return [Metric(f"{key}_{name}" if name else key, entry[name], time_ms, 0) for name in there]

@@ -1,18 +1,23 @@
-"""Scores of samples, and their means with what the means do not hold."""
+"""Scores of samples: what is measured on each, as columns and rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
 
 from manifests.canonical import rounded
 from pipelines.dnsmos import Dnsmos, dnsmos
-from pipelines.metrics import Audio, MeasurementError, Metric, reference_metrics
+from pipelines.metrics import Audio, MeasurementError, reference_metrics
+from pipelines.recording_measures import MEASURES
+from pipelines.sigmos import Sigmos, SigmosScores, open_sigmos
 
 DEGRADED = "degraded"
 """What the input is called among the systems that are compared."""
-ALL = "all"
+DIGITS = 6
+"""Scores are rounded to so many digits behind the point."""
 
 _DNSMOS_TITLES = {"ovrl": "OVRL", "sig": "SIG", "bak": "BAK", "p808": "P808"}
+_SIGMOS_TITLES = {name: f"σ{name}" for name in ("ovrl", "sig", "noise", "col", "disc", "loud", "reverb")}
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,22 @@ class Column:
     name: str
     title: str
     higher_is_better: bool | None
+    """None where nearest to zero is best, or nothing is."""
     digits: int
+    describes: bool = False
+    """Whether no value is better than another: a recording's bandwidth, for example."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Something to enhance and to score; waves are (N,) at 48 kHz."""
+
+    key: str
+    degraded: Audio
+    target: Audio | None
+    conditions: tuple[str, ...] = ()
+    speaker: str | None = None
+    """None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -36,74 +56,71 @@ class Row:
     """None where a score is not defined on this sample."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why, by score."""
+    speaker: str | None = None
 
 
-def columns(with_reference: bool) -> tuple[Column, ...]:
+def columns(with_reference: bool, with_sigmos: bool = False) -> tuple[Column, ...]:
     """Return the scores that are measured, in the order in which they are shown."""
-    predicted = tuple(Column(f"dnsmos_{name}", title, True, 2) for name, title in _DNSMOS_TITLES.items())
-    if not with_reference:
-        return predicted
-    compared = tuple(Column(m.name, m.title, m.higher_is_better, m.digits) for m in reference_metrics())
-    return (*predicted, *compared)
+    predicted = [Column(f"dnsmos_{name}", title, True, 2) for name, title in _DNSMOS_TITLES.items()]
+    if with_sigmos:
+        predicted += [Column(f"sigmos_{name}", title, True, 2) for name, title in _SIGMOS_TITLES.items()]
+    if with_reference:
+        others = [Column(m.name, m.title, m.higher_is_better, m.digits) for m in reference_metrics()]
+    else:
+        others = [Column(m.name, m.title, None, m.digits, describes=True) for m in MEASURES]
+    return (*predicted, *others)
 
 
-def score(
-    key: str, system: str, estimate: Audio, target: Audio | None, conditions: Sequence[str] = ()
-) -> Row:
-    """Measure one system's output for one sample, (N,) at 48 kHz, against the target if there is one."""
+def score_all(sample: Sample, estimates: Mapping[str, Audio], sigmos: Path | None = None) -> tuple[Row, ...]:
+    """Measure the input and each system's output for one sample.
+
+    Args:
+        sample: with a target, outputs are compared with it; without, they are described.
+        estimates: by system, (N,) at 48 kHz.
+        sigmos: network of `pipelines.sigmos`, if there is one.
+    """
+    return tuple(
+        score(sample, system, estimate, sigmos)
+        for system, estimate in ({DEGRADED: sample.degraded} | dict(estimates)).items()
+    )
+
+
+def score(sample: Sample, system: str, estimate: Audio, sigmos: Path | None = None) -> Row:
+    """Measure one system's output for one sample, (N,) at 48 kHz."""
     scores: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    try:
-        predicted = dnsmos(estimate)
-        scores |= {f"dnsmos_{name}": rounded(getattr(predicted, name), 6) for name in _DNSMOS_TITLES}
-    except MeasurementError as error:
-        scores |= {f"dnsmos_{name}": None for name in Dnsmos._fields}
-        failures |= {f"dnsmos_{name}": str(error) for name in Dnsmos._fields}
-    for metric in reference_metrics() if target is not None else ():
-        assert target is not None
-        scores[metric.name], reason = _measured(metric, target, estimate)
-        if reason:
-            failures[metric.name] = reason
-    return Row(key, system, tuple(conditions), scores, failures)
+
+    def measure(names: Sequence[str], of: Callable[..., float | tuple[float, ...]], *signals: Audio) -> None:
+        try:
+            value = of(*signals)
+        except MeasurementError as error:
+            scores.update(dict.fromkeys(names))
+            failures.update(dict.fromkeys(names, str(error)))
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            scores.update({name: rounded(x, DIGITS) for name, x in zip(names, values, strict=True)})
+
+    measure([f"dnsmos_{name}" for name in Dnsmos._fields], dnsmos, estimate)
+    if sigmos is not None:
+        measure([f"sigmos_{name}" for name in SigmosScores._fields], _opened(sigmos).score, estimate)
+    if sample.target is not None:
+        for metric in reference_metrics():
+            measure([metric.name], metric.measure, sample.target, estimate)
+    else:
+        for described in MEASURES:
+            measure([described.name], described.measure, estimate)
+    return Row(sample.key, system, sample.conditions, scores, failures, sample.speaker)
 
 
-def _measured(metric: Metric, target: Audio, estimate: Audio) -> tuple[float | None, str]:
-    try:
-        return rounded(metric.measure(target, estimate), 6), ""
-    except MeasurementError as error:
-        return None, str(error)
+@cache
+def _opened(sigmos: Path) -> Sigmos:
+    """Open the network once in each process."""
+    return open_sigmos(sigmos)
 
 
-def summarised(rows: Iterable[Row], shown: Sequence[Column]) -> dict[str, dict[str, Any]]:
-    """Return, for each system and score, the mean over the samples that have it, and how many have not.
-
-    `{system: {"samples": n, score: {"mean": x or None, "failures": k}}}`
-    """
-    by_system: dict[str, list[Row]] = {}
+def by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Sort rows by their systems, which keep their order."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        by_system.setdefault(row.system, []).append(row)
-    return {
-        system: {"samples": len(of_system), **{c.name: _mean(of_system, c.name) for c in shown}}
-        for system, of_system in by_system.items()
-    }
-
-
-def _mean(rows: Sequence[Row], name: str) -> dict[str, Any]:
-    values = [value for row in rows if (value := row.scores[name]) is not None]
-    mean = rounded(sum(values) / len(values), 6) if values else None
-    return {"mean": mean, "failures": len(rows) - len(values)}
-
-
-def by_condition(rows: Sequence[Row], shown: Sequence[Column]) -> dict[str, dict[str, Any]]:
-    """Return the summary of each condition, in alphabetical order."""
-    names = sorted({condition for row in rows for condition in row.conditions})
-    return {name: summarised((row for row in rows if name in row.conditions), shown) for name in names}
-
-
-def reasons(rows: Iterable[Row]) -> dict[str, int]:
-    """Count failures by score and reason."""
-    found: dict[str, int] = {}
-    for row in rows:
-        for name, reason in row.failures.items():
-            found[f"{name}: {reason}"] = found.get(f"{name}: {reason}", 0) + 1
-    return dict(sorted(found.items()))
+        found.setdefault(row.system, []).append(row)
+    return found

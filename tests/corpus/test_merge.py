@@ -16,7 +16,7 @@ from manifests.corpus import CorpusManifest, open_corpus, read_manifest
 from manifests.errors import JobError, UserError
 from manifests.parts import part_names
 from pipelines.corpus_lock import locked
-from pipelines.evaluate import _corpus_samples
+from pipelines.evaluation_samples import HeldOut
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.lineage import lineage
@@ -100,7 +100,7 @@ def test_evaluation_reads_the_samples_of_all_parts_whole_by_their_full_names(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
     merged = merge(two, tmp_path / "c").manifest
-    read = list(_corpus_samples(open_corpus(tmp_path / "c"), "test", None, None, print))
+    read = list(HeldOut(open_corpus(tmp_path / "c"), "test", None, None, print))
     rows = pq.read_table(tmp_path / "c" / "samples.parquet").to_pylist()
     wanted = {row["key"]: row["seconds"] for row in rows if row["split"] == "test"}
     assert {sample.key: len(sample.degraded) / 48_000 for sample in read} == wanted

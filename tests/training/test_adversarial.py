@@ -1,27 +1,30 @@
 """Discriminators hear the level, learn, and start when told; both sides of a step stay out of each other's way."""
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from micro_experiment import MICRO
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Adversarial, Experiment, load_experiment
 from training.adversary import Adversary, build_adversary
 from training.checkpoint import read_checkpoint
-from training.loop import Fit, Window
+from training.loop import Fit
 from training.losses.adversarial import Judgement, discriminator_loss, feature_matching, generator_loss
 from training.models.chain import Chain
 from training.models.discriminators import FLOOR_RMS, Discriminators, common_gain
 from training.models.presets import build_denoiser, build_repair
 from training.objective import LOSS, spectral_objective
+from training.ranks import Ranks
 from training.run import train
 from training.stages import TeacherTask, build_task, frozen
 from training.stream import Reader, SampleStream, fixed_batches
+from training.window import Window
 
 CPU = torch.device("cpu")
 STEPS = 5

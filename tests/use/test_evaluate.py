@@ -1,6 +1,7 @@
 """An evaluation: the same numbers each time, failures beside means, and a record in MLflow tied to its inputs."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from sigmos_network import write_network
 from tiny_corpora import RATE_HZ, build_corpus, noise, voice
 
+from datagen.audio import resampled
+from manifests.canonical import file_sha256
 from manifests.corpus import Corpus
 from manifests.errors import JobError, UserError
 from pipelines.conditions import conditions_of
 from pipelines.evaluate import evaluate
 from pipelines.evaluation_table import print_evaluation
 from pipelines.metrics import si_sdr_db
-from pipelines.scores import columns, score, summarised
+from pipelines.scores import Sample, columns, score
+from pipelines.scoring import scored
+from pipelines.summary import summarised
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def test_evaluation_repeats_to_the_byte_and_is_broken_down(
     first = evaluate(models, tmp_path / "a", corpus=corpus.store.root)
     np.random.standard_normal(100)
     evaluate(models, tmp_path / "b", corpus=corpus.store.root)
-    for name in ("evaluation.json", "samples.csv", "samples.parquet"):
+    for name in ("evaluation.json", "samples.csv", "samples.parquet", "summary.csv", "comparison.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     result = json.loads((tmp_path / "a" / "evaluation.json").read_text())
     assert list(result["summary"]) == ["degraded", "teacher", "denoiser"]
@@ -47,7 +53,9 @@ def test_evaluation_repeats_to_the_byte_and_is_broken_down(
         "stage opus": 2,
     }
     rows = pq.read_table(tmp_path / "a" / "samples.parquet").to_pylist()
-    assert len(rows) == 4 * 3
+    assert len(rows) == 4 * 3 and {row["speaker"] for row in rows} == {"talker-test"}
+    assert result["summary"]["teacher"]["unit"] == "sample" and result["summary"]["teacher"]["small"]
+    assert any("with 1 speakers" in note for note in result["notes"])
     noisy = result["by_condition"]["stage noise"]["degraded"]["si_sdr_db"]["mean"]
     values = [r["si_sdr_db"] for r in rows if r["system"] == "degraded" and "stage noise" in r["conditions"]]
     assert noisy == pytest.approx(sum(values) / 2, abs=1e-6)
@@ -92,33 +100,117 @@ def test_evaluation_is_an_mlflow_run_tied_to_model_and_corpus(
 def test_failures_stand_beside_the_mean_and_are_not_in_it() -> None:
     clean = voice(1, 1.2)
     rows = [
-        score("a", "degraded", np.float32(0.5) * clean, clean),
-        score("b", "degraded", np.zeros_like(clean), clean),
+        score(Sample("a", clean, clean), "degraded", np.float32(0.5) * clean),
+        score(Sample("b", clean, clean), "degraded", np.zeros_like(clean)),
     ]
     entry = summarised(rows, columns(with_reference=True))["degraded"]
     assert entry["samples"] == 2
-    assert entry["level_error_db"] == {"mean": pytest.approx(-6.0206, abs=1e-3), "failures": 1}
+    assert entry["level_error_db"] == {
+        "mean": pytest.approx(-6.0206, abs=1e-3),
+        "mean_absolute": pytest.approx(6.0206, abs=1e-3),
+        "low": None,  # one sample says nothing of others
+        "high": None,
+        "n": 1,
+        "failures": 1,
+    }
     assert entry["dnsmos_ovrl"]["failures"] == 1
     assert rows[1].failures["estoi"] == "silent"
 
 
-def test_recordings_without_references_get_dnsmos_alone(
-    store: Any, models: list[str], tmp_path: Path
+def test_recordings_without_references_are_predicted_and_described_before_and_after(
+    store: Any, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "recordings" / "a b"
     folder.mkdir(parents=True)
-    soundfile.write(folder / "stereo.flac", np.stack([voice(1, 1.0), voice(2, 1.0)], 1)[::3], RATE_HZ // 3)
+    quiet = np.float32(0.1) * voice(1, 1.0)  # at -46 dBFS
+    soundfile.write(folder / "stereo.flac", resampled(np.stack([quiet, quiet], 1), RATE_HZ, 16_000), 16_000)
     (folder / "broken.wav").write_text("text")
     said: list[str] = []
     found = evaluate(models[:1], tmp_path / "out", input_dir=tmp_path / "recordings", say=said.append)
     assert [row.key for row in found.rows] == ["a b/stereo.flac"] * 2
-    assert [column.name for column in found.columns] == [
-        "dnsmos_ovrl",
-        "dnsmos_sig",
-        "dnsmos_bak",
-        "dnsmos_p808",
-    ]
+    predicted = ["dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak", "dnsmos_p808"]
+    described = ["level_dbfs", "bandwidth_khz", "noise_floor_dbfs"]
+    assert [column.name for column in found.columns] == predicted + described
+    before, after = (row.scores for row in found.rows)
+    assert before["level_dbfs"] == pytest.approx(-46.0, abs=0.5)
+    assert before["bandwidth_khz"] == pytest.approx(8.0, rel=0.06)
+    assert all(after[name] is not None for name in described)
     assert found.result["unreadable"] == 1 and "broken.wav" in said[0]
+    notes = " ".join(found.result["notes"])
+    for words in ("no references", "1 recordings of another rate", "1 recordings of several channels"):
+        assert words in notes
+    assert found.result["comparisons"][0]["scores"].keys() == set(predicted)
+    print_evaluation(found)
+    printed = capsys.readouterr().out
+    assert "by file" in printed and "a b/stereo.flac" in printed and "band kHz" in printed
+
+
+def test_processes_score_as_this_one_does_with_sigmos_too(
+    store: Any, corpus: Corpus, models: list[str], tmp_path: Path
+) -> None:
+    network = write_network(tmp_path / "sigmos.onnx")
+    for name, workers in (("one", 0), ("two", 2)):
+        evaluate(
+            models[:1],
+            tmp_path / name,
+            corpus.store.root,
+            workers=workers,
+            sigmos=network,
+            say=print,
+            limit=3,
+        )
+    for name in ("evaluation.json", "samples.csv", "samples.parquet", "summary.csv", "comparison.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    result = json.loads((tmp_path / "two" / "evaluation.json").read_text())
+    assert result["networks"]["sigmos"] == file_sha256(network)
+    assert result["summary"]["teacher"]["sigmos_reverb"]["n"] == 3
+
+
+class Deadly:
+    """Ends the process that receives it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_a_scoring_process_that_dies_ends_the_job_with_a_sentence() -> None:
+    sample = Sample("a", voice(1, 1.0), None)
+    with pytest.raises(JobError, match="a process died while scoring"):
+        list(scored([(sample, {"b": Deadly()})], None, 1))  # type: ignore[dict-item]
+
+
+def test_two_models_are_compared_with_each_other_and_with_the_input(
+    store: Any, corpus: Corpus, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluate(models, tmp_path / "out", corpus=corpus.store.root, limit=3)
+    pairs = {(pair["system"], pair["with"]): pair["scores"] for pair in found.result["comparisons"]}
+    assert list(pairs) == [("teacher", "degraded"), ("denoiser", "degraded"), ("denoiser", "teacher")]
+    by_system = {
+        system: np.array([row.scores["lsd_db"] for row in found.rows if row.system == system])
+        for system in ("teacher", "denoiser")
+    }
+    gap = by_system["denoiser"] - by_system["teacher"]
+    entry = pairs["denoiser", "teacher"]["lsd_db"]
+    assert entry["mean"] == pytest.approx(gap.mean(), abs=1e-5)
+    assert entry["better"] == pytest.approx((gap < 0).mean(), abs=1e-6)
+    print_evaluation(found)
+    assert "denoiser compared with teacher" in capsys.readouterr().out
+    logged = [store.get_run(run.info.run_id) for run in store.search_runs([_experiment(store)])]
+    metrics = next(run.data.metrics for run in logged if run.data.tags["ssiforge.stage"] == "denoiser")
+    assert metrics["minus_teacher/lsd_db"] == entry["mean"]
+    assert metrics["minus_teacher/lsd_db_low"] == entry["low"] <= entry["high"]
+    assert metrics["enhanced/lsd_db_low"] <= metrics["enhanced/lsd_db"] <= metrics["enhanced/lsd_db_high"]
+
+
+def _experiment(store: Any) -> str:
+    return str(store.get_experiment_by_name("tiny").experiment_id)
+
+
+def test_samples_that_training_looks_at_are_marked(
+    store: Any, corpus: Corpus, models: list[str], tmp_path: Path
+) -> None:
+    found = evaluate(models[:1], tmp_path / "out", corpus=corpus.store.root, split="val", limit=1)
+    assert any("val split: training looks at them" in note for note in found.result["notes"])
 
 
 def test_a_damaged_sample_is_said_and_counted(store: Any, models: list[str], tmp_path: Path) -> None:

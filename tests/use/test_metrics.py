@@ -17,9 +17,11 @@ from pipelines.metrics import (
     estoi,
     level_error_db,
     log_spectral_distance_db,
+    over_suppression_percent,
     reference_metrics,
     si_sdr_db,
 )
+from pipelines.recording_measures import bandwidth_khz, level_dbfs, noise_floor_dbfs
 
 DATA = Path(os.environ.get("SSIFORGE_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 
@@ -56,6 +58,49 @@ def test_log_spectral_distance_agrees_with_scipy(talker: np.ndarray) -> None:
         levels.append(np.maximum(20 * np.log10(np.maximum(2 * np.abs(spectrum), 1e-12)), -100.0))
     expected = np.sqrt(((levels[0] - levels[1]) ** 2).mean(axis=0)).mean()
     assert log_spectral_distance_db(talker, other) == pytest.approx(expected, rel=1e-6)
+
+
+def tone(frequency_hz: float) -> np.ndarray:
+    """A second in double precision: at the exponent 0.3, what rounding to float32 leaves counts for 0.4 %."""
+    return 0.3 * np.sin(2 * np.pi * frequency_hz * np.arange(RATE_HZ) / RATE_HZ)
+
+
+def test_over_suppression_of_tones_is_as_by_hand() -> None:
+    # Both lie in the middle of a bin and are equally strong: each is half of the target.
+    both = tone(1_000) + tone(3_000)
+    assert over_suppression_percent(both, tone(1_000)) == pytest.approx(50.0, abs=0.01)
+    quieter = tone(1_000) + 0.1 * tone(3_000)
+    assert over_suppression_percent(both, quieter) == pytest.approx(50.0 * (1 - 0.1**0.3) ** 2, abs=0.01)
+    for gain_db, percent in ((-6.0206, 3.526), (-20.0, 24.881)):
+        scaled = both * 10 ** (gain_db / 20)
+        assert over_suppression_percent(both, scaled) == pytest.approx(percent, abs=0.01)
+
+
+def test_over_suppression_counts_nothing_but_what_is_missing(talker: np.ndarray) -> None:
+    assert over_suppression_percent(talker, talker) == 0.0
+    assert over_suppression_percent(talker, 2 * talker) == 0.0
+    assert over_suppression_percent(tone(1_000), tone(1_000) + tone(3_000)) == pytest.approx(0.0, abs=1e-6)
+    words_lost = talker.copy()
+    words_lost[: len(talker) // 2] *= np.float32(1e-3)
+    assert 20.0 < over_suppression_percent(talker, words_lost) < 60.0
+    # 60 dB under the loudest bin is not part of the target
+    assert over_suppression_percent(tone(1_000) + 1e-3 * tone(3_000), tone(1_000)) < 1e-6
+
+
+def test_a_recording_is_described_by_its_level_noise_floor_and_bandwidth(talker: np.ndarray) -> None:
+    hiss = noise(8, 4.0, 1e-3)
+    paused = talker.copy()
+    paused[RATE_HZ : 2 * RATE_HZ] = 0.0
+    assert level_dbfs(np.float32(0.1) * talker) == pytest.approx(-46.0, abs=0.01)
+    assert noise_floor_dbfs(paused + hiss) == pytest.approx(-60.0, abs=0.3)
+    assert noise_floor_dbfs(paused) == -100.0
+    narrow = resampled(resampled(talker + hiss, RATE_HZ, 16_000), 16_000, RATE_HZ)
+    assert bandwidth_khz(narrow) == pytest.approx(8.0, rel=0.06) and bandwidth_khz(hiss) > 23.0
+    for measure in (level_dbfs, bandwidth_khz):
+        with pytest.raises(MeasurementError, match="silent"):
+            measure(np.zeros_like(talker))
+    with pytest.raises(MeasurementError, match="0.5 s"):
+        noise_floor_dbfs(talker[:20_000])
 
 
 def test_level_error_is_the_gain(talker: np.ndarray) -> None:
