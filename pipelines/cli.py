@@ -10,6 +10,14 @@ import typer
 
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import absolute
+from pipelines.cli_online import (
+    OnlineRecipe,
+    OnlineSeed,
+    OnlineSources,
+    OnlineWeight,
+    OnlineWorkers,
+    online_request,
+)
 from pipelines.cli_rooms import rooms
 
 EXIT_FAILED_JOB = 1
@@ -264,7 +272,7 @@ def train(
     experiment: Annotated[
         str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
     ],
-    corpus: Annotated[str, typer.Option(help="Folder or URI of a finished corpus.")],
+    corpus: Annotated[str | None, typer.Option(help="Folder or URI of a finished corpus.")] = None,
     stage: Annotated[
         str, typer.Option(help="teacher, student, denoiser, joint, or all in this order.")
     ] = "all",
@@ -272,12 +280,18 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/EXPERIMENT by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     keep: Keep = None,
+    online: OnlineRecipe = None,
+    sources: OnlineSources = None,
+    online_weight: OnlineWeight = None,
+    online_workers: OnlineWorkers = None,
+    seed: OnlineSeed = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
+    """Train RaD-Net 2's stages on a corpus, on fresh samples or both, each tracked as an MLflow run."""
+    fresh = online_request(corpus, online, sources, online_weight, online_workers, seed)
     from pipelines.train import train as run
 
-    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep)
+    models = run(experiment, corpus, stage, resume, out, device, overrides or (), say, keep, fresh)
     for name, info in models.items():
         print(f"{name}: model {info.id}")
 

@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from manifests.corpus import CorpusManifest, open_corpus, read_manifest
+from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
 from manifests.selection import Selection, read_selection
 from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
+from pipelines.online import OnlineRequest, prepare, refuse_other_samples
 from pipelines.progress import JobProgress
 from pipelines.selecting import how_many, select
 from pipelines.tracking import open_store
@@ -32,7 +34,7 @@ MAX_DIFFERENCES_SHOWN = 6
 
 def train(
     experiment_reference: str,
-    corpus: Place,
+    corpus: Place | None,
     stage: str = "all",
     resume: bool = False,
     out: Path | None = None,
@@ -40,19 +42,21 @@ def train(
     overrides: Iterable[str] = (),
     say: Callable[[str], None] = print,
     keep: str | None = None,
+    online: OnlineRequest | None = None,
 ) -> dict[StageName, BundleInfo]:
-    """Train the stages of an experiment on a corpus.
+    """Train the stages of an experiment on a corpus, on fresh samples, or on both.
 
     Args:
         experiment_reference: a shipped name or a YAML file.
-        corpus: folder or URI of a finished corpus.
+        corpus: folder or URI of a finished corpus; None to train on fresh samples alone.
         stage: one stage, or `all`.
         resume: skip finished stages and go on with an interrupted one.
         out: folder of the run; `./runs/NAME` if not given.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overrides: `a.b=c` settings of the experiment.
         say: told how it goes, in plain lines.
-        keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
+        keep: an expression of `pipelines.keep_grammar`; samples of the corpus for which it does not hold are left out.
+        online: what fresh samples are asked for.
 
     Returns:
         The models, by stage.
@@ -63,23 +67,33 @@ def train(
     """
     experiment = load_experiment(experiment_reference, overrides)
     stages = chosen_stages(stage)
-    manifest = read_manifest(corpus)
+    manifest = read_manifest(corpus) if corpus is not None else None
     run_dir = run_folder(experiment, out)
-    refuse_another_run(run_dir, experiment, manifest, stages)
+    prepared = prepare(online, manifest, experiment.validation.samples > 0, say) if online else None
+    if any(_has_work(run_dir, name) for name in STAGES):
+        refuse_other_samples(run_dir, prepared)
+    data_id = prepared.record.data_id if prepared else manifest.id if manifest else ""
+    refuse_another_run(run_dir, experiment, data_id, stages)
     selection = _selection(experiment, corpus, keep, say)
     _refuse_another_selection(run_dir, selection, stages)
     tracker = MlflowTracker(open_store())
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
-    return train_stages(experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection)
+    rendering = prepared.rendering(run_dir, online.workers) if prepared and online else nullcontext()
+    with rendering as fresh:
+        return train_stages(
+            experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, fresh
+        )
 
 
 def _selection(
-    experiment: Experiment, corpus: Place, keep: str | None, say: Callable[[str], None]
+    experiment: Experiment, corpus: Place | None, keep: str | None, say: Callable[[str], None]
 ) -> Selection | None:
     if keep is None:
         return None
+    if corpus is None:
+        raise UserError("--keep selects samples of a corpus: give --corpus")
     opened = open_corpus(corpus)
     splits = needed_splits(experiment)
     selection = select(opened, keep, splits)
@@ -98,9 +112,9 @@ def run_folder(experiment: Experiment, out: Path | None) -> Path:
 
 
 def refuse_another_run(
-    run_dir: Path, experiment: Experiment, corpus: CorpusManifest, stages: Sequence[StageName]
+    run_dir: Path, experiment: Experiment, data_id: str, stages: Sequence[StageName]
 ) -> None:
-    """Refuse a run folder whose work is on another corpus or with other settings, and say which.
+    """Refuse a run folder whose work is on other data or with other settings, and say which.
 
     Raises:
         UserError: naming the settings that differ, with what they were and what they are.
@@ -108,9 +122,9 @@ def refuse_another_run(
     begun = [name for name in stages if _has_work(run_dir, name)]
     for name in (name for name in begun if is_bundle(model_dir(run_dir, name))):
         trained_on = read_info(model_dir(run_dir, name)).corpus_id
-        if trained_on != corpus.id:
+        if trained_on != data_id:
             raise UserError(
-                f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {corpus.id}; "
+                f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {data_id}; "
                 "train on that one, or choose another --out"
             )
     for name in begun:

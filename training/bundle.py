@@ -22,6 +22,7 @@ from manifests.canonical import digest, rounded
 from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.online import OnlineRecord
 from manifests.selection import SelectionRecord
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
@@ -52,8 +53,11 @@ class BundleInfo(BaseModel):
     denoiser: dict[str, Any] | None
     """Sizes of the denoiser; None for a repairing net alone."""
     corpus_id: str
+    """Id of the corpus that it was trained on, or that of `online`."""
     selection: SelectionRecord | None = None
     """Which of the corpus's samples it heard; None for all."""
+    online: OnlineRecord | None = None
+    """What decided the fresh samples that it heard; None for none."""
     stage_digest: str
     """Identity of the settings that it was trained with."""
     experiment: dict[str, Any]
@@ -79,6 +83,7 @@ class Origin:
     experiment: Mapping[str, Any]
     parents: Mapping[StageName, str]
     selection: SelectionRecord | None = None
+    online: OnlineRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ def save_bundle(
     }
     if origin.selection is not None:  # a model of the whole corpus keeps the id that it has always had
         content["selection"] = asdict(origin.selection)
+    if origin.online is not None:
+        content["online"] = origin.online.model_dump(mode="json")
     info = BundleInfo(
         **content,
         id=digest(content),

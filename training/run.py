@@ -2,6 +2,7 @@
 
 ```
 RUN_DIR/
+  online/     what fresh samples are drawn from (`manifests.online`), where there are some
   teacher/    experiment.json  selection.json (where samples are left out)  checkpoints/  model/ (the bundle)
               events.jsonl  metrics.jsonl  samples/
   student/  denoiser/  joint/    alike
@@ -24,9 +25,11 @@ from manifests.selection import Selection
 from manifests.store import Place, absolute
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
+from training.data import Data
 from training.loop import Fit, fit
+from training.source import FreshSamples
 from training.stages import PARENT, build_task, derived_seed
-from training.stream import Reader, SampleStream, fixed_batches
+from training.stream import SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 
 MODEL_FOLDER = "model"
@@ -43,25 +46,27 @@ def model_dir(run_dir: Path, stage: StageName) -> Path:
 
 def train(
     experiment: Experiment,
-    corpus_place: Place,
+    corpus_place: Place | None,
     run_dir: Path,
     stages: Sequence[StageName] = STAGES,
     resume: bool = False,
     device: str = "auto",
     trackers: Sequence[Tracker] = (),
     selection: Selection | None = None,
+    fresh: FreshSamples | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
     Args:
         experiment: what to train and how.
-        corpus_place: folder or URI of the finished corpus to train on.
+        corpus_place: folder or URI of the finished corpus to train on; None to train on fresh samples alone.
         run_dir: made if missing; holds everything that the run writes.
         stages: those to train, in order; each needs its parent's finished model in `run_dir`.
         resume: whether `run_dir` may hold earlier work.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
         trackers: told of everything besides the files in `run_dir`.
-        selection: the samples to use; all of them without.
+        selection: the samples of the corpus to use; all of them without.
+        fresh: samples that are made on the way, instead of or beside those of the corpus.
 
     Returns:
         What was trained or found finished, by stage.
@@ -70,17 +75,17 @@ def train(
         UserError: when the corpus, the run folder or the device is not fit for this run.
         JobError: when training itself cannot go on.
     """
-    corpus = open_corpus(corpus_place)
-    if selection is not None:
+    corpus = None if corpus_place is None else open_corpus(corpus_place)
+    if selection is not None and corpus is not None:
         selection.check(corpus, needed_splits(experiment))
+    data = Data(corpus, selection, fresh)
     place = chosen_device(device)
     if not resume:
         _refuse_earlier_work(run_dir, stages)
-    _refuse_changed_shards(corpus)
+    if corpus is not None:
+        _refuse_changed_shards(corpus)
     tracker = Several((FileTracker(), *trackers))
-    return {
-        stage: _train_stage(stage, experiment, corpus, selection, run_dir, place, tracker) for stage in stages
-    }
+    return {stage: _train_stage(stage, experiment, data, run_dir, place, tracker) for stage in stages}
 
 
 def needed_splits(experiment: Experiment) -> tuple[Split, ...]:
@@ -125,22 +130,23 @@ def _refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:
 def _train_stage(
     stage: StageName,
     experiment: Experiment,
-    corpus: Corpus,
-    selection: Selection | None,
+    data: Data,
     run_dir: Path,
     device: torch.device,
     tracker: Tracker,
 ) -> BundleInfo:
     stage_dir = run_dir / stage
-    parents = _parents(stage, corpus, run_dir)
+    corpus, selection, fresh = data.corpus, data.selection, data.fresh
+    parents = _parents(stage, data, run_dir)
     origin = Origin(
         stage,
         experiment.preset,
-        corpus.manifest.id,
+        data.id,
         experiment.stage_digest(stage),
         experiment.written(),
         {parent.role: parent.id for parent in parents},
         selection.record if selection else None,
+        fresh.record if fresh else None,
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
         return _finished(stage_dir / MODEL_FOLDER, origin)
@@ -149,8 +155,8 @@ def _train_stage(
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints)
-    held_out = _held_out(experiment, corpus, selection, experiment.stages.of(stage).batch_size)
-    with _stream(stage, experiment, corpus, selection) as stream:
+    held_out = _held_out(experiment, data, experiment.stages.of(stage).batch_size)
+    with _stream(stage, experiment, data) as stream:
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
@@ -162,14 +168,16 @@ def _train_stage(
                 stage_dir=stage_dir,
                 params=flat(experiment.written()),
                 stage_digest=origin.stage_digest,
-                corpus_place=absolute(corpus.url),
-                corpus=corpus.manifest,
+                corpus_place=absolute(corpus.url) if corpus else "",
+                corpus=corpus.manifest if corpus else None,
                 parents=parents,
                 device=str(device),
                 parameters=sum(weight.numel() for weight in run.weights),
                 steps=run.settings.steps,
                 resumed_at_step=run.progress.step,
                 selection=origin.selection,
+                online=origin.online,
+                online_place=fresh.place if fresh else "",
             )
         )
         try:
@@ -198,11 +206,11 @@ def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | 
         raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
 
-def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, ...]:
+def _parents(stage: StageName, data: Data, run_dir: Path) -> tuple[Parent, ...]:
     """Find the finished model that a stage builds on.
 
     Raises:
-        UserError: when it is not there, or was trained on another corpus.
+        UserError: when it is not there, or was trained on other data.
     """
     role = PARENT[stage]
     if role is None:
@@ -213,9 +221,9 @@ def _parents(stage: StageName, corpus: Corpus, run_dir: Path) -> tuple[Parent, .
             f"{run_dir}: stage {stage} needs a finished {role}, and there is none; train it with --stage {role}"
         )
     info = read_info(directory)
-    if info.corpus_id != corpus.manifest.id:
+    if info.corpus_id != data.id:
         raise UserError(
-            f"{directory}: was trained on corpus {info.corpus_id}, and {corpus.url} is {corpus.manifest.id}; "
+            f"{directory}: was trained on corpus {info.corpus_id}, and {data.name} is {data.id}; "
             f"use that corpus, or another --out"
         )
     return (Parent(role, info.id, directory),)
@@ -237,12 +245,10 @@ def _finished(directory: Path, origin: Origin) -> BundleInfo:
     return info
 
 
-def _stream(
-    stage: StageName, experiment: Experiment, corpus: Corpus, selection: Selection | None
-) -> SampleStream:
+def _stream(stage: StageName, experiment: Experiment, data: Data) -> SampleStream:
     settings, loader = experiment.stages.of(stage), experiment.loader
     return SampleStream(
-        Reader(corpus, "train", selection),
+        data.training(),
         derived_seed(experiment.seed, stage, "order"),
         settings.batch_size,
         settings.segment_s,
@@ -253,20 +259,18 @@ def _stream(
     )
 
 
-def _held_out(
-    experiment: Experiment, corpus: Corpus, selection: Selection | None, batch_size: int
-) -> list[Any]:
+def _held_out(experiment: Experiment, data: Data, batch_size: int) -> list[Any]:
     validation = experiment.validation
-    reader = Reader(corpus, "val", selection)
     if validation.samples == 0:
         return []
-    if sum(reader.sizes) == 0:
+    source = data.validation()
+    if source.shortest_frames == 0:
         raise UserError(
-            f"{corpus.url}: has no samples in its val split; set validation.samples=0 to train without validation"
+            f"{source.name}: has no samples in its val split; set validation.samples=0 to train without validation"
         )
-    batches = fixed_batches(reader, validation.samples, validation.segment_s, batch_size)
+    batches = fixed_batches(source, validation.samples, validation.segment_s, batch_size)
     if not batches:
-        raise JobError(f"{corpus.url}: none of the chosen val samples can be read; run 'ssiforge verify'")
+        raise JobError(f"{source.name}: none of the chosen val samples can be read; run 'ssiforge verify'")
     return batches
 
 
