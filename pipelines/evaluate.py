@@ -25,7 +25,8 @@ from pipelines.scores import DEGRADED, Column, Row, by_condition, columns, reaso
 from pipelines.selecting import how_many, select
 from training.enhance import enhance_array
 from training.order import Pick
-from training.stream import DamagedError, Reader
+from training.source import DamagedError
+from training.stream import Reader
 
 RESULT_FILE = "evaluation.json"
 ROWS_FILE = "samples.parquet"

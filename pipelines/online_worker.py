@@ -5,7 +5,6 @@ by one whose number no slot reaches by itself: so every slot has its sample, whi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from datagen.chain import StageClock
 from datagen.degradations import stage_class
@@ -121,31 +120,33 @@ class LoadedSamples:
             )
         except ShardFailed:
             return None
+        except FileNotFoundError as error:
+            raise _lost(str(error.filename), "is gone") from error
         finally:
-            self._check_sources(failures[known:])
+            self._refuse_changed(failures[known:])
         if not rendered.record.aligned:
             return None
         end = task.start + task.frames
         degraded, target = (wave[task.start : end].copy() for wave in (rendered.degraded, rendered.target))
         return FreshSample(spec.key, degraded, target, tuple(failures))
 
-    def _check_sources(self, failures: list[Failure]) -> None:
-        """Look whether draws failed because their sources are not there any more: others would be heard instead.
+    def _refuse_changed(self, failures: list[Failure]) -> None:
+        """Look whether draws failed because their sources have changed: others would be heard instead.
 
         Raises:
             UserError: naming the file.
         """
         for sha256 in {sha256 for failure in failures for sha256 in failure.sources}:
             source = self.job.catalogue.by_sha256[sha256]
-            if is_remote(source.path):
-                continue
-            path = source.path.removeprefix("file://")
-            what = "is gone" if not Path(path).exists() else "" if is_as_scanned(source) else "has changed"
-            if what:
-                raise UserError(
-                    f"{path}: {what} since it was scanned, and fresh samples are drawn from it; "
-                    "bring it back and go on with --resume"
-                )
+            if not is_remote(source.path) and not is_as_scanned(source):
+                raise _lost(source.path, "has changed")
+
+
+def _lost(path: str, what: str) -> UserError:
+    return UserError(
+        f"{path}: {what} since it was scanned, and fresh samples are drawn from it; "
+        "bring it back and go on with --resume"
+    )
 
 
 def _moves_time(spec: SampleSpec) -> bool:

@@ -315,7 +315,13 @@ def test_a_source_that_vanishes_ends_the_run_in_one_sentence(
             online.source("train").sample(whole(0))
         with pytest.raises(UserError, match="is gone"):  # and whoever asks later is not kept waiting
             online.source("train").sample(whole(1))
-    with pytest.raises(UserError, match=r"\.flac is gone .* scan again"):
+    sources = moved(catalogue_path, tmp_path / "copies")
+    with rendering(OnlineRequest(str(small_recipe), sources, SEED), tmp_path / "again") as online:
+        for path in (tmp_path / "copies").glob("*.flac"):
+            path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(UserError, match=r"copies/.*\.flac: has changed since it was scanned.*--resume"):
+            online.source("train").sample(whole(0))
+    with pytest.raises(UserError, match=r"\.flac has changed .* scan again"):
         prepare(OnlineRequest(str(small_recipe), sources, SEED), None, True, say)
 
 
