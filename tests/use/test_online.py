@@ -32,6 +32,7 @@ from training.data import Data
 from training.fresh import BLOCK_SLOTS, FRESH_SHARD, FreshOrder, MixedOrder
 from training.loop import Fit
 from training.order import Order, Pick
+from training.run import train as train_stages
 from training.source import Stretch
 from training.stream import Batch, Reader, SampleStream, fixed_batches
 
@@ -69,7 +70,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, cata
 
 @pytest.fixture
 def request_of_small(small_recipe: Path, catalogue_path: Path) -> OnlineRequest:
-    return OnlineRequest(str(small_recipe), catalogue_path, SEED, workers=2)
+    return OnlineRequest(str(small_recipe), catalogue_path, SEED, workers=1)
 
 
 def whole(index: int) -> Stretch:
@@ -151,16 +152,23 @@ def test_the_next_batch_after_resuming_is_the_same_with_any_number_of_workers_an
         settings = {"batch_size": 2, "threads": 2} | more
         return SampleStream(online.source("train"), 7, segment_s=0.3, **settings)  # type: ignore[arg-type]
 
-    with rendering(request_of_small, tmp_path / "a") as online:
+    with rendering(replace(request_of_small, workers=2), tmp_path / "a") as online:
         undisturbed = taken(stream(online), 4)
         first = stream(online)
         taken(first, 2)
         state = first.state
     assert (state.epoch, state.position) == (0, 4)
-    with rendering(replace(request_of_small, workers=1), tmp_path / "b") as online:
+    with rendering(request_of_small, tmp_path / "b") as online:
         again = stream(online, threads=0)
         again.restore(state)
         assert equal(taken(again, 2), undisturbed[2:])
+        ranks = [stream(online, batch_size=1, rank=rank, ranks=2) for rank in (0, 1)]
+        for rank in ranks:
+            rank.restore(state)
+        striped = [key for _ in range(2) for rank in ranks for key in next(rank).keys]
+        assert striped == [key for batch in undisturbed[2:] for key in batch.keys]
+        for rank in ranks:
+            rank.close()
         late = replace(state, epoch=1, position=9_998)
         again = stream(online)
         again.restore(late)
@@ -308,7 +316,7 @@ def test_a_source_that_vanishes_ends_the_run_in_one_sentence(
     small_recipe: Path, catalogue_path: Path, tmp_path: Path
 ) -> None:
     sources = moved(catalogue_path, tmp_path / "copies")
-    with rendering(OnlineRequest(str(small_recipe), sources, SEED), tmp_path / "run") as online:
+    with rendering(OnlineRequest(str(small_recipe), sources, SEED, workers=1), tmp_path / "run") as online:
         for path in (tmp_path / "copies").glob("*.flac"):
             path.unlink()
         with pytest.raises(UserError, match=r"copies/.*\.flac: is gone since it was scanned.*--resume"):
@@ -316,7 +324,7 @@ def test_a_source_that_vanishes_ends_the_run_in_one_sentence(
         with pytest.raises(UserError, match="is gone"):  # and whoever asks later is not kept waiting
             online.source("train").sample(whole(1))
     sources = moved(catalogue_path, tmp_path / "copies")
-    with rendering(OnlineRequest(str(small_recipe), sources, SEED), tmp_path / "again") as online:
+    with rendering(OnlineRequest(str(small_recipe), sources, SEED, workers=1), tmp_path / "again") as online:
         for path in (tmp_path / "copies").glob("*.flac"):
             path.write_bytes(path.read_bytes()[:-9])
         with pytest.raises(UserError, match=r"copies/.*\.flac: has changed since it was scanned.*--resume"):
@@ -343,7 +351,7 @@ def test_more_failed_draws_than_the_recipe_allows_end_the_run(
     (site / "treacherous-0.1.dist-info" / "entry_points.txt").write_text(
         "[ssiforge.degradations]\nrefuses_often = treacherous:Treacherous\n"
     )
-    with rendering(OnlineRequest(str(recipe), catalogue_path, 4), tmp_path / "run") as online:
+    with rendering(OnlineRequest(str(recipe), catalogue_path, 4, workers=1), tmp_path / "run") as online:
         source = online.source("train")
         source.expect([whole(index) for index in range(40)])
         with pytest.raises(
@@ -408,10 +416,17 @@ def test_a_mixed_run_names_its_corpus_too(
 
 
 def test_a_run_that_is_interrupted_ends_with_the_weights_of_an_undisturbed_one(
-    store: Any, request_of_small: OnlineRequest, monkeypatch: pytest.MonkeyPatch
+    request_of_small: OnlineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {"overrides": MICRO, "device": "cpu", "say": say}
-    one = train("tiny", None, "teacher", out=Path("one"), online=request_of_small, **options)["teacher"]
+    def run(name: str, workers: int, resume: bool = False) -> str:
+        with rendering(replace(request_of_small, workers=workers), tmp_path / name) as online:
+            experiment = load_experiment("tiny", MICRO)
+            out = tmp_path / name
+            return train_stages(experiment, None, out, ("teacher",), resume, "cpu", fresh=online)[
+                "teacher"
+            ].id
+
+    undisturbed = run("one", workers=1)
     step = Fit.step
 
     def interrupted(self: Fit, window: Any) -> None:
@@ -419,14 +434,11 @@ def test_a_run_that_is_interrupted_ends_with_the_weights_of_an_undisturbed_one(
             raise KeyboardInterrupt
         step(self, window)
 
-    monkeypatch.setattr(Fit, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train("tiny", None, "teacher", out=Path("two"), online=request_of_small, **options)
-    monkeypatch.undo()
-    monkeypatch.chdir(Path("one").absolute().parent)
-    fewer = replace(request_of_small, workers=1)
-    two = train("tiny", None, "teacher", resume=True, out=Path("two"), online=fewer, **options)["teacher"]
-    assert two.id == one.id
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("two", workers=1)
+    assert run("two", workers=2, resume=True) == undisturbed
 
 
 def test_going_on_with_other_samples_is_refused_with_what_differs(
