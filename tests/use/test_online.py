@@ -22,6 +22,7 @@ from manifests.online import read_online
 from pipelines.executors import InProcess
 from pipelines.generate import generate
 from pipelines.lineage import lineage
+from pipelines.local_processes import LocalProcesses
 from pipelines.mlflow_online import OnlineSource
 from pipelines.mlflow_tracker import read_link
 from pipelines.online import Online, OnlineRequest, prepare
@@ -257,38 +258,42 @@ STAGE = """
 """
 
 
-@pytest.fixture
-def treacherous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe with a stage that crashes, known here and in child processes."""
-    site = tmp_path / "site"
-    info = site / "treacherous-0.1.dist-info"
+def installed(site: Path, name: str, code: str) -> None:
+    """Lay a package with a stage out in a folder, as pip would."""
+    info = site / f"{name}-0.1.dist-info"
     info.mkdir(parents=True)
-    (site / "treacherous.py").write_text(textwrap.dedent(STAGE))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: treacherous\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[ssiforge.degradations]\ntreacherous = treacherous:Treacherous\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    (site / f"{name}.py").write_text(textwrap.dedent(code))
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[ssiforge.degradations]\n{name} = {name}:Treacherous\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages, known here and in child processes."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    return folder
+
+
+def test_a_crash_of_a_renderer_costs_one_draw_and_gives_what_generate_gives(
+    site: Path, catalogue_path: Path, tmp_path: Path
+) -> None:
+    installed(site, "treacherous", STAGE)
     recipe = tmp_path / "treacherous.yaml"
     recipe.write_text(
         "name: treacherous\nseconds: 1\nsplits: {train: 0.6, val: 0.2, test: 0.2}\n"
         "limits: {max_failed_share: 0.9}\noutput: {samples_per_shard: 6}\nstages:\n  - {stage: treacherous}\n"
     )
-    return recipe
-
-
-def test_a_crash_of_a_renderer_costs_one_draw_and_gives_what_generate_gives(
-    treacherous: Path, catalogue_path: Path, tmp_path: Path
-) -> None:
-    from pipelines.local_processes import LocalProcesses
-
-    generate(str(treacherous), catalogue_path, tmp_path / "corpus", LocalProcesses(2), samples=10, seed=4)
+    generate(str(recipe), catalogue_path, tmp_path / "corpus", LocalProcesses(2), samples=10, seed=4)
     corpus = open_corpus(tmp_path / "corpus")
     failed = {
         f"{failure.stage}: {failure.reason}" for shard in corpus.of("train") for failure in shard.failures
     }
     assert failed == {"worker: the process died while rendering this draw", "treacherous: too loud"}
     reader = Reader(corpus, "train")
-    with rendering(OnlineRequest(str(treacherous), catalogue_path, 4), tmp_path / "run") as online:
+    with rendering(OnlineRequest(str(recipe), catalogue_path, 4, workers=1), tmp_path / "run") as online:
         source = online.source("train")
         source.expect([whole(index) for index in range(6)])
         for index in range(6):
@@ -334,22 +339,16 @@ def test_a_source_that_vanishes_ends_the_run_in_one_sentence(
 
 
 def test_more_failed_draws_than_the_recipe_allows_end_the_run(
-    treacherous: Path, catalogue_path: Path, tmp_path: Path
+    site: Path, catalogue_path: Path, tmp_path: Path
 ) -> None:
+    often = (
+        STAGE.replace('"treacherous"', '"refuses_often"').replace("< 0.4", "< 0.0").replace("> 0.8", "> 0.4")
+    )
+    installed(site, "refuses_often", often)
     recipe = tmp_path / "strict.yaml"
     recipe.write_text(
         "name: strict\nseconds: 1\nlimits: {max_failed_share: 0.01, max_attempts: 100}\n"
         "stages:\n  - {stage: refuses_often}\n"
-    )
-    site = tmp_path / "site"
-    (site / "treacherous.py").write_text(
-        textwrap.dedent(STAGE)
-        .replace('"treacherous"', '"refuses_often"')
-        .replace("< 0.4", "< 0.0")
-        .replace("> 0.8", "> 0.4")
-    )
-    (site / "treacherous-0.1.dist-info" / "entry_points.txt").write_text(
-        "[ssiforge.degradations]\nrefuses_often = treacherous:Treacherous\n"
     )
     with rendering(OnlineRequest(str(recipe), catalogue_path, 4, workers=1), tmp_path / "run") as online:
         source = online.source("train")
