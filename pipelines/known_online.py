@@ -34,7 +34,7 @@ class KnownOnline:
         return {
             source.sha256: source
             for kind in ("speech", "noise", "rir")
-            for source in catalogue.of(kind, "train")  # type: ignore[arg-type]  # they are all kinds
+            for source in catalogue.of(kind, "train")
         }
 
 
