@@ -143,5 +143,5 @@ def _serve(job: Loadable[Any, Any], connection: Connection) -> None:
                 connection.send(("failed", failure))
                 return
             connection.send(("done", done))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):  # the driver is gone
         return
