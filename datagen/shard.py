@@ -170,7 +170,7 @@ def write_shard(
         with temporary.open("wb") as stream:
             writer = _TarWriter(stream)
             for index in range(task.first_index, task.first_index + task.count):
-                spec, rendered = _first_that_renders(
+                spec, rendered = first_that_renders(
                     index, bound, pool, sources, seed, failures, poisoned, on_draw, clock
                 )
                 entries.append(_write_sample(writer, spec, rendered, clock))
@@ -194,7 +194,7 @@ def write_shard(
     return WrittenShard(record, hashlib.sha256(content).hexdigest(), tuple(samples))
 
 
-def _first_that_renders(
+def first_that_renders(
     index: int,
     bound: BoundRecipe,
     pool: Material,
@@ -205,6 +205,22 @@ def _first_that_renders(
     on_draw: OnDraw,
     clock: StageClock,
 ) -> tuple[SampleSpec, Rendered]:
+    """Render a sample in the first of its attempts that can be rendered.
+
+    Args:
+        index: number of the sample within its split.
+        bound: recipe with its stages.
+        pool: what may be drawn from.
+        sources: catalogue rows by content hash.
+        seed: seed of every draw.
+        failures: draws that failed are added to it.
+        poisoned: draws that are known to kill the process.
+        on_draw: called with (index, attempt) before each draw is rendered.
+        clock: collects the cost of each part.
+
+    Raises:
+        ShardFailed: when no attempt that the recipe allows can be rendered.
+    """
     for attempt in range(bound.recipe.limits.max_attempts):
         now = time.perf_counter()
         spec = plan(pool, bound, seed, index, attempt)

@@ -13,6 +13,14 @@ from manifests.store import absolute
 from pipelines.cli_ablate import ablate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
+from pipelines.cli_online import (
+    OnlineRecipe,
+    OnlineSeed,
+    OnlineSources,
+    OnlineWeight,
+    OnlineWorkers,
+    online_request,
+)
 from pipelines.cli_rooms import rooms
 
 EXIT_FAILED_JOB = 1
@@ -269,7 +277,7 @@ def train(
     experiment: Annotated[
         str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
     ],
-    corpus: Annotated[str, typer.Option(help="Folder or URI of a finished corpus.")],
+    corpus: Annotated[str | None, typer.Option(help="Folder or URI of a finished corpus.")] = None,
     stage: Annotated[
         str, typer.Option(help="teacher, student, denoiser, joint, or all in this order.")
     ] = "all",
@@ -288,6 +296,11 @@ def train(
         typer.Option(metavar="MIN[:MAX]", help="With --ray: workers that share each batch; 2 by default."),
     ] = None,
     keep: Keep = None,
+    online: OnlineRecipe = None,
+    sources: OnlineSources = None,
+    online_weight: OnlineWeight = None,
+    online_workers: OnlineWorkers = None,
+    seed: OnlineSeed = None,
     overrides: Overrides = None,
     parents: Annotated[
         list[str] | None,
@@ -296,7 +309,8 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train RaD-Net 2's stages on a corpus, each tracked as an MLflow run."""
+    """Train RaD-Net 2's stages on a corpus, on fresh samples or both, each tracked as an MLflow run."""
+    fresh = online_request(corpus, online, sources, online_weight, online_workers, seed)
     from pipelines.ray_job import check_written
     from pipelines.train import train as run
 
@@ -306,10 +320,23 @@ def train(
 
         check_written("--out", out or "runs")
         on_ray = RayTraining(None if ray == LOCAL_RAY else ray, Workers.parse(workers or "2"), say)
+        if fresh is not None:
+            raise UserError("--online renders in processes of this machine: give it without --ray")
     elif workers is not None:
         raise UserError("--workers shares training among Ray's workers: it needs --ray")
     models = run(
-        experiment, corpus, stage, resume, out, device, overrides or (), say, keep, on_ray, parents or ()
+        experiment,
+        corpus,
+        stage,
+        resume,
+        out,
+        device,
+        overrides or (),
+        say,
+        keep,
+        fresh,
+        parents or (),
+        on_ray,
     )
     for name, info in models.items():
         print(f"{name}: model {info.id}")

@@ -125,9 +125,14 @@ def begin(store: Store, bound: BoundRecipe, catalogue: Catalogue, plan: Plan) ->
     if _held_catalogue(store) != catalogue.usable:
         with store.new_file(SOURCES_FILE) as path:
             write_catalogue(catalogue.usable, path)
-    text = yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
+    text = recipe_yaml(bound)
     if store.size(RECIPE_FILE) is None or store.read(RECIPE_FILE) != text:
         store.write(RECIPE_FILE, text)
+
+
+def recipe_yaml(bound: BoundRecipe) -> bytes:
+    """Write out a recipe, with every setting that it leaves to its default."""
+    return yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
 
 
 def _identity(recipe_digest: str, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import errno
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from datagen.shard import OnDraw, Poisoned, ShardFailed, ShardTask
 from manifests.errors import JobError, UserError
@@ -47,24 +47,33 @@ class Lost:
 Outcome = ShardDone | Lost
 
 
-class Loaded(Protocol):
+Task = TypeVar("Task", bound=ShardTask, contravariant=True)
+Done = TypeVar("Done", covariant=True)
+_Any = TypeVar("_Any")
+
+
+class Loaded(Protocol[Task, Done]):
     """A job in a worker's memory."""
 
-    def render(self, task: ShardTask, poisoned: Poisoned, on_draw: OnDraw) -> ShardDone:
-        """Render and commit one shard."""
+    def render(self, task: Task, poisoned: Poisoned, on_draw: OnDraw) -> Done:
+        """Do one task: render and commit a shard, for example."""
         ...
 
-    def recall(self, task: ShardTask) -> ShardDone | None:
-        """Report a shard that is committed already; None when it is not."""
+    def recall(self, task: Task) -> Done | None:
+        """Report a task that is done already; None when it is not."""
         ...
 
 
-class Job(Protocol):
+class Loadable(Protocol[Task, Done]):
     """What is to be rendered; small enough to be sent with every task."""
 
-    def load(self) -> Loaded:
+    def load(self) -> Loaded[Task, Done]:
         """Bring what rendering needs into memory, once in each process."""
         ...
+
+
+class Job(Loadable[ShardTask, ShardDone], Protocol):
+    """Shards to be rendered, wherever that is."""
 
     def mark(self, task: ShardTask, draw: Draw | None) -> None:
         """Leave word, where the driver finds it, of the draw that a worker is at; None takes it back."""
@@ -190,7 +199,7 @@ class InProcess:
             yield outcome
 
 
-def _rendered_here(loaded: Loaded, task: ShardTask, tries: Tries) -> Outcome | None:
+def _rendered_here(loaded: Loaded[ShardTask, ShardDone], task: ShardTask, tries: Tries) -> Outcome | None:
     try:
         return loaded.render(task, frozenset(), unwatched)
     except Exception as error:
@@ -201,6 +210,6 @@ def unwatched(index: int, attempt: int) -> None:
     """Tell nobody which draw is begun."""
 
 
-def next_of(again: deque[ShardTask], pending: Iterator[ShardTask]) -> ShardTask | None:
+def next_of(again: deque[_Any], pending: Iterator[_Any]) -> _Any | None:
     """Return the task to hand out next: one that has to be repeated, or a new one."""
     return again.popleft() if again else next(pending, None)

@@ -84,9 +84,7 @@ def generate(
     bound = bind(check(Recipe, document.content, document), document)
     recipe = bound.recipe
     counts = samples_of_splits(recipe, _total_samples(recipe, samples, hours))
-    given = _catalogue(sources)
-    if not given.usable:
-        raise UserError(f"{sources}: holds no usable source")
+    given = catalogue_at(sources)
     check_files(given, sources)
     with corpus_folder(out) as store:
         plan = planned(store, bound, counts, seed)
@@ -132,7 +130,19 @@ def _total_samples(recipe: Recipe, samples: int | None, hours: float | None) -> 
     return math.ceil(round(hours * 3600.0 / recipe.seconds, 6))
 
 
-def _catalogue(place: Place) -> Catalogue:
+def catalogue_at(place: Place) -> Catalogue:
+    """Read a catalogue, from wherever it lies.
+
+    Raises:
+        UserError: when there is none, or it holds no usable source.
+    """
+    catalogue = _read_catalogue(place)
+    if not catalogue.usable:
+        raise UserError(f"{place}: holds no usable source")
+    return catalogue
+
+
+def _read_catalogue(place: Place) -> Catalogue:
     if not is_remote(place):
         return read_catalogue(Path(str(place).removeprefix("file://")))
     folder, _, name = str(place).rpartition("/")

@@ -17,6 +17,7 @@ from manifests.errors import UserError
 from manifests.parts import full_key
 from manifests.store import Place
 from pipelines.known_corpora import known_corpora
+from pipelines.known_online import known_online
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_records import collect
 from pipelines.lineage_walk import Walk
@@ -60,7 +61,8 @@ def lineage(reference: str, corpora: Sequence[Place] = ()) -> Lineage:
     given = [*corpora, reference] if is_corpus(reference) else list(corpora)
     known = known_corpora(given, client)
     places = [Path(), *([folder, folder.parent.parent] if folder.is_dir() else [])]
-    walk = Walk(collect(client, dict.fromkeys(place.resolve() for place in places)), known)
+    folders = list(dict.fromkeys(place.resolve() for place in places))
+    walk = Walk(collect(client, folders), known, known_online(client, folders))
     return Lineage(walk.graph, _start(walk, reference))
 
 
@@ -90,10 +92,12 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
     """Find a corpus or a source by its digest or a beginning that only one has."""
     if not _HEX.fullmatch(reference):
         return None
-    corpora = [i for i in (*walk.corpora, *walk.corpora_only_named) if i.startswith(reference)]
-    sources = {s for corpus in walk.corpora.values() for s in corpus.sources if s.startswith(reference)}
-    recipes = {
-        c.manifest.recipe_digest for c in walk.corpora.values() if c.manifest.recipe_digest == reference
+    named = (*walk.corpora, *walk.online, *walk.corpora_only_named)
+    corpora = [i for i in named if i.startswith(reference)]
+    sources = {s for data in walk.with_sources for s in data.sources if s.startswith(reference)}
+    recipes = {reference} & {
+        *(corpus.manifest.recipe_digest for corpus in walk.corpora.values()),
+        *(fresh.record.recipe_digest for fresh in walk.online.values()),
     }
     found = [*dict.fromkeys(corpora), *sorted(sources)]
     if len(found) > 1:
@@ -124,8 +128,8 @@ def _by_name(walk: Walk, reference: str) -> Node | None:
     tail = "/" + reference.lstrip("/")
     sources = {
         s.sha256: s.path
-        for corpus in walk.corpora.values()
-        for s in corpus.sources.values()
+        for data in walk.with_sources
+        for s in data.sources.values()
         if s.path == reference or s.path.endswith(tail)
     }
     if len(sources) > 1:
@@ -136,7 +140,7 @@ def _by_name(walk: Walk, reference: str) -> Node | None:
 
 def _source_of_file(walk: Walk, path: Path) -> str:
     sha256 = file_sha256(path)
-    if not any(sha256 in corpus.sources for corpus in walk.corpora.values()):
+    if not any(sha256 in data.sources for data in walk.with_sources):
         raise UserError(f"{path}: no corpus known here holds it (SHA-256 {sha256}); {_where(walk)}")
     return sha256
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["model", "run", "evaluation", "corpus", "recipe", "shard", "sample", "sources", "source"]
+Kind = Literal[
+    "model", "run", "evaluation", "corpus", "online", "recipe", "shard", "sample", "sources", "source"
+]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from manifests.source import Source
 from pipelines.known_corpora import KnownCorpus
+from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Node
 from pipelines.lineage_records import ModelRecord, RunRecord
 
@@ -50,6 +51,34 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
     return Node("corpus", corpus_id, f"{manifest.recipe} {corpus_id[:SHORT]}", facts)
 
 
+def online_node(fresh: KnownOnline) -> Node:
+    """Describe fresh samples."""
+    record = fresh.record
+    facts = {
+        "id": record.data_id,
+        "folder": str(fresh.place) if fresh.place else "not found",
+        "seed": record.seed,
+        "share_of_samples": record.weight,
+        "code_version": record.code_version,
+    }
+    return Node("online", record.data_id, f"fresh samples of {record.recipe} {record.data_id[:SHORT]}", facts)
+
+
+def online_recipe_node(fresh: KnownOnline) -> Node:
+    """Describe the recipe of fresh samples."""
+    digest = fresh.record.recipe_digest
+    return Node("recipe", digest, fresh.record.recipe, {"digest": digest})
+
+
+def online_sources_node(fresh: KnownOnline) -> Node:
+    """Describe the sources from which fresh training samples are drawn; the files are among the facts."""
+    digest = fresh.record.catalogue_digest
+    if not fresh.sources:
+        return Node("sources", digest, f"{digest[:SHORT]} (catalogue not found here)", {"digest": digest})
+    label, facts = _described(list(fresh.sources.values()))
+    return Node("sources", f"{digest}/{fresh.record.data_id}", label, {"digest": digest, **facts})
+
+
 def recipe_node(corpus: KnownCorpus) -> Node:
     """Describe the recipe of a corpus."""
     manifest = corpus.manifest
@@ -59,6 +88,13 @@ def recipe_node(corpus: KnownCorpus) -> Node:
 def sources_node(corpus: KnownCorpus) -> Node:
     """Describe all sources that the samples of a corpus hold; the files themselves are among the facts."""
     rows = [source for sha256, source in corpus.sources.items() if sha256 in corpus.used]
+    label, facts = _described(rows)
+    digest = corpus.manifest.catalogue_digest
+    return Node("sources", f"{digest}/{corpus.manifest.id}", label, facts)
+
+
+def _described(rows: list[Source]) -> tuple[str, dict[str, Any]]:
+    """Sum up sources in words, and list them."""
     kinds, licences = Counter(row.kind for row in rows), Counter(row.licence for row in rows)
     speakers = {row.speaker for row in rows if row.speaker}
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
@@ -68,8 +104,7 @@ def sources_node(corpus: KnownCorpus) -> Node:
         "licences": dict(sorted(licences.items())),
         "sources": [{"sha256": row.sha256, "name": row.name, **_source_facts(row)} for row in rows],
     }
-    digest = corpus.manifest.catalogue_digest
-    return Node("sources", f"{digest}/{corpus.manifest.id}", f"{counts} of {len(speakers)} speakers", facts)
+    return f"{counts} of {len(speakers)} speakers", facts
 
 
 def source_node(sha256: str, source: Source | None) -> Node:

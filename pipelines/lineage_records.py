@@ -13,6 +13,7 @@ from pipelines.tracking import (
     JOB_TAG,
     KEEP_DIGEST_TAG,
     KEEP_TAG,
+    ONLINE_SOURCE_TYPE,
     TAG,
     all_experiment_ids,
     pages,
@@ -48,7 +49,7 @@ class RunRecord:
     job: str
     """`train` or `evaluate`."""
     corpora: tuple[str, ...]
-    """Ids."""
+    """Ids, those of fresh samples among them."""
     parents: Mapping[str, str]
     """Bundle ids of what it started from or learnt from, by role."""
     bundle_id: str
@@ -125,7 +126,7 @@ def _run(run: Any) -> RunRecord:
     used = [
         str(item.dataset.digest)
         for item in (run.inputs.dataset_inputs if run.inputs else [])
-        if item.dataset.source_type == CORPUS_SOURCE_TYPE
+        if item.dataset.source_type in (CORPUS_SOURCE_TYPE, ONLINE_SOURCE_TYPE)
     ]
     tagged = [tags[f"{TAG}corpus_id"]] if f"{TAG}corpus_id" in tags else []
     facts = {

@@ -1,27 +1,54 @@
 """Walks from one thing to everything that it came from and that was made of it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from manifests.parts import Part
 from manifests.recipe import SPLITS
 from pipelines.known_corpora import KnownCorpus, SampleUse
+from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Graph, Node
-from pipelines.lineage_nodes import corpus_node, model_node, recipe_node, run_node, source_node, sources_node
+from pipelines.lineage_nodes import (
+    corpus_node,
+    model_node,
+    online_node,
+    online_recipe_node,
+    online_sources_node,
+    recipe_node,
+    run_node,
+    source_node,
+    sources_node,
+)
 from pipelines.lineage_records import ModelRecord, Records, RunRecord
 
 
 class Walk:
     """Builds the graph around one thing."""
 
-    def __init__(self, records: Records, corpora: Sequence[KnownCorpus]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        corpora: Sequence[KnownCorpus],
+        online: Mapping[str, KnownOnline] = MappingProxyType({}),
+    ) -> None:
         self.records = records
+        self.online = online
+        """Fresh samples by id: they stand wherever a corpus may stand."""
         self.corpora = {corpus.manifest.id: corpus for corpus in corpora}
         self.graph = Graph()
         used = {c for run in records.runs.values() for c in run.corpora}
         self.corpora_only_named = sorted(
-            (used | {model.corpus_id for model in records.models.values()}) - set(self.corpora) - {""}
+            (used | {model.corpus_id for model in records.models.values()})
+            - set(self.corpora)
+            - set(self.online)
+            - {""}
         )
         """Ids of corpora that models were trained on and that do not lie anywhere known."""
+
+    @property
+    def with_sources(self) -> list[KnownCorpus | KnownOnline]:
+        """Everything that sources were drawn for."""
+        return [*self.corpora.values(), *self.online.values()]
 
     def around_model(self, bundle_id: str) -> Node:
         """Back to everything that a model was made of, on to what was made of it."""
@@ -48,6 +75,9 @@ class Walk:
         for corpus_id, corpus in self.corpora.items():
             if corpus.manifest.recipe_digest == recipe_digest:
                 self.around_corpus(corpus_id)
+        for data_id, fresh in self.online.items():
+            if fresh.record.recipe_digest == recipe_digest:
+                self.around_corpus(data_id)
         return self.graph.nodes[f"recipe:{recipe_digest}"]
 
     def around_sample(self, corpus: KnownCorpus, sample: SampleUse) -> Node:
@@ -75,6 +105,11 @@ class Walk:
                 self.graph.link(node, shard, f"in {len(shard.facts['samples'])} samples of")
             if shards:
                 self._on_from_shards(corpus, shards)
+        for data_id, fresh in self.online.items():
+            if sha256 in fresh.sources:
+                made = self._corpus(data_id)
+                self.graph.link(node, made, "may be heard in")
+                self._on_from_corpus(data_id, made, ("train",))
         return node
 
     def _back_from_model(self, bundle_id: str) -> Node:
@@ -108,6 +143,11 @@ class Walk:
         if corpus is not None and corpus.manifest.parts:
             for part in corpus.manifest.parts:
                 self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
+        elif (fresh := self.online.get(corpus_id)) is not None:
+            self.graph.link(self.graph.add(online_recipe_node(fresh)), node, "recipe of")
+            self.graph.link(self.graph.add(online_sources_node(fresh)), node, "material of")
+            if fresh.record.corpus_id:
+                self.graph.link(self._back_from_corpus(fresh.record.corpus_id), node, "mixed with")
         elif corpus is not None:
             self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
             self.graph.link(self.graph.add(sources_node(corpus)), node, "material of")
@@ -178,10 +218,13 @@ class Walk:
         return self.graph.add(run_node(run))
 
     def _corpus(self, corpus_id: str) -> Node:
+        """Return the node of a corpus, or of fresh samples."""
+        if (fresh := self.online.get(corpus_id)) is not None:
+            return self.graph.add(online_node(fresh))
         return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
 
     def _source(self, sha256: str) -> Node:
-        known = (corpus.sources[sha256] for corpus in self.corpora.values() if sha256 in corpus.sources)
+        known = (data.sources[sha256] for data in self.with_sources if sha256 in data.sources)
         return self.graph.add(source_node(sha256, next(known, None)))
 
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:

@@ -7,20 +7,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import Any, Generic, TypeVar
 
 from datagen.environment import pin_threads
 from datagen.shard import ShardTask
 from manifests.errors import JobError
-from pipelines.executors import Draw, Failure, How, Job, Lost, Outcome, Tries, failure_of, next_of
+from pipelines.executors import Draw, Failure, How, Loadable, Lost, Tries, failure_of, next_of
+
+Task = TypeVar("Task", bound=ShardTask)
+Done = TypeVar("Done")
 
 
 @dataclass
-class _Worker:
+class _Worker(Generic[Task]):
     """A spawned process, and what the driver knows of it."""
 
     process: SpawnProcess
     connection: Connection
-    task: ShardTask
+    task: Task
     draw: Draw | None = None
     """The one that it last began."""
 
@@ -33,13 +37,13 @@ class LocalProcesses:
     def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def run(self, job: Job, tasks: Iterable[ShardTask]) -> Iterator[Outcome]:
+    def run(self, job: Loadable[Task, Done], tasks: Iterable[Task]) -> Iterator[Done | Lost]:
         """Render with at most as many tasks in memory as there are workers."""
         pin_threads()
         pending = iter(tasks)
-        again: deque[ShardTask] = deque()
+        again: deque[Task] = deque()
         tries = Tries()
-        pool: list[_Worker] = []
+        pool: list[_Worker[Task]] = []
         try:
             while True:
                 while len(pool) < self._workers and (task := next_of(again, pending)) is not None:
@@ -62,8 +66,8 @@ class LocalProcesses:
 
 
 def _heard(
-    worker: _Worker, pool: list[_Worker], tries: Tries, again: deque[ShardTask]
-) -> tuple[Outcome | None, bool]:
+    worker: _Worker[Task], pool: list[_Worker[Task]], tries: Tries, again: deque[Task]
+) -> tuple[Any | Lost | None, bool]:
     """Take a worker's message: what became of its shard, if that is known, and whether it waits for another."""
     lost: Lost | None = None
     try:
@@ -85,7 +89,7 @@ def _heard(
     return lost, False
 
 
-def _started(job: Job, task: ShardTask, tries: Tries) -> _Worker:
+def _started(job: Loadable[Task, Any], task: Task, tries: Tries) -> _Worker[Task]:
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(job, theirs), daemon=True, name="ssiforge-worker")
@@ -96,7 +100,7 @@ def _started(job: Job, task: ShardTask, tries: Tries) -> _Worker:
     return worker
 
 
-def _hand(worker: _Worker, task: ShardTask, tries: Tries) -> None:
+def _hand(worker: _Worker[Task], task: Task, tries: Tries) -> None:
     worker.task, worker.draw = task, None
     try:
         worker.connection.send((task, tries.poisoned(task), tries.begun(task)))
@@ -104,20 +108,20 @@ def _hand(worker: _Worker, task: ShardTask, tries: Tries) -> None:
         return
 
 
-def _dismiss(worker: _Worker, pool: list[_Worker]) -> None:
+def _dismiss(worker: _Worker[Task], pool: list[_Worker[Task]]) -> None:
     pool.remove(worker)
     worker.connection.close()
     worker.process.join()
 
 
-def _buried(worker: _Worker, pool: list[_Worker], tries: Tries) -> Lost | None:
+def _buried(worker: _Worker[Task], pool: list[_Worker[Task]], tries: Tries) -> Lost | None:
     _dismiss(worker, pool)
     code = worker.process.exitcode
     how: How = "killed" if code in (-signal.SIGKILL, -signal.SIGTERM) else "crashed"
     return tries.died(worker.task, worker.draw, how, f"exit code {code}")
 
 
-def _serve(job: Job, connection: Connection) -> None:
+def _serve(job: Loadable[Any, Any], connection: Connection) -> None:
     """Body of a worker process: take tasks until the driver hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then ends its workers
     try:
@@ -139,5 +143,5 @@ def _serve(job: Job, connection: Connection) -> None:
                 connection.send(("failed", failure))
                 return
             connection.send(("done", done))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):  # the driver is gone
         return

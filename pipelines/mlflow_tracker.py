@@ -17,6 +17,7 @@ from manifests.files import write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
+from pipelines.mlflow_online import OnlineDataset, online_tags
 from pipelines.registry import BUNDLE_TAG, log_model, logged_models, register, registered_name
 from pipelines.tracking import KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
@@ -136,21 +137,25 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def _new_run(self, experiment: str, start: StageStart) -> str:
-        manifest = start.corpus
         tags = {
             f"{TAG}stage": start.stage,
             f"{TAG}stage_digest": start.stage_digest,
             f"{TAG}experiment_digest": digest({name: start.params[name] for name in sorted(start.params)}),
-            f"{TAG}corpus_id": manifest.id,
-            f"{TAG}recipe": manifest.recipe,
-            f"{TAG}recipe_digest": manifest.recipe_digest,
-            f"{TAG}corpus_seed": str(manifest.seed),
-            f"{TAG}code_version": manifest.code_version,
             f"{TAG}run_dir": str(start.stage_dir.resolve().parent),
             "mlflow.source.name": "ssiforge train",
             "mlflow.source.type": "LOCAL",
             **{f"{TAG}parent.{parent.role}": parent.id for parent in start.parents},
         }
+        if (manifest := start.corpus) is not None:
+            tags |= {
+                f"{TAG}corpus_id": manifest.id,
+                f"{TAG}recipe": manifest.recipe,
+                f"{TAG}recipe_digest": manifest.recipe_digest,
+                f"{TAG}corpus_seed": str(manifest.seed),
+                f"{TAG}code_version": manifest.code_version,
+            }
+        if start.online is not None:
+            tags |= online_tags(start.online)
         if start.selection is not None:
             tags |= {KEEP_TAG: start.selection.expression, KEEP_DIGEST_TAG: start.selection.digest}
         run = self._client.create_run(experiment, tags=tags, run_name=f"{start.experiment}-{start.stage}")
@@ -180,12 +185,17 @@ class MlflowTracker:
             self._client.log_batch(self._run_id, params=part)
 
     def _log_inputs(self, start: StageStart) -> None:
-        """Record the corpus and the parent models. MLflow keeps each input once, however often it is logged."""
+        """Record the data and the parent models. MLflow keeps each input once, however often it is logged."""
         from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
 
-        dataset = CorpusDataset(start.corpus, start.corpus_place)
-        used = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
-        self._client.log_inputs(self._run_id, datasets=[used])
+        datasets: list[CorpusDataset | OnlineDataset] = []
+        if start.corpus is not None:
+            datasets.append(CorpusDataset(start.corpus, start.corpus_place))
+        if start.online is not None:
+            datasets.append(OnlineDataset(start.online, start.online_place))
+        context = [InputTag("mlflow.data.context", "training")]
+        used = [DatasetInput(dataset._to_mlflow_entity(), context) for dataset in datasets]
+        self._client.log_inputs(self._run_id, datasets=used)
         parents = []
         for parent in start.parents:
             known = read_link(parent.bundle_dir.parent).get("model_id")

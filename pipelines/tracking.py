@@ -21,6 +21,9 @@ KEEP_DIGEST_TAG = f"{TAG}selection"
 CORPUS_SOURCE_TYPE = "ssiforge_corpus"
 """Type of a corpus among MLflow's dataset sources."""
 
+ONLINE_SOURCE_TYPE = "ssiforge_online"
+"""Type of fresh samples likewise."""
+
 _SQLITE = "sqlite:///"
 
 

@@ -3,16 +3,18 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from manifests.corpus import CorpusManifest, open_corpus, read_manifest
+from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
 from manifests.selection import Selection, read_selection
 from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
 from pipelines.models import resolve_model
+from pipelines.online import OnlineRequest, prepare, refuse_other_samples
 from pipelines.progress import JobProgress
 from pipelines.selecting import how_many, select
 from pipelines.tracking import open_store
@@ -35,7 +37,7 @@ MAX_DIFFERENCES_SHOWN = 6
 
 def train(
     experiment_reference: str,
-    corpus: Place,
+    corpus: Place | None,
     stage: str = "all",
     resume: bool = False,
     out: Path | None = None,
@@ -43,23 +45,26 @@ def train(
     overrides: Iterable[str] = (),
     say: Callable[[str], None] = print,
     keep: str | None = None,
-    elsewhere: Callable[..., dict[StageName, BundleInfo]] | None = None,
+    online: OnlineRequest | None = None,
     parents: Sequence[str] = (),
+    elsewhere: Callable[..., dict[StageName, BundleInfo]] | None = None,
 ) -> dict[StageName, BundleInfo]:
-    """Train the stages of an experiment on a corpus.
+    """Train the stages of an experiment on a corpus, on fresh samples, or on both.
 
     Args:
         experiment_reference: a shipped name or a YAML file.
-        corpus: folder or URI of a finished corpus.
+        corpus: folder or URI of a finished corpus; None to train on fresh samples alone.
         stage: one stage, or `all`.
         resume: skip finished stages and go on with an interrupted one.
         out: folder of the run; `./runs/NAME` if not given.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overrides: `a.b=c` settings of the experiment.
         say: told how it goes, in plain lines.
-        keep: an expression of `pipelines.keep_grammar`; samples for which it does not hold are left out.
-        elsewhere: what stands in for `training.run.train`, to train not in this process (`pipelines.ray_train`).
+        keep: an expression of `pipelines.keep_grammar`; samples of the corpus for which it does not hold are left out.
+        online: what fresh samples are asked for.
         parents: `ROLE=REF` models that stages build on, REF being any of `pipelines.models`.
+        elsewhere: what stands in for `training.run.train`, to train not in this process (`pipelines.ray_train`); it
+            takes no fresh samples.
 
     Returns:
         The models, by stage.
@@ -74,9 +79,13 @@ def train(
         )
     experiment = load_experiment(experiment_reference, overrides)
     stages = chosen_stages(stage)
-    manifest = read_manifest(corpus)
+    manifest = read_manifest(corpus) if corpus is not None else None
     run_dir = run_folder(experiment, out)
-    refuse_another_run(run_dir, experiment, manifest, stages)
+    prepared = prepare(online, manifest, experiment.validation.samples > 0, say) if online else None
+    if any(_has_work(run_dir, name) for name in STAGES):
+        refuse_other_samples(run_dir, prepared)
+    data_id = prepared.record.data_id if prepared else manifest.id if manifest else ""
+    refuse_another_run(run_dir, experiment, data_id, stages)
     named = named_parents(parents, experiment, stages, lambda place: resolve_model(place).bundle_dir)
     selection = _selection(experiment, corpus, keep, say)
     _refuse_another_selection(run_dir, selection, stages)
@@ -84,17 +93,24 @@ def train(
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
-    train_stages = elsewhere or train_here
-    return train_stages(
-        experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, dict(named)
-    )
+    if elsewhere is not None:
+        return elsewhere(
+            experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, dict(named)
+        )
+    rendering = prepared.rendering(run_dir, online.workers) if prepared and online else nullcontext()
+    with rendering as fresh:
+        return train_here(
+            experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, named, fresh
+        )
 
 
 def _selection(
-    experiment: Experiment, corpus: Place, keep: str | None, say: Callable[[str], None]
+    experiment: Experiment, corpus: Place | None, keep: str | None, say: Callable[[str], None]
 ) -> Selection | None:
     if keep is None:
         return None
+    if corpus is None:
+        raise UserError("--keep selects samples of a corpus: give --corpus")
     opened = open_corpus(corpus)
     splits = needed_splits(experiment)
     selection = select(opened, keep, splits)
@@ -113,9 +129,9 @@ def run_folder(experiment: Experiment, out: Path | None) -> Path:
 
 
 def refuse_another_run(
-    run_dir: Path, experiment: Experiment, corpus: CorpusManifest, stages: Sequence[StageName]
+    run_dir: Path, experiment: Experiment, data_id: str, stages: Sequence[StageName]
 ) -> None:
-    """Refuse a run folder whose work is on another corpus or with other settings, and say which.
+    """Refuse a run folder whose work is on other data or with other settings, and say which.
 
     Raises:
         UserError: naming the settings that differ, with what they were and what they are.
@@ -123,9 +139,9 @@ def refuse_another_run(
     begun = [name for name in stages if _has_work(run_dir, name)]
     for name in (name for name in begun if is_bundle(model_dir(run_dir, name))):
         trained_on = read_info(model_dir(run_dir, name)).corpus_id
-        if trained_on != corpus.id:
+        if trained_on != data_id:
             raise UserError(
-                f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {corpus.id}; "
+                f"{run_dir}: its {name} was trained on corpus {trained_on}, and this corpus is {data_id}; "
                 "train on that one, or choose another --out"
             )
     for name in begun:

@@ -90,7 +90,7 @@ class LoadedJob:
                 task, self.store, self.bound, pool, sources, self.seed, poisoned, on_draw, clock
             )
         finally:
-            _give_back_memory()
+            give_back_memory()
         return reported(task, written, clock.seconds)
 
     def recall(self, task: ShardTask) -> ShardDone | None:
@@ -107,7 +107,7 @@ def _mark_name(task: ShardTask) -> str:
     return f"{task.split}/.{task.name}.draw{TEMPORARY_SUFFIX}"
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Return freed memory to the system: glibc keeps what lies between blocks in use, and workers would grow."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -22,6 +22,7 @@ from manifests.corpus_summary import CorpusSummary
 from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.online import OnlineRecord
 from manifests.selection import SelectionRecord
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
@@ -59,8 +60,11 @@ class BundleInfo(BaseModel):
     denoiser: dict[str, Any] | None
     """Sizes of the denoiser; None for a repairing net alone."""
     corpus_id: str
+    """Id of the corpus that it was trained on, or that of `online`."""
     selection: SelectionRecord | None = None
     """Which of the corpus's samples it heard; None for all."""
+    online: OnlineRecord | None = None
+    """What decided the fresh samples that it heard; None for none."""
     stage_digest: str
     """Identity of the settings that it was trained with."""
     experiment: dict[str, Any]
@@ -110,6 +114,7 @@ class Origin:
     parents: Mapping[StageName, str]
     selection: SelectionRecord | None = None
     corpus: CorpusSummary | None = None
+    online: OnlineRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,7 @@ def save_bundle(
         denoiser=asdict(model.denoiser.config) if isinstance(model, Chain) else None,
         corpus_id=origin.corpus_id,
         selection=origin.selection,
+        online=origin.online,
         stage_digest=origin.stage_digest,
         experiment=dict(origin.experiment),
         parents=dict(origin.parents),

@@ -51,6 +51,10 @@ class EndlessOrder(ABC):
     def pick(self, slot: Slot) -> Pick:
         """Return the sample at a slot."""
 
+    def replacement(self, slot: Slot, tried: int) -> Pick:
+        """Return what takes the place of a sample after `tried` could not be read: the next of its epoch."""
+        return self.pick(Slot(slot.epoch, (slot.position + tried) % self.samples))
+
     def slot(self, number: int) -> Slot:
         """Return the epoch and the position of a slot of the endless sequence."""
         return Slot(*divmod(number, self.samples))

@@ -2,6 +2,7 @@
 
 ```
 RUN_DIR/
+  online/     what fresh samples are drawn from (`manifests.online`), where there are some
   teacher/    experiment.json  selection.json (where samples are left out)  checkpoints/  model/ (the bundle)
               events.jsonl  metrics.jsonl  samples/
   student/  denoiser/  joint/    alike
@@ -27,11 +28,13 @@ from training.adversary import build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.checkpoint import Checkpoints, Identity
 from training.compiling import compile_network
+from training.data import Data
 from training.loop import Fit, fit
 from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.ranks import Ranks, device_of_rank, joined
+from training.source import FreshSamples
 from training.stages import PARENT, build_task, derived_seed
-from training.stream import Reader, SampleStream, fixed_batches
+from training.stream import SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 
 MODEL_FOLDER = "model"
@@ -48,7 +51,7 @@ def model_dir(run_dir: Path, stage: StageName) -> Path:
 
 def train(
     experiment: Experiment,
-    corpus_place: Place,
+    corpus_place: Place | None,
     run_dir: Path,
     stages: Sequence[StageName] = STAGES,
     resume: bool = False,
@@ -56,6 +59,7 @@ def train(
     trackers: Sequence[Tracker] = (),
     selection: Selection | None = None,
     parents: NamedParents = NO_NAMED_PARENTS,
+    fresh: FreshSamples | None = None,
 ) -> dict[StageName, BundleInfo]:
     """Train stages in order; on `resume`, skip finished ones and go on with an interrupted one.
 
@@ -64,14 +68,15 @@ def train(
 
     Args:
         experiment: what to train and how.
-        corpus_place: folder or URI of the finished corpus to train on.
+        corpus_place: folder or URI of the finished corpus to train on; None to train on fresh samples alone.
         run_dir: made if missing; holds everything that the run writes.
         stages: those to train, in order; each needs its parent's finished model in `run_dir`.
         resume: whether `run_dir` may hold earlier work.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`, which is CUDA where there is one.
         trackers: told of everything besides the files in `run_dir`.
-        selection: the samples to use; all of them without.
+        selection: the samples of the corpus to use; all of them without.
         parents: checked models that stages build on instead of those in `run_dir`.
+        fresh: samples that are made on the way, instead of or beside those of the corpus.
 
     Returns:
         What was trained or found finished, by stage.
@@ -80,17 +85,19 @@ def train(
         UserError: when the corpus, the run folder or the device is not fit for this run.
         JobError: when training itself cannot go on.
     """
-    corpus = open_corpus(corpus_place)
-    if selection is not None:
+    corpus = None if corpus_place is None else open_corpus(corpus_place)
+    if selection is not None and corpus is not None:
         selection.check(corpus, needed_splits(experiment))
+    data = Data(corpus, selection, fresh)
     place = chosen_device(device_of_rank(device))
     if not resume:
         refuse_earlier_work(run_dir, stages)
     with joined(place) as ranks:
-        _refuse_changed_shards(corpus, ranks)
+        if corpus is not None:
+            _refuse_changed_shards(corpus, ranks)
         tracker = Several((FileTracker(), *trackers) if ranks.first else ())
         return {
-            stage: _train_stage(stage, experiment, corpus, selection, run_dir, parents, ranks, place, tracker)
+            stage: _train_stage(stage, experiment, data, run_dir, parents, ranks, place, tracker)
             for stage in stages
         }
 
@@ -146,8 +153,7 @@ def refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:
 def _train_stage(
     stage: StageName,
     experiment: Experiment,
-    corpus: Corpus,
-    selection: Selection | None,
+    data: Data,
     run_dir: Path,
     named: NamedParents,
     ranks: Ranks,
@@ -155,16 +161,18 @@ def _train_stage(
     tracker: Tracker,
 ) -> BundleInfo:
     stage_dir = run_dir / stage
-    parents = _parents(stage, corpus, run_dir, named)
+    corpus, selection, fresh = data.corpus, data.selection, data.fresh
+    parents = _parents(stage, data, run_dir, named)
     origin = Origin(
         stage,
         experiment.preset,
-        corpus.manifest.id,
+        data.id,
         experiment.stage_digest(stage),
         experiment.written(),
         {parent.role: parent.id for parent in parents},
         selection.record if selection else None,
-        summary_of(corpus.manifest),
+        summary_of(corpus.manifest) if corpus else None,
+        fresh.record if fresh else None,
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
         return _finished(stage_dir / MODEL_FOLDER, origin)
@@ -178,8 +186,8 @@ def _train_stage(
     checkpoints = Checkpoints(
         stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints, writes=ranks.first
     )
-    held_out = _held_out(experiment, corpus, selection, experiment.stages.of(stage).batch_size)
-    with _stream(stage, experiment, corpus, selection, ranks) as stream:
+    held_out = _held_out(experiment, data, experiment.stages.of(stage).batch_size)
+    with _stream(stage, experiment, data, ranks) as stream:
         if task.adversary is not None:
             task.adversary.join(ranks, ranks.share(experiment.stages.of(stage).batch_size))
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device, ranks)
@@ -195,8 +203,8 @@ def _train_stage(
                 stage_dir=stage_dir,
                 params=flat(experiment.written()),
                 stage_digest=origin.stage_digest,
-                corpus_place=absolute(corpus.url),
-                corpus=corpus.manifest,
+                corpus_place=absolute(corpus.url) if corpus else "",
+                corpus=corpus.manifest if corpus else None,
                 parents=parents,
                 device=str(device),
                 parameters=sum(weight.numel() for weight in run.weights),
@@ -204,6 +212,8 @@ def _train_stage(
                 resumed_at_step=run.progress.step,
                 selection=origin.selection,
                 ranks=ranks.count,
+                online=origin.online,
+                online_place=fresh.place if fresh else "",
             )
         )
         try:
@@ -242,11 +252,11 @@ def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | 
         raise UserError(f"{stage_dir}: cannot be written to ({error.strerror})") from error
 
 
-def _parents(stage: StageName, corpus: Corpus, run_dir: Path, named: NamedParents) -> tuple[Parent, ...]:
+def _parents(stage: StageName, data: Data, run_dir: Path, named: NamedParents) -> tuple[Parent, ...]:
     """Find the finished model that a stage builds on: the one that was named, or the one in `run_dir`.
 
     Raises:
-        UserError: when it is not there, or lies in `run_dir` and was trained on another corpus.
+        UserError: when it is not there, or lies in `run_dir` and was trained on other data.
     """
     role = PARENT[stage]
     if role is None:
@@ -260,9 +270,9 @@ def _parents(stage: StageName, corpus: Corpus, run_dir: Path, named: NamedParent
             f"or name one with --from {role}=PLACE"
         )
     info = read_info(directory)
-    if info.corpus_id != corpus.manifest.id:
+    if info.corpus_id != data.id:
         raise UserError(
-            f"{directory}: was trained on corpus {info.corpus_id}, and {corpus.url} is {corpus.manifest.id}; "
+            f"{directory}: was trained on corpus {info.corpus_id}, and {data.name} is {data.id}; "
             f"use that corpus, or another --out"
         )
     return (Parent(role, info.id, directory),)
@@ -284,12 +294,10 @@ def _finished(directory: Path, origin: Origin) -> BundleInfo:
     return info
 
 
-def _stream(
-    stage: StageName, experiment: Experiment, corpus: Corpus, selection: Selection | None, ranks: Ranks
-) -> SampleStream:
+def _stream(stage: StageName, experiment: Experiment, data: Data, ranks: Ranks) -> SampleStream:
     settings, loader = experiment.stages.of(stage), experiment.loader
     return SampleStream(
-        Reader(corpus, "train", selection),
+        data.training(),
         derived_seed(experiment.seed, stage, "order"),
         settings.batch_size,
         settings.segment_s,
@@ -302,20 +310,18 @@ def _stream(
     )
 
 
-def _held_out(
-    experiment: Experiment, corpus: Corpus, selection: Selection | None, batch_size: int
-) -> list[Any]:
+def _held_out(experiment: Experiment, data: Data, batch_size: int) -> list[Any]:
     validation = experiment.validation
-    reader = Reader(corpus, "val", selection)
     if validation.samples == 0:
         return []
-    if sum(reader.sizes) == 0:
+    source = data.validation()
+    if source.shortest_frames == 0:
         raise UserError(
-            f"{corpus.url}: has no samples in its val split; set validation.samples=0 to train without validation"
+            f"{source.name}: has no samples in its val split; set validation.samples=0 to train without validation"
         )
-    batches = fixed_batches(reader, validation.samples, validation.segment_s, batch_size)
+    batches = fixed_batches(source, validation.samples, validation.segment_s, batch_size)
     if not batches:
-        raise JobError(f"{corpus.url}: none of the chosen val samples can be read; run 'ssiforge verify'")
+        raise JobError(f"{source.name}: none of the chosen val samples can be read; run 'ssiforge verify'")
     return batches
 
 

@@ -1,4 +1,4 @@
-"""Batches of degraded and target waves out of a corpus: read by byte offset, ahead, in a fixed order.
+"""Batches of degraded and target waves, read ahead in a fixed order; those of a corpus by byte offset.
 
 A batch is a pure function of the slot at which it begins (`training.order`), so threads may read ahead as
 they like: results are taken in order, and the state is the next slot alone.
@@ -10,7 +10,7 @@ was drawn for its slot. So every rank still gets full batches, and all ranks agr
 import io
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,16 +28,13 @@ from manifests.recipe import Split
 from manifests.selection import Selection
 from training.mixture import Mixture
 from training.order import EndlessOrder, Order, Pick, Slot, step_slots
+from training.source import DamagedError, Sample, SampleSource, Stretch
 
 SAMPLE_RATE_HZ = 48_000
 DEGRADED = "degraded.flac"
 TARGET = "target.flac"
 
 log = logging.getLogger(__name__)
-
-
-class DamagedError(Exception):
-    """A sample's bytes are not what its shard's record says, or not audio."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,27 @@ class Reader:
         """Samples in each shard."""
         return tuple(len(shard.samples) for shard in self.shards)
 
+    @property
+    def name(self) -> str:
+        """Where the corpus lies."""
+        return self.corpus.url
+
+    @property
+    def data_id(self) -> str:
+        """Id of the corpus."""
+        return self.corpus.manifest.id
+
+    @property
+    def shortest_frames(self) -> int:
+        """Length at 48 kHz of the shortest sample; 0 where there are none."""
+        return min((shard.frames_per_sample for shard in self.shards), default=0) if sum(self.sizes) else 0
+
+    def spread(self, samples: int) -> list[Pick]:
+        """Return the picks of so many samples, evenly spread over the split; all of them if it has fewer."""
+        picks = [Pick(shard, index) for shard, size in enumerate(self.sizes) for index in range(size)]
+        count = min(samples, len(picks))
+        return [picks[number * len(picks) // count] for number in range(count)]
+
     def order(self, seed: int, window_shards: int) -> EndlessOrder:
         """Return the order in which samples are seen; weights of parts count for training alone."""
         if not self.corpus.merged:
@@ -134,6 +152,20 @@ class Reader:
     def frames(self, pick: Pick) -> int:
         """Return a sample's length at 48 kHz."""
         return self.shards[pick.shard].frames_per_sample
+
+    def expect(self, stretches: Sequence[Stretch]) -> None:
+        """Nothing to prepare: shards are read when asked."""
+
+    def forget(self) -> None:
+        """Nothing was prepared."""
+
+    def sample(self, stretch: Stretch) -> Sample:
+        """Read a stretch of a sample.
+
+        Raises:
+            DamagedError: when it is not there, not whole, or not 48 kHz mono audio of the recorded length.
+        """
+        return Sample(*self.read(*stretch), self.key(stretch.pick))
 
     def read(self, pick: Pick, start: int, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read a stretch of a sample's degraded and target waves, each (frames,).
@@ -185,7 +217,7 @@ class SampleStream:
     Use as a context manager, so that reading ahead ends with it.
 
     Args:
-        reader: where samples come from.
+        source: where samples come from.
         seed: decides the order and the cuts.
         batch_size: samples a step, all ranks together.
         segment_s: length of the cuts in seconds; samples that are shorter are used whole.
@@ -202,7 +234,7 @@ class SampleStream:
 
     def __init__(
         self,
-        reader: Reader,
+        source: SampleSource,
         seed: int,
         batch_size: int,
         segment_s: float,
@@ -213,13 +245,12 @@ class SampleStream:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if sum(reader.sizes) == 0:
-            raise UserError(f"{reader.corpus.url}: has no samples in its {reader.split} split")
-        self._reader = reader
-        self._order = reader.order(seed, window_shards)
+        if source.shortest_frames == 0:
+            raise UserError(f"{source.name}: has no samples in its {source.split} split")
+        self._source = source
+        self._order = source.order(seed, window_shards)
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
-        shortest = min(shard.frames_per_sample for shard in reader.shards)
-        self._frames = min(round(segment_s * SAMPLE_RATE_HZ), shortest)
+        self._frames = min(round(segment_s * SAMPLE_RATE_HZ), source.shortest_frames)
         self._max_damaged = max_damaged_in_row
         self._next = 0
         self._pool = ThreadPoolExecutor(threads, "samples") if threads else None
@@ -257,37 +288,37 @@ class SampleStream:
     def batch_at(self, first: int) -> Batch:
         """Return this rank's batch of the step that begins at slot `first`; depends on nothing else."""
         damaged: list[str] = []
-        pairs, keys = [], []
-        for number in step_slots(first, self._batch_size, self._rank, self._ranks):
-            pair, key = self._sample(self._order.slot(number), damaged)
-            pairs.append(pair)
-            keys.append(key)
-        stacked = torch.from_numpy(np.stack([np.stack(pair) for pair in pairs], axis=1))
-        return Batch(stacked[0], stacked[1], tuple(keys), tuple(damaged))
+        numbers = step_slots(first, self._batch_size, self._rank, self._ranks)
+        slots = [self._order.slot(number) for number in numbers]
+        self._source.expect([self._stretch(slot, self._order.pick(slot)) for slot in slots])
+        samples = [self._sample(slot, damaged) for slot in slots]
+        return _batch_of(samples, damaged)
 
-    def _sample(
-        self, slot: Slot, damaged: list[str]
-    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], str]:
+    def _stretch(self, slot: Slot, pick: Pick) -> Stretch:
+        """Return what is cut from a sample at a slot."""
+        start = self._order.crop_start(slot, self._source.frames(pick), self._frames)
+        return Stretch(pick, start, self._frames)
+
+    def _sample(self, slot: Slot, damaged: list[str]) -> Sample:
         """Read the sample at a slot, or the next readable one; add to `damaged` what could not be read."""
         where = ""
         for tried in range(self._max_damaged):
-            pick = self._order.pick(Slot(slot.epoch, (slot.position + tried) % self._order.samples))
-            start = self._order.crop_start(slot, self._reader.frames(pick), self._frames)
+            pick = self._order.replacement(slot, tried) if tried else self._order.pick(slot)
             try:
-                return self._reader.read(pick, start, self._frames), self._reader.key(pick)
+                return self._source.sample(self._stretch(slot, pick))
             except DamagedError as error:
-                where = self._reader.where(pick)
+                where = self._source.where(pick)
                 damaged.append(f"{where}: {error}; the next readable sample takes its place")
         raise JobError(
             f"{where}: the last of {self._max_damaged} samples in a row that cannot be read; "
-            f"run 'ssiforge verify {self._reader.corpus.url}'"
+            f"run 'ssiforge verify {self._source.name}'"
         )
 
     @property
     def state(self) -> StreamState:
         """Where the stream stands: before the batch that comes next, whatever was read ahead."""
         slot = self._order.slot(self._next)
-        return StreamState(slot.epoch, slot.position, self._order.seed, self._reader.corpus.manifest.id)
+        return StreamState(slot.epoch, slot.position, self._order.seed, self._source.data_id)
 
     def restore(self, state: StreamState) -> None:
         """Go on at a state, taken with whatever number of ranks.
@@ -295,10 +326,10 @@ class SampleStream:
         Raises:
             UserError: when the state belongs to another corpus or seed.
         """
-        here = self._reader.corpus
-        if state.corpus_id != here.manifest.id:
+        here = self._source
+        if state.corpus_id != here.data_id:
             raise UserError(
-                f"{here.url}: is corpus {here.manifest.id}, but the run to resume was reading corpus "
+                f"{here.name}: is corpus {here.data_id}, but the run to resume was reading corpus "
                 f"{state.corpus_id}; give it that corpus, or start a new run"
             )
         if state.seed != self._order.seed:
@@ -318,33 +349,37 @@ class SampleStream:
         for future in self._ahead:
             future.cancel()
         self._ahead.clear()
+        self._source.forget()
 
 
-def fixed_batches(reader: Reader, samples: int, segment_s: float, batch_size: int) -> list[Batch]:
-    """Return the same held-out stretches each time: evenly spread over the split, cut from the middle.
+def fixed_batches(source: SampleSource, samples: int, segment_s: float, batch_size: int) -> list[Batch]:
+    """Return the same held-out stretches each time: spread over the split, cut from the middle.
 
     Unreadable samples are left out with a warning.
 
     Args:
-        reader: of the split to use.
+        source: of the split to use.
         samples: how many; all of the split if it has fewer.
         segment_s: length in seconds; samples that are shorter are used whole.
         batch_size: samples a batch; the last may be smaller.
     """
-    picks = [Pick(shard, index) for shard, size in enumerate(reader.sizes) for index in range(size)]
-    count = min(samples, len(picks))
-    chosen = [picks[number * len(picks) // count] for number in range(count)]
-    shortest = min((shard.frames_per_sample for shard in reader.shards), default=0)
-    frames = min(round(segment_s * SAMPLE_RATE_HZ), shortest)
-    pairs, keys = [], []
-    for pick in chosen:
+    frames = min(round(segment_s * SAMPLE_RATE_HZ), source.shortest_frames)
+    stretches = [
+        Stretch(pick, (source.frames(pick) - frames) // 2, frames) for pick in source.spread(samples)
+    ]
+    source.expect(stretches)
+    held: list[Sample] = []
+    for stretch in stretches:
         try:
-            pairs.append(np.stack(reader.read(pick, (reader.frames(pick) - frames) // 2, frames)))
-            keys.append(reader.key(pick))
+            held.append(source.sample(stretch))
         except DamagedError as error:
-            log.warning("%s: %s; left out of the validation", reader.where(pick), error)
-    batches = []
-    for at in range(0, len(pairs), batch_size):
-        degraded, target = torch.from_numpy(np.stack(pairs[at : at + batch_size], axis=1))
-        batches.append(Batch(degraded, target, tuple(keys[at : at + batch_size])))
-    return batches
+            log.warning("%s: %s; left out of the validation", source.where(stretch.pick), error)
+    return [_batch_of(held[at : at + batch_size]) for at in range(0, len(held), batch_size)]
+
+
+def _batch_of(samples: Sequence[Sample], damaged: Sequence[str] = ()) -> Batch:
+    degraded, target = (
+        torch.from_numpy(np.stack(waves))
+        for waves in ([one.degraded for one in samples], [one.target for one in samples])
+    )
+    return Batch(degraded, target, tuple(one.key for one in samples), tuple(damaged))

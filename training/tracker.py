@@ -21,6 +21,7 @@ from manifests.canonical import rounded
 from manifests.corpus import CorpusManifest
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.online import OnlineRecord
 from manifests.selection import SelectionRecord
 from training.bundle import BundleInfo
 
@@ -55,8 +56,9 @@ class StageStart:
     """The experiment, flat: `stages.teacher.steps`."""
     stage_digest: str
     corpus_place: str
-    """Absolute path or URI."""
-    corpus: CorpusManifest
+    """Absolute path or URI; empty where there is none."""
+    corpus: CorpusManifest | None
+    """None where all samples are fresh."""
     parents: tuple[Parent, ...]
     device: str
     parameters: int
@@ -68,6 +70,10 @@ class StageStart:
     """Which of the corpus's samples are used; None for all."""
     ranks: int = 1
     """Processes that train together."""
+    online: OnlineRecord | None = None
+    """What decides the fresh samples; None where there are none."""
+    online_place: str = ""
+    """Folder that holds their recipe and catalogue, absolute."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,10 @@ class FileTracker:
         """Open the stage's files; metrics beyond the step that is resumed from are dropped."""
         self._stage_dir = start.stage_dir
         self._keep_metrics_up_to(start.resumed_at_step)
-        content = asdict(start) | {"corpus": start.corpus.id}
+        content = asdict(start) | {
+            "corpus": start.corpus.id if start.corpus else None,
+            "online": start.online.model_dump(mode="json") if start.online else None,
+        }
         self._event("stage_started", content)
 
     def metrics(self, batch: Sequence[Metric]) -> None:

@@ -268,7 +268,9 @@ def test_gradients_of_all_discriminators_can_be_averaged_before_they_move(
     adversary = fit.task.adversary
     assert adversary is not None
     seen: list[int] = []
-    adversary.join(Averaging(lambda parameters: seen.append(sum(p.grad is not None for p in parameters))), 1.0)
+    adversary.join(
+        Averaging(lambda parameters: seen.append(sum(p.grad is not None for p in parameters))), 1.0
+    )
     for _ in range(4):
         fit.step(Window())
     assert seen == [len(adversary.parameters)] * 2
