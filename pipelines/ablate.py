@@ -151,7 +151,7 @@ def _parent(
         run_dir = out / PARENTS_FOLDER
         if not is_bundle(model_dir(run_dir, study.parent)):
             say(f"training what all arms build on: {', '.join(needed)}")
-        refuse_another_run(run_dir, experiment, corpus.manifest, needed)
+        refuse_another_run(run_dir, experiment, corpus.manifest.id, needed)
         train(experiment, corpus.url, run_dir, needed, True, device, (LineTracker(say),))
         return model_dir(run_dir, study.parent)
     found = resolve_model(reference)
@@ -179,7 +179,7 @@ def _run(setting: Setting, arm: str, seed: int, label: str) -> RunResult:
     study, run_dir = setting.study, setting.run_dir(arm, seed)
     experiment = arm_experiment(setting.experiment, study, arm, seed, setting.steps)
     _place_parent(setting.parent_dir, run_dir, study)
-    refuse_another_run(run_dir, experiment, setting.corpus.manifest, (study.stage,))
+    refuse_another_run(run_dir, experiment, setting.corpus.manifest.id, (study.stage,))
     found = read_result(run_dir / RESULT_FILE)
     if found and is_bundle(model_dir(run_dir, study.stage)) and found.held_out == setting.held_out:
         setting.say(f"{label}: kept")

@@ -95,6 +95,7 @@ def arm_experiment(
         steps: of the stage that is trained; the experiment's if None.
     """
     content = experiment.written() | {"seed": seed}
+    content["stages"][study.stage]["stop_after"] = 0  # all arms do equally many steps
     if steps is not None:
         content["stages"][study.stage]["steps"] = steps
     for section, fields in study.arms[arm].items():

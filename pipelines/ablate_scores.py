@@ -15,7 +15,8 @@ from pipelines.dnsmos import dnsmos
 from pipelines.metrics import Audio, MeasurementError, level_error_db, log_spectral_distance_db, si_sdr_db
 from training.losses.spectral import spectral_loss
 from training.order import Pick
-from training.stream import DamagedError, Reader
+from training.source import DamagedError
+from training.stream import Reader
 
 Scores = dict[str, list[float | None]]
 """By measure: each held-out sample's, in order; None where it is not defined."""

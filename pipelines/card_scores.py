@@ -94,11 +94,15 @@ def _worse(column: Column, degraded: Mapping[str, Any], enhanced: Mapping[str, A
 
 
 def _mean(summary: Mapping[str, Any], column: Column) -> float | None:
-    mean = summary.get(column.name, {}).get("mean")
+    said = summary.get(column.name, {})
+    # Too loud here and too quiet there are no better together.
+    mean = said.get("mean_absolute", said.get("mean"))
     return float(mean) if mean is not None else None
 
 
 def _is_worse(column: Column, before: float, after: float) -> bool:
+    if column.describes:
+        return False
     if column.higher_is_better is None:
         return abs(after) > abs(before)
     return after < before if column.higher_is_better else after > before

@@ -13,7 +13,8 @@ from manifests.selection import Selection
 from pipelines.conditions import conditions_of
 from pipelines.scores import Sample
 from training.order import Pick
-from training.stream import DamagedError, Reader
+from training.source import DamagedError
+from training.stream import Reader
 
 
 class Heard(Protocol):

@@ -49,7 +49,7 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
 
 
 def _window() -> NDArray[np.float64]:
-    window: NDArray[np.float64] = np.sqrt(
+    window: NDArray[np.float64] = np.sqrt(  # type: ignore[assignment]
         0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)
     )
     return window

@@ -22,6 +22,7 @@ from pipelines.onnx_layers import (
     scale_and_shift,
     squared,
     tcm,
+    untyped,
     with_past,
 )
 from training.models.attention import ComplexAxialAttention
@@ -45,10 +46,10 @@ def denoised(g: Graph, net: Denoiser, spectrum: str) -> str:
     factor = g.node("Pow", floored(g, squared(g, above_dc), MIN_POWER), g.constant((powers - 1.0) / 2.0))
     compressed = g.node("Mul", above_dc, factor)
 
-    x = _activated(g, "cfe_in", compressed, net.encode[0], bins)
-    x = _dense(g, "cfe_dense", x, net.encode[1], C, bins)
-    x = _attended(g, x, net.encode[2], bins)
-    encoded = _activated(g, "cfe_out", x, net.encode[3], bins)
+    x = _activated(g, "cfe_in", compressed, untyped(net.encode)[0], bins)
+    x = _dense(g, "cfe_dense", x, untyped(net.encode)[1], C, bins)
+    x = _attended(g, x, untyped(net.encode)[2], bins)
+    encoded = _activated(g, "cfe_out", x, untyped(net.encode)[3], bins)
 
     halves = g.nodes("Split", [encoded], BANDS, axis=3, num_outputs=BANDS)
     in_bands = g.node("Concat", *halves, axis=1)
@@ -59,9 +60,9 @@ def denoised(g: Graph, net: Denoiser, spectrum: str) -> str:
     mask = _mask(g, "full", net.full, [masked, encoded], bins)
     masked = _product(g, masked, _bounded(g, mask))
 
-    x = _activated(g, "cfd_in", masked, net.decode[0], bins)
-    x = _dense(g, "cfd_dense", x, net.decode[1], C, bins)
-    x = _attended(g, x, net.decode[2], bins)
+    x = _activated(g, "cfd_in", masked, untyped(net.decode)[0], bins)
+    x = _dense(g, "cfd_dense", x, untyped(net.decode)[1], C, bins)
+    x = _attended(g, x, untyped(net.decode)[2], bins)
     assert net.mask.bias is not None
     mask = _bounded(g, convolved(g, x, _kernel(net.mask), array(net.mask.bias)))
     if net.config.mask_bound != 1.0:
@@ -96,7 +97,7 @@ def _one_after_the_other(weight: Array, channels: list[int]) -> Array:
 
 def _activated(g: Graph, name: str, x: str, layer: nn.Sequential, bins: int) -> str:
     """Run a complex convolution with batch norm and PReLU on its channels."""
-    conv, norm, act = layer
+    conv, norm, act = untyped(layer)
     kernel = _kernel(conv)
     if kernel.shape[2] > 1:
         x = with_past(g, name, x, kernel.shape[1] * conv.groups, bins, (conv.dilation_frames,))
@@ -110,7 +111,7 @@ def _dense(g: Graph, name: str, x: str, block: ComplexDenseBlock, channels: int,
     depth = len(block.layers)
     seen = [x]
     past: list[dict[int, str]] = []
-    for i, layer in enumerate(block.layers):
+    for i, layer in enumerate(untyped(block.layers)):
         delays = [2**later for later in range(i, depth)]
         shape = (BATCH, 2 * channels, 1, bins)
         past.append(dict(zip(delays, g.delayed(f"{name}_{i}", seen[-1], shape, delays), strict=True)))
@@ -121,7 +122,7 @@ def _dense(g: Graph, name: str, x: str, block: ComplexDenseBlock, channels: int,
             g.node("Concat", *seen, axis=1) if i else seen[0],
             axis=2,
         )
-        conv, norm, act = layer
+        conv, norm, act = untyped(layer)
         kernel = _one_after_the_other(_kernel(conv), [channels] * (i + 1))
         seen.append(prelu(g, convolved(g, joined, kernel, None, norm, (1, 1)), act))
     return seen[-1]
@@ -142,7 +143,7 @@ def _attended(g: Graph, x: str, layer: nn.Module, bins: int) -> str:
     scores = g.node("Softmax", g.node("MatMul", query, key), axis=-1)
     found = g.node("MatMul", scores, g.node("Transpose", value, perm=[0, 2, 1]))
     found = g.node("Reshape", g.node("Transpose", found, perm=[0, 2, 1]), g.whole(0, width, 1, bins))
-    conv, norm, act = layer.out
+    conv, norm, act = untyped(layer.out)
     return g.node("Add", x, prelu(g, convolved(g, found, _kernel(conv), None, norm), act))
 
 
@@ -150,7 +151,7 @@ def _projected(
     g: Graph, x: str, projection: nn.Module, position: Tensor | None = None, scale: float = 1.0
 ) -> str:
     """Return queries, keys or values times `scale`, with their positions (bins, 1, width) added."""
-    conv, norm, act = projection.body
+    conv, norm, act = untyped(untyped(projection).body)
     gain, shift = scale_and_shift(norm)
     kernel = scale * _kernel(conv) * gain[:, None, None, None]
     y = prelu(g, convolved(g, x, kernel, scale * shift), act)
@@ -172,11 +173,12 @@ def _pooled(g: Graph, x: str, width: int, bins: int, pool: int) -> str:
 
 def _mask(g: Graph, name: str, net: MaskNet, inputs: list[str], bins: int) -> str:
     """Estimate a complex mask, unbounded, of one or several joined maps of equally many channels."""
+    down, ups = untyped(net.down), untyped(net.up)
     ladder = [bins]
-    skips = []
+    skips: list[str] = []
     x = g.node("Concat", *inputs, axis=1) if len(inputs) > 1 else inputs[0]
-    for i, layer in enumerate(net.down):
-        conv, norm, act = layer
+    for i, layer in enumerate(down):
+        conv, norm, act = untyped(layer)
         kernel = _kernel(conv)
         if i == 0 and len(inputs) > 1:
             kernel = _one_after_the_other(kernel, [kernel.shape[1] // (2 * len(inputs))] * len(inputs))
@@ -186,19 +188,19 @@ def _mask(g: Graph, name: str, net: MaskNet, inputs: list[str], bins: int) -> st
         ladder.append(-(-ladder[-1] // 2))
         skips.append(x)
 
-    real_channels = 2 * net.down[-1][0].weight_real.shape[0]
+    real_channels = 2 * down[-1][0].weight_real.shape[0]
     x = g.node("Reshape", x, g.whole(0, real_channels * ladder[-1]))
-    first, *groups, last = net.bottleneck
+    first, *groups, last = untyped(net.bottleneck)
     x = pointwise(g, x, first)
     for i, group in enumerate(groups):
         for j, module in enumerate(group):
             x = tcm(g, f"{name}_temporal{i}_{j}", x, module)
     x = g.node("Reshape", pointwise(g, x, last), g.whole(0, real_channels, 1, ladder[-1]))
 
-    for level, up in zip(reversed(range(len(net.up))), net.up, strict=True):
+    for level, up in zip(reversed(range(len(ups))), ups, strict=True):
         bare = isinstance(up, ComplexTransposedConv)
         conv = up if bare else up[0]
-        channels = 2 * net.down[level][0].weight_real.shape[0]
+        channels = 2 * down[level][0].weight_real.shape[0]
         x = _joined_by_group(g, x, skips.pop(), net.groups, channels, ladder[level + 1])
         x = _doubled(
             g, f"{name}_up{level}", x, conv, None if bare else up[1], ladder[level + 1], ladder[level]

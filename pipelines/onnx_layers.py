@@ -7,6 +7,7 @@ that needs no scattering of columns.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,11 @@ from training.models.temporal import GTCM, TCM
 
 Array = NDArray[np.float32]
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def untyped(module: nn.Module) -> Any:
+    """Return a module as what mypy does not check: torch's containers do not say what they hold."""
+    return module
 
 
 def array(value: Tensor) -> Array:
@@ -169,7 +175,7 @@ def transposed_gate_conv(g: Graph, name: str, x: str, layer: TransposedGateConv,
 
 def tfcm(g: Graph, name: str, x: str, module: TFCM, bins: int) -> str:
     """Run a time-frequency convolution module."""
-    for number, layer in enumerate(module.layers):
+    for number, layer in enumerate(untyped(module.layers)):
         squeeze, norm_1, act_1, _, depthwise, norm_2, act_2, expand = layer.body
         channels, dilation = depthwise.in_channels, depthwise.dilation[1]
         y = prelu(g, convolved(g, x, frames_first(squeeze.weight), norm=norm_1), act_1)
@@ -230,15 +236,15 @@ def _taps(conv: nn.Module) -> tuple[Array, Array]:
 
 def gtcm(g: Graph, name: str, x: str, module: GTCM) -> str:
     """Run a gated temporal convolution module."""
-    squeeze, act_1, norm_1, _, conv = module.body_in
-    act_2, norm_2, expand = module.body_out
+    squeeze, act_1, norm_1, _, conv = untyped(module.body_in)
+    act_2, norm_2, expand = untyped(module.body_out)
     y = prelu(g, gated(g, _temporal(g, name, x, squeeze, act_1, norm_1, conv)), act_2)
     return g.node("Add", x, pointwise(g, y, expand, norm_2))
 
 
 def tcm(g: Graph, name: str, x: str, module: TCM) -> str:
     """Run a temporal convolution module."""
-    squeeze, act_1, norm_1, _, conv, act_2, norm_2, expand = module.body
+    squeeze, act_1, norm_1, _, conv, act_2, norm_2, expand = untyped(module.body)
     y = prelu(g, _temporal(g, name, x, squeeze, act_1, norm_1, conv), act_2)
     return g.node("Add", x, pointwise(g, y, expand, norm_2))
 

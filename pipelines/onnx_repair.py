@@ -15,6 +15,7 @@ from pipelines.onnx_layers import (
     squared,
     tfcm,
     transposed_gate_conv,
+    untyped,
 )
 from training.models.level import FLOOR, SPEECH_LEVEL
 from training.models.repair import LEVELS, RepairNet, level_bins
@@ -28,7 +29,7 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> str:
     compressed = _levelled(g, _compressed(g, spectrum))
     x = compressed
     skips = []
-    for i, down in enumerate(net.down):
+    for i, down in enumerate(untyped(net.down)):
         conv, norm, act, module = down.body
         x = gate_conv(g, f"repair_down{i}", x, conv, bins[i])
         x = cumulative_norm(g, f"repair_down{i}_sums", x, norm, channels * bins[i + 1])
@@ -36,12 +37,12 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> str:
         skips.append(x)
 
     x = g.node("Reshape", x, g.whole(0, channels * bins[-1]))
-    for i, group in enumerate(net.temporal):
+    for i, group in enumerate(untyped(net.temporal)):
         for j, module in enumerate(group):
             x = gtcm(g, f"repair_temporal{i}_{j}", x, module)
     x = g.node("Reshape", x, g.whole(0, channels, 1, bins[-1]))
 
-    for level, up in zip(range(LEVELS, 0, -1), net.up, strict=True):
+    for level, up in zip(range(LEVELS, 0, -1), untyped(net.up), strict=True):
         module, conv, norm, act = up.body
         name = f"repair_up{level}"
         x = g.node("Concat", x, skips.pop(), axis=1)
