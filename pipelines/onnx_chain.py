@@ -49,7 +49,7 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
 
 
 def _window() -> NDArray[np.float64]:
-    window: NDArray[np.float64] = np.sqrt(  # type: ignore[assignment]
+    window: NDArray[np.float64] = np.sqrt(
         0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)
     )
     return window
@@ -57,8 +57,8 @@ def _window() -> NDArray[np.float64]:
 
 def _turns(bins: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the angles 2 pi k n / 960, with k n reduced first so that large products lose nothing."""
-    turns: NDArray[np.float64] = 2.0 * np.pi / WINDOW_SAMPLES * (np.outer(samples, bins) % WINDOW_SAMPLES)
-    return turns
+    turns = np.outer(samples, bins) % WINDOW_SAMPLES
+    return turns.astype(np.float64) * (2.0 * np.pi / WINDOW_SAMPLES)
 
 
 def _analysed(g: Graph, before: str, hop: str) -> str:

@@ -214,7 +214,9 @@ class Fit:
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         adversary = self.task.adversary
         if adversary is not None:
-            finite = finite & adversary.ready()
+            ready = adversary.ready()
+            finite = finite & ready
+            norm = torch.where(ready, norm, torch.nan)  # so that the step is counted as skipped
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
         # As torch's own scaler tells a fused optimiser what it found, on the device.
