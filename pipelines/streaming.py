@@ -33,6 +33,8 @@ class StreamingModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # States of digital silence decay to denormal numbers, which processors are slow at.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         content = str(model) if isinstance(model, Path) else model
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -53,12 +53,12 @@ class DenoiserConfig:
     """
 
     channels: int = 8
-    dense_depth: int = 4
+    dense_depth: int = 3
     sub_channels: tuple[int, ...] = (16, 32, 32, 48, 48)
     full_channels: tuple[int, ...] = (8, 16, 32, 32, 48, 48)
     bottleneck: int = 192
     tcm_hidden: int = 64
-    tcm_groups: int = 2
+    tcm_groups: int = 1
     mask_bound: float = 1.0
     use_asa: bool = True
     asa_key_pool_bins: int = 4

@@ -1,9 +1,10 @@
 """Named sizes of the two networks.
 
-`paper` and `small` follow the design's tables (the paper's own channel counts were not available). `tiny` is
-smaller than the table's tiny nets (0.12 M and 0.06 M parameters): it exists so that a demo or a test trains
-every stage within minutes on two CPU cores. For the same reason its attention averages keys over 16 bins and
-its final mask may reach 2.
+The paper's own channel counts were not available. `paper` has the widths of published networks of the same parts, but
+less depth where a causal run frame by frame pays for it each 10 ms (docs/training.md says what was cut and what it
+brought). `small` is what two CPU cores can train in an afternoon; it is the size that is shipped. `tiny` exists so
+that a demo or a test trains every stage within minutes. In these two, attention averages keys over more bins and
+the final mask may reach 2.
 """
 
 from types import MappingProxyType
@@ -52,6 +53,7 @@ DENOISERS = MappingProxyType(
             full_channels=(4, 8, 12, 16, 24, 32),
             bottleneck=96,
             tcm_hidden=48,
+            tcm_groups=2,
             mask_bound=2.0,
             asa_key_pool_bins=8,
         ),

@@ -37,7 +37,7 @@ class RepairConfig:
     channels: int = 64
     time_kernel: int = 3
     up_time_kernel: int = 1
-    tfcm_layers: int = 4
+    tfcm_layers: int = 3
     gtcm_hidden: int = 64
     gtcm_groups: int = 4
     head_channels: int = 16
