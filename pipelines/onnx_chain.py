@@ -42,9 +42,12 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
     g = Graph()
     hop = g.input(HOP_IN, (BATCH, HOP_SAMPLES))
     [before] = g.delayed("last_hop", hop, (BATCH, HOP_SAMPLES), (1,))
-    spectrum = repaired(g, net, _analysed(g, before, hop))
+    spectrum, levelled = repaired(g, net, _analysed(g, before, hop))
     if isinstance(network, Chain):
         spectrum = denoised(g, network.denoiser, spectrum)
+    if dry := net.config.dry_share:
+        wet = g.node("Mul", spectrum, g.number(1.0 - dry))
+        spectrum = g.node("Add", wet, g.node("Mul", levelled, g.number(dry)))
     early, late = _synthesised(g, spectrum)
     [overlap] = g.delayed("overlap", late, (BATCH, HOP_SAMPLES), (1,))
     g.output(HOP_OUT, g.node("Add", overlap, early), (BATCH, HOP_SAMPLES))

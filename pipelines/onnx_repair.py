@@ -22,8 +22,8 @@ from training.models.repair import LEVELS, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
 
-def repaired(g: Graph, net: RepairNet, spectrum: str) -> str:
-    """Map a degraded linear spectrum (batch, 2, 1, 481) to a repaired one."""
+def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
+    """Map a degraded linear spectrum (batch, 2, 1, 481) to a repaired one; the levelled input, linear, is second."""
     bins = level_bins()
     channels = net.config.channels
     compressed = _levelled(g, _compressed(g, spectrum))
@@ -56,8 +56,13 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> str:
     mapped = convolved(g, x, frames_first(net.head.weight), array(net.head.bias), pad_bins=(1, 1))
     gain = g.constant(array(net.skip_gain).reshape(1, 1, 1, BINS))
     mapped = g.node("Add", mapped, g.node("Mul", compressed, gain))
-    magnitude = g.node("Sqrt", floored(g, squared(g, mapped), MIN_COMPRESSED_POWER))
-    return g.node("Mul", mapped, magnitude)
+    return _decompressed(g, mapped), _decompressed(g, compressed)
+
+
+def _decompressed(g: Graph, compressed: str) -> str:
+    """Square magnitudes."""
+    magnitude = g.node("Sqrt", floored(g, squared(g, compressed), MIN_COMPRESSED_POWER))
+    return g.node("Mul", compressed, magnitude)
 
 
 def _compressed(g: Graph, spectrum: str) -> str:

@@ -27,6 +27,7 @@ from manifests.selection import SelectionRecord
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet
+from training.models.stft import analyse, synthesise
 from training.safetensors_file import SafetensorsError, packed, unpacked
 
 FORMAT = 2
@@ -134,17 +135,8 @@ class Bundle:
 
 
 def output_wave(model: Network, wave: Tensor) -> Tensor:
-    """Return the final output (B, N) of a repairing net or a chain for waves (B, N)."""
-    output: Tensor = model(wave).denoised if isinstance(model, Chain) else model(wave).wave
-    return output
-
-
-def output_spectrum(model: Network, spectrum: Tensor) -> Tensor:
-    """Return the final linear spectrum (B, 2, 481, T) of a repairing net or a chain for degraded ones."""
-    if isinstance(model, Chain):
-        enhanced: Tensor = model.denoiser(model.repair.map_spectrum(spectrum)[0])
-        return enhanced
-    return model.map_spectrum(spectrum)[0]
+    """Return what a model puts out in use, (B, N), for waves (B, N)."""
+    return synthesise(model.enhance_spectrum(analyse(wave)), wave.shape[1])
 
 
 def save_bundle(

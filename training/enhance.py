@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.bundle import Bundle, output_spectrum
+from training.bundle import Bundle
 from training.models.layers import Memory, carrying
 from training.models.stft import HOP_SAMPLES, frames_of, overlapped, spectrum_of
 
@@ -102,7 +102,7 @@ class _Passage:
         wave = torch.cat((self._last_hop, wave), dim=1)
         self._last_hop = wave[:, -HOP_SAMPLES:].clone()
         with carrying(self._model, self._memory):
-            frames = frames_of(output_spectrum(self._model, spectrum_of(wave)))
+            frames = frames_of(self._model.enhance_spectrum(spectrum_of(wave)))
         if self._last_frame is not None:
             frames = torch.cat((self._last_frame, frames), dim=1)
         self._last_frame = frames[:, -1:].clone()

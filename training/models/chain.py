@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from training.models.denoiser import Denoiser
-from training.models.layers import Memory
+from training.models.layers import Memory, stepped
 from training.models.repair import RepairNet
 from training.models.stft import synthesise
 
@@ -39,7 +39,12 @@ class Chain(nn.Module):
         repaired = self.repair(wave)
         return ChainOutput(repaired.wave, synthesise(self.denoiser(repaired.spectrum), wave.shape[1]))
 
+    def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Return what the chain puts out in use: (B, 2, 481, T), linear, with the repairing net's dry share."""
+        levelled = self.repair.levelled(spectrum)
+        repaired, _ = self.repair.map_levelled(levelled)
+        return self.repair.with_dry_share(self.denoiser(repaired), levelled)
+
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """Enhance one frame of a degraded linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""
-        frame, state = self.repair.step(frame, state)
-        return self.denoiser.step(frame, state)
+        return stepped(self, self.enhance_spectrum, frame, state)

@@ -23,7 +23,7 @@ from training.models.complex_layers import (
     complex_product,
     normalised,
 )
-from training.models.layers import Memory, carrying
+from training.models.layers import Memory, stepped
 from training.models.stft import BINS, at_least_float32, compress, decompress
 from training.models.temporal import tcm_group
 
@@ -141,10 +141,7 @@ class Denoiser(nn.Module):
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """Denoise one frame of a linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""
-        memory = dict(state or {})
-        with carrying(self, memory):
-            denoised: Tensor = self(frame.unsqueeze(-1))
-        return denoised.squeeze(-1), memory
+        return stepped(self, self, frame, state)
 
 
 def freeze_batch_norm(net: nn.Module) -> None:

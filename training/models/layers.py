@@ -7,7 +7,7 @@ network goes on where it stopped: ``TimeContext`` puts the last frames of the st
 zeros, and :class:`CumulativeNorm` goes on with its sums; so does whatever else has a ``memory``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,25 @@ def carrying(network: nn.Module, memory: Memory) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.memory = None
+
+
+def stepped(
+    network: nn.Module, enhance: Callable[[Tensor], Tensor], frame: Tensor, state: Memory | None
+) -> tuple[Tensor, Memory]:
+    """Run one frame of a signal through a causal network.
+
+    Args:
+        network: whose layers remember.
+        enhance: what it does to (B, 2, 481, T).
+        frame: (B, 2, 481).
+        state: what the last step returned; None for the first frame of a signal. It is not changed.
+
+    Returns:
+        The enhanced frame, (B, 2, 481), and the state for the next one.
+    """
+    memory = dict(state or {})
+    with carrying(network, memory):
+        return enhance(frame.unsqueeze(-1)).squeeze(-1), memory
 
 
 class TimeContext(nn.Module):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, carrying
+from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
 from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
 from training.models.temporal import gtcm_group
@@ -32,6 +32,8 @@ class RepairConfig:
         gtcm_hidden: h, width inside each GTCM.
         gtcm_groups: G, groups of four GTCM.
         head_channels: channels that reach full frequency resolution.
+        dry_share: share of the levelled input in what the finished model puts out, 0 to below 1 (`chosen`; not used in
+            training). It bounds what a model can take away, and with it what it can spoil.
     """
 
     channels: int = 64
@@ -41,10 +43,13 @@ class RepairConfig:
     gtcm_hidden: int = 64
     gtcm_groups: int = 4
     head_channels: int = 16
+    dry_share: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
             raise ValueError(f"sizes of a repairing net must be positive: {self}")
+        if not 0.0 <= self.dry_share < 1.0:
+            raise ValueError(f"dry_share must be from 0 to below 1: {self.dry_share}")
         if (
             min(self.time_kernel, self.up_time_kernel) < 1
             or not self.time_kernel % 2 == self.up_time_kernel % 2 == 1
@@ -117,15 +122,25 @@ class RepairNet(nn.Module):
             for parameter in self.head.parameters():
                 parameter.mul_(self.HEAD_START_SCALE)
 
+    def levelled(self, spectrum: Tensor) -> Tensor:
+        """Compress a degraded linear spectrum (B, 2, 481, T) and bring it to the level of targets."""
+        levelled: Tensor = self.level(compress(spectrum, COMPRESSION_POWER))
+        return levelled
+
     def map_spectrum(self, spectrum: Tensor, with_features: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Map a degraded linear spectrum (B, 2, 481, T) to a repaired one; features as in RepairOutput."""
+        return self.map_levelled(self.levelled(spectrum), with_features)
+
+    def map_levelled(
+        self, compressed: Tensor, with_features: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Do the same from what :meth:`levelled` returned."""
         features: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor) -> None:
             if with_features:
                 features[name] = value
 
-        compressed = self.level(compress(spectrum, COMPRESSION_POWER))
         x = compressed.contiguous(memory_format=torch.channels_last)
         skips = []
         for i, down in enumerate(self.down, start=1):
@@ -158,10 +173,19 @@ class RepairNet(nn.Module):
         Returns:
             The repaired frame, (B, 2, 481), and the state for the next one. The given state is not changed.
         """
-        memory = dict(state or {})
-        with carrying(self, memory):
-            mapped, _ = self.map_spectrum(frame.unsqueeze(-1))
-        return mapped.squeeze(-1), memory
+        return stepped(self, self.enhance_spectrum, frame, state)
+
+    def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Return what the net puts out in use, where it is the whole model: (B, 2, 481, T), linear."""
+        levelled = self.levelled(spectrum)
+        return self.with_dry_share(self.map_levelled(levelled)[0], levelled)
+
+    def with_dry_share(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
+        """Mix the levelled input, compressed, into an enhanced linear spectrum, both (B, 2, 481, T)."""
+        dry = self.config.dry_share
+        if not dry:
+            return enhanced
+        return (1.0 - dry) * enhanced + dry * decompress(levelled, COMPRESSION_POWER)
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
