@@ -11,6 +11,7 @@ import typer
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import absolute
 from pipelines.cli_ablate import ablate
+from pipelines.cli_calibrate import calibrate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
 from pipelines.cli_online import (
@@ -418,6 +419,7 @@ def enhance(
     print(f"{output}: {len(done.written)} files enhanced")
 
 
+app.command()(calibrate)
 app.command()(card)
 app.command()(export)
 

@@ -61,7 +61,8 @@ def _window() -> NDArray[np.float32]:
 
 def _turn(product: NDArray[np.int64], length: int) -> NDArray[np.complex128]:
     """Return exp(2 pi i product / length), with the product reduced first so that large ones lose nothing."""
-    return np.exp(2j * np.pi * (product % length) / length)
+    turn: NDArray[np.complex128] = np.exp(2j * np.pi * (product % length) / length)
+    return turn
 
 
 def _analysed(g: Graph, before: str, hop: str) -> str:

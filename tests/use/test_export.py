@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from pipelines.enhance import enhance
 from pipelines.export import export, noisy_voice, quantised
 from pipelines.onnx_chain import streaming_model
 from pipelines.streaming import StreamingModel
+from training.bundle import output_wave
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
-from training.models.presets import DENOISERS, build_denoiser, build_repair
+from training.models.presets import DENOISERS, REPAIRERS, build_denoiser, build_repair
+from training.models.repair import RepairNet
 
 TOLERANCE = 1e-5
 HOP = 480
@@ -53,8 +56,7 @@ def tiny() -> tuple[Chain, StreamingModel]:
 
 @torch.no_grad()
 def in_one_piece(network: Any, wave: np.ndarray) -> np.ndarray:
-    out = network(torch.from_numpy(wave).reshape(-1, wave.shape[-1]))
-    whole: np.ndarray = (out.denoised if isinstance(network, Chain) else out.wave).numpy()
+    whole: np.ndarray = output_wave(network, torch.from_numpy(wave).reshape(-1, wave.shape[-1])).numpy()
     return whole.reshape(wave.shape)
 
 
@@ -82,6 +84,9 @@ def test_the_graph_gives_what_torch_gives(preset: str) -> None:
                 Denoiser(DenoiserConfig(**{**vars(DENOISERS["tiny"]), "use_asa": False})),
             ),
             id="without attention",
+        ),
+        pytest.param(
+            lambda: RepairNet(replace(REPAIRERS["tiny"], dry_share=0.3), causal=True), id="dry share"
         ),
         pytest.param(
             lambda: Chain(

@@ -1,0 +1,155 @@
+"""`ssiforge calibrate`: how much of the levelled input a finished model should leave in, by DNSMOS on held-out samples.
+
+A model that was trained too briefly, or hears what it was never taught, takes speech away with the noise. Some of its
+input left in the output bounds what it can spoil, as it bounds what it can remove (the attenuation limit of other
+denoisers). The share that does best is a matter of measuring; it becomes part of a new model, whose parent is the
+old one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from manifests.corpus import open_corpus
+from manifests.errors import JobError, UserError
+from manifests.store import Place
+from pipelines.dnsmos import dnsmos
+from pipelines.evaluation_samples import HeldOut
+from pipelines.metrics import Audio, MeasurementError
+from pipelines.models import resolve_model
+from pipelines.progress import JobProgress
+from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, save_bundle
+from training.models.chain import Chain
+from training.models.repair import COMPRESSION_POWER, RepairNet
+from training.models.stft import analyse, decompress, synthesise
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Mean DNSMOS P.835 of one share, or of the input."""
+
+    name: str
+    share: float | None
+    sig: float
+    bak: float
+    ovrl: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was tried and chosen."""
+
+    trials: tuple[Trial, ...]
+    """That of the input first."""
+    samples: int
+    chosen: Trial
+    info: BundleInfo
+
+
+def calibrate(
+    model_reference: str,
+    corpus: Place,
+    out: Path,
+    split: str = "val",
+    limit: int = 60,
+    shares: Sequence[float] = SHARES,
+    say: Callable[[str], None] = print,
+) -> Calibration:
+    """Try shares on held-out samples, choose one, and write the model that has it.
+
+    Chosen is the share with the best overall score among those that make neither the signal nor the background score
+    worse than the input's; if there is none, among those that do so least.
+
+    Args:
+        model_reference: any form of `pipelines.models`.
+        corpus: folder or URI; not the split that the model is evaluated on afterwards.
+        out: folder of the new bundle.
+        split: of the corpus.
+        limit: so many samples, evenly spread.
+        shares: to be tried, from 0 to below 1.
+        say: told of samples that cannot be read.
+
+    Raises:
+        UserError: when something does not exist, or `out` holds a model. JobError: when nothing can be scored.
+    """
+    if is_bundle(out):
+        raise UserError(f"{out}: holds a model already; choose another --out")
+    if not shares or not all(0.0 <= share < 1.0 for share in shares):
+        raise UserError("--shares must be numbers from 0 to below 1, e.g. 0,0.2,0.4")
+    bundle = resolve_model(model_reference).load("cpu")
+    held_out = HeldOut(open_corpus(corpus), split, None, None, say)
+    step = max(1, held_out.total // limit)
+    scores: dict[str, list[tuple[float, float, float]]] = {}
+    wanted = {f"{share:g}": share for share in shares}
+    with JobProgress("calibrate", min(limit, held_out.total), "samples") as progress:
+        for number, sample in enumerate(held_out):
+            if number % step or number // step >= limit:
+                continue
+            progress.advance(1)
+            wet, dry = _wet_and_dry(bundle.model, sample.degraded)
+            waves = {INPUT: sample.degraded}
+            waves |= {name: (1.0 - share) * wet + share * dry for name, share in wanted.items()}
+            try:
+                judged = {name: dnsmos(wave.astype(np.float32)) for name, wave in waves.items()}
+            except MeasurementError as error:
+                say(f"{sample.key}: {error}; left out")
+                continue
+            for name, score in judged.items():
+                scores.setdefault(name, []).append((score.sig, score.bak, score.ovrl))
+    if not scores:
+        raise JobError(f"{corpus}: not a single sample of its {split} split can be scored")
+    trials = tuple(
+        Trial(name, wanted.get(name), *(float(mean) for mean in np.mean(rows, axis=0)))
+        for name, rows in scores.items()
+    )
+    chosen = _best(trials)
+    assert chosen.share is not None
+    info = _written(bundle, chosen.share, out)
+    return Calibration(trials, len(scores[INPUT]), chosen, info)
+
+
+@torch.inference_mode()
+def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
+    """Return what a model makes of a wave with nothing left in, and its levelled input, both (N,)."""
+    repair: RepairNet = model.repair if isinstance(model, Chain) else model
+    levelled = repair.levelled(analyse(torch.from_numpy(np.ascontiguousarray(wave)).unsqueeze(0)))
+    enhanced, _ = repair.map_levelled(levelled)
+    if isinstance(model, Chain):
+        enhanced = model.denoiser(enhanced)
+    spectra = (enhanced, decompress(levelled, COMPRESSION_POWER))
+    wet, dry = (synthesise(spectrum, len(wave))[0].numpy() for spectrum in spectra)
+    return wet, dry
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+    before, *tried = trials
+
+    def harm(trial: Trial) -> float:
+        return max(0.0, before.sig - trial.sig) + max(0.0, before.bak - trial.bak)
+
+    return min(tried, key=lambda trial: (round(harm(trial), 3), -trial.ovrl))
+
+
+def _written(bundle: Bundle, share: float, out: Path) -> BundleInfo:
+    info, model = bundle.info, bundle.model
+    repair = model.repair if isinstance(model, Chain) else model
+    repair.config = replace(repair.config, dry_share=share)
+    origin = Origin(
+        info.stage,
+        info.preset,
+        info.corpus_id,
+        info.stage_digest,
+        info.experiment,
+        {info.stage: info.id},
+        info.selection,
+        info.corpus,
+        info.online,
+    )
+    metrics = {name: value for name, value in info.metrics.items() if value is not None}
+    return save_bundle(out, model, origin, info.steps, metrics)
