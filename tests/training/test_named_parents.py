@@ -102,12 +102,16 @@ def test_a_parent_of_another_preset_is_refused(teacher: Path) -> None:
 def test_a_parent_of_sizes_that_its_preset_no_longer_has_is_refused(teacher: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(teacher, tmp_path / "old")
     info = read_info(copy)
-    describe(copy, info.model_copy(update={"repair": {**info.repair, "channels": info.repair["channels"] + 1}}))
+    describe(
+        copy, info.model_copy(update={"repair": {**info.repair, "channels": info.repair["channels"] + 1}})
+    )
     with pytest.raises(UserError, match=r"repair network has other sizes .*\(channels\)"):
         named_parents([f"teacher={copy}"], load_experiment("tiny"), ["student"])
 
 
-@pytest.mark.parametrize(("has_asa", "wants_asa"), [(True, True), (False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("has_asa", "wants_asa"), [(True, True), (False, False), (True, False), (False, True)]
+)
 def test_a_denoiser_is_one_with_attention_where_the_experiment_asks_for_it(
     teacher: Path, tmp_path: Path, has_asa: bool, wants_asa: bool
 ) -> None:
