@@ -19,6 +19,7 @@ from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import load_experiment
 from pipelines.mlflow_tracker import read_link
+from pipelines.online import OnlineRequest
 from pipelines.ray_tasks import connected
 from pipelines.ray_train import RayTraining, Workers
 from pipelines.tracking import open_store
@@ -181,3 +182,6 @@ def test_numbers_of_workers_are_read_and_mistakes_named(corpus_dir: Path, tmp_pa
         training(experiment, corpus_dir, tmp_path, ["teacher"])
     with pytest.raises(UserError, match="--device cuda:1: Ray gives each worker its device"):
         training(experiment, corpus_dir, tmp_path, ["teacher"], device="cuda:1")
+    fresh = OnlineRequest("ssi48k", tmp_path / "sources.parquet")
+    with pytest.raises(UserError, match="--online renders in processes of this machine: .* without --ray"):
+        train("tiny", None, out=tmp_path, online=fresh, elsewhere=training)
