@@ -106,14 +106,13 @@ def fitted(
 
 
 def gradients(corpus: Path, ranks: Ranks, batch_size: int) -> list[Tensor]:
-    """Gradients of one step, discriminators' included, and all weights after three."""
+    """Gradients of one step, discriminators' included, and all weights after two."""
     run = fitted(corpus, ranks, batch_size)
     judges = judges_of(run)
     run.step(Window())
     first = [weight.grad.clone() for weight in run.weights if weight.grad is not None]
     first += judges.gradients
-    for _ in range(2):
-        run.step(Window())
+    run.step(Window())
     return [*first, *(weight.detach().clone() for weight in (*run.weights, *judges.parameters))]
 
 
