@@ -91,10 +91,16 @@ def test_a_run_whose_workers_are_killed_ends_with_the_weights_of_an_undisturbed_
     with connected(None, 2):
         for stage in STAGES:
             train("tiny", corpus_dir, stage, False, tmp_path / "run", "cpu", MICRO, say, elsewhere=training)
+        named = [f"teacher={tmp_path / 'alone' / 'teacher' / 'model'}"]
+        again = tmp_path / "of a named teacher"
+        train(
+            "tiny", corpus_dir, "student", False, again, "cpu", MICRO, say, parents=named, elsewhere=training
+        )
 
     assert not victims
+    assert read_info(again / "student" / "model") == read_info(tmp_path / "alone" / "student" / "model")
     begun = [line.partition(" weights, 5 steps ")[2] for line in said if "weights, 5 steps" in line]
-    assert len(begun) == 4
+    assert len(begun) == 5
     # The checkpoint of step 4 was being written when the worker was killed.
     assert begun[1] in {f"from step {step}, on 2 ranks, this one on cpu" for step in (2, 4)}
     client: Any = open_store()
