@@ -321,8 +321,6 @@ def train(
 
         check_written("--out", out or "runs")
         on_ray = RayTraining(None if ray == LOCAL_RAY else ray, Workers.parse(workers or "2"), say)
-        if fresh is not None:
-            raise UserError("--online renders in processes of this machine: give it without --ray")
     elif workers is not None:
         raise UserError("--workers shares training among Ray's workers: it needs --ray")
     models = run(

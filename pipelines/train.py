@@ -77,6 +77,8 @@ def train(
         raise UserError(
             "torchrun starts several trackers of one run: use 'python -m training' with it, or --ray"
         )
+    if online is not None and elsewhere is not None:
+        raise UserError("--online renders in processes of this machine: give it without --ray")
     experiment = load_experiment(experiment_reference, overrides)
     stages = chosen_stages(stage)
     manifest = read_manifest(corpus) if corpus is not None else None

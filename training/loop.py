@@ -194,7 +194,7 @@ class Fit:
         self.ranks.average_changes(self.statistics.changes(), self.share)
         losses = self.ranks.mean(losses, self.share)
 
-        norm = self._move(losses[LOSS])
+        norm = self._move(losses)
         self.progress.step += 1
         names, values = (*losses, GRADIENT_NORM), torch.stack((*losses.values(), norm))
         self._unread.append(Outcome(self.progress.step, names, values, keys))
@@ -207,16 +207,17 @@ class Fit:
         pinned = wave.pin_memory() if self.device.type == "cuda" else wave
         return pinned.to(self.device, non_blocking=True)
 
-    def _move(self, loss: Tensor) -> Tensor:
-        """Clip the gradients and move the weights, if all is finite; return the norm before clipping."""
+    def _move(self, losses: dict[str, Tensor]) -> Tensor:
+        """Clip the gradients and move the weights, if all is finite; return the norm before clipping.
+
+        Where discriminators are not finite, the total loss becomes so: then it is not its scale that was too high.
+        """
         self.precision.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.weights, self.experiment.optimisation.clip_norm)
-        finite = torch.isfinite(loss) & torch.isfinite(norm)
         adversary = self.task.adversary
         if adversary is not None:
-            ready = adversary.ready()
-            finite = finite & ready
-            norm = torch.where(ready, norm, torch.nan)  # so that the step is counted as skipped
+            losses[LOSS] = torch.where(adversary.ready(), losses[LOSS], torch.nan)
+        finite = torch.isfinite(losses[LOSS]) & torch.isfinite(norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
         # As torch's own scaler tells a fused optimiser what it found, on the device.

@@ -5,7 +5,7 @@ must be a model of the stage that is wanted, of the experiment's preset and of t
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
@@ -81,7 +81,8 @@ def _refuse_unfit(option: str, info: BundleInfo, role: StageName, experiment: Ex
     wanted = {"repair": asdict(REPAIRERS[info.preset])}
     given = {"repair": info.repair}
     if info.denoiser is not None:
-        wanted["denoiser"], given["denoiser"] = asdict(DENOISERS[info.preset]), info.denoiser
+        ours = replace(DENOISERS[info.preset], use_asa=experiment.denoiser.use_asa)
+        wanted["denoiser"], given["denoiser"] = asdict(ours), info.denoiser
     for network, sizes in wanted.items():
         differing = sorted(
             name

@@ -194,6 +194,8 @@ def _train_stage(
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
         ranks.check_same(task.trained, run.progress.step)
+        if task.adversary is not None:
+            ranks.check_same(task.adversary.networks, run.progress.step)
         if ranks.first:
             _make_place(stage_dir, experiment, selection)
         tracker.stage_started(

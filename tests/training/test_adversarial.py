@@ -234,11 +234,12 @@ class Averaging(Ranks):
         self._does(weights)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("spoilt", ["discriminators", "generator"])
 def test_a_step_that_is_not_finite_on_one_side_moves_neither(
-    experiment: Experiment, corpus_dir: Path, one_thread: None, spoilt: str
+    corpus_dir: Path, one_thread: None, spoilt: str, precision: str
 ) -> None:
-    fit = new_fit(experiment, corpus_dir)
+    fit = new_fit(load_experiment("tiny", [*ON, f"optimisation.precision={precision}"]), corpus_dir)
     adversary = fit.task.adversary
     assert adversary is not None
     for _ in range(3):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from micro_experiment import MICRO
 
 from manifests.experiment import StageName, load_experiment
@@ -19,12 +20,15 @@ FEATURES = {
         "stages.teacher.warmup_steps=5",
         "stages.teacher.schedule=cosine",
     ],
-    "bfloat16_without_average_halved_at_every_stale_validation": [
+    "bfloat16_judged_without_average_halved_at_every_stale_validation": [
         "optimisation.precision=bfloat16",
         "optimisation.ema_decay=0.0",
         "stages.teacher.halve_after=1",
         "stages.teacher.learning_rate=1.0",
         "validation.best_by=si_snr_db",
+        # Interrupted a step after the discriminators' first, at which their weight was measured.
+        "adversarial={stages: [teacher], resolution_windows: [512], band_windows: [512], channels: 2, "
+        "start_share: 0.5, lead_steps: 0}",
     ],
 }
 
@@ -65,3 +69,7 @@ def test_an_interrupted_run_ends_with_the_same_model_and_state(
         assert ours[part] == theirs[part], part
     if "float16_warm" in feature:
         assert ours["scaler"]["scale"] > 0.0
+    if "judged" in feature:
+        assert ours["adversary"]["weight"] == theirs["adversary"]["weight"] > 0.0
+        networks = (state["adversary"]["networks"] for state in (ours, theirs))
+        assert all(map(torch.equal, *(weights.values() for weights in networks)))

@@ -1,7 +1,7 @@
 """`--from`: a stage builds on a model that lies elsewhere, which its own model names; misfits are refused."""
 
-import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from training_corpus import write_corpus
 from manifests.errors import UserError
 from manifests.experiment import load_experiment
 from training.__main__ import main
-from training.bundle import MODEL_FILE, read_info
+from training.bundle import MODEL_FILE, BundleInfo, read_info
+from training.models.presets import DENOISERS
 from training.named_parents import named_parents
 from training.run import model_dir, train
 
@@ -26,6 +27,12 @@ def teacher(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("elsewhere")
     train(load_experiment("tiny", MICRO), corpus_dir, run_dir, ["teacher"], device="cpu")
     return model_dir(run_dir, "teacher")
+
+
+def describe(bundle_dir: Path, info: BundleInfo) -> None:
+    """Let a bundle say of itself what `info` does, under the id that belongs to it."""
+    named = info.model_copy(update={"id": info.identity})
+    (bundle_dir / MODEL_FILE).write_text(named.model_dump_json())
 
 
 def begin(corpus: Path, out: Path, *options: str) -> int:
@@ -94,8 +101,26 @@ def test_a_parent_of_another_preset_is_refused(teacher: Path) -> None:
 
 def test_a_parent_of_sizes_that_its_preset_no_longer_has_is_refused(teacher: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(teacher, tmp_path / "old")
-    content = json.loads((copy / MODEL_FILE).read_text())
-    content["repair"]["channels"] += 1
-    (copy / MODEL_FILE).write_text(json.dumps(content))
+    info = read_info(copy)
+    describe(
+        copy, info.model_copy(update={"repair": {**info.repair, "channels": info.repair["channels"] + 1}})
+    )
     with pytest.raises(UserError, match=r"repair network has other sizes .*\(channels\)"):
         named_parents([f"teacher={copy}"], load_experiment("tiny"), ["student"])
+
+
+@pytest.mark.parametrize(
+    ("has_asa", "wants_asa"), [(True, True), (False, False), (True, False), (False, True)]
+)
+def test_a_denoiser_is_one_with_attention_where_the_experiment_asks_for_it(
+    teacher: Path, tmp_path: Path, has_asa: bool, wants_asa: bool
+) -> None:
+    copy = shutil.copytree(teacher, tmp_path / "denoiser")
+    sizes = asdict(replace(DENOISERS["tiny"], use_asa=has_asa))
+    describe(copy, read_info(copy).model_copy(update={"stage": "denoiser", "denoiser": sizes}))
+    experiment = load_experiment("tiny", [f"denoiser.use_asa={wants_asa}"])
+    if has_asa == wants_asa:
+        assert named_parents([f"denoiser={copy}"], experiment, ["joint"]) == {"denoiser": copy}
+        return
+    with pytest.raises(UserError, match=r"denoiser network has other sizes .*\(use_asa\)"):
+        named_parents([f"denoiser={copy}"], experiment, ["joint"])

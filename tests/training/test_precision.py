@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,15 +15,18 @@ from torch.utils._pytree import tree_leaves
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError
-from manifests.experiment import load_experiment
+from manifests.experiment import STAGES, Experiment, StageName, load_experiment
 from training import progress
+from training.adversary import build_adversary
+from training.bundle import Bundle, Network, Origin, load_bundle, save_bundle
 from training.loop import Fit
 from training.models.chain import Chain
 from training.models.layers import CumulativeNorm
 from training.models.level import RunningLevel
-from training.models.presets import build_denoiser, build_repair
-from training.objective import spectral_objective
-from training.stages import JointTask, TeacherTask
+from training.models.presets import Preset, build_denoiser, build_repair
+from training.objective import LOSS, spectral_objective
+from training.precision import Precision
+from training.stages import PARENT, JointTask, TeacherTask, build_task
 from training.stream import Reader, SampleStream
 from training.window import Window
 
@@ -84,6 +87,53 @@ def test_norms_round_to_16_bits_once_at_their_end(precision: str) -> None:
         exact = layer(x.double() if isinstance(layer, CumulativeNorm) else x.float())
         assert ours.dtype == LOW[precision]
         torch.testing.assert_close(ours.double(), exact.double(), rtol=2**-7, atol=2**-7)
+
+
+@pytest.fixture
+def parents(tmp_path: Path) -> Callable[[Experiment], dict[StageName, Bundle]]:
+    """Make untrained models that the stages of an experiment can build on."""
+
+    def of(experiment: Experiment) -> dict[StageName, Bundle]:
+        student = build_repair(experiment.preset, causal=True)
+        networks: dict[StageName, Network] = {
+            "teacher": build_repair(experiment.preset, causal=False),
+            "student": student,
+            "denoiser": Chain(student, build_denoiser(experiment.preset)),
+        }
+        for stage, network in networks.items():
+            origin = Origin(stage, experiment.preset, "corpus", "settings", {}, {})
+            save_bundle(tmp_path / stage, network, origin, 0, {})
+        return {stage: load_bundle(tmp_path / stage) for stage in networks}
+
+    return of
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_gradients_of_all_losses_of_all_stages_are_finite_in_16_bits_and_at_silence(
+    preset: Preset, parents: Callable[[Experiment], dict[StageName, Bundle]], one_thread: None
+) -> None:
+    judged = "adversarial={stages: [teacher, student, denoiser, joint], channels: 4, start_share: 0, lead_steps: 0}"
+    experiment = load_experiment(preset, [judged, "optimisation.precision=bfloat16"])
+    bundles = parents(experiment)
+    torch.manual_seed(0)
+    target = 0.05 * torch.randn(2, 2400)
+    target[0, 1200:] = 0.0
+    degraded = 0.3 * target
+    degraded[1] = 0.0
+    for stage in STAGES:
+        parent = PARENT[stage]
+        task = build_task(stage, experiment, bundles[parent] if parent else None, CPU)
+        task.adversary = build_adversary(stage, experiment, CPU)
+        assert task.adversary is not None
+        task.prepare()
+        with Precision(experiment.optimisation, CPU).autocast():
+            losses = task.losses(degraded, target, 0)
+        assert {"discriminator", "adversarial", "feature_matching"} <= losses.keys()
+        assert all(value.isfinite() for value in losses.values()), stage
+        losses[LOSS].backward()  # type: ignore[no-untyped-call]
+        for module in (task.trained, task.adversary.networks):
+            for name, weight in module.named_parameters():
+                assert weight.grad is not None and weight.grad.isfinite().all(), f"{stage}: {name}"
 
 
 def test_losses_are_the_same_under_autocast(waves: tuple[Tensor, Tensor]) -> None:

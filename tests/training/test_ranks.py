@@ -120,7 +120,7 @@ def test_two_ranks_that_were_stopped_and_resumed_end_with_the_same_weights(toget
 
 
 @pytest.mark.parametrize("batch_size", [4, 3])
-def test_gradients_and_weights_are_those_of_the_whole_batch(
+def test_gradients_and_weights_of_networks_and_discriminators_are_those_of_the_whole_batch(
     corpus_dir: Path, together: Together, batch_size: int
 ) -> None:
     ours, theirs = (rank["gradients"][batch_size] for rank in together.results)
@@ -133,9 +133,9 @@ def test_gradients_and_weights_are_those_of_the_whole_batch(
 def test_batch_norm_statistics_are_the_mean_of_those_of_the_ranks(
     corpus_dir: Path, together: Together
 ) -> None:
-    ours, theirs = (rank["statistics"] for rank in together.results)
+    ours, theirs = (rank["statistics"][0] for rank in together.results)
     assert all(map(torch.equal, ours, theirs))
-    first, second = (statistics(corpus_dir, ALONE, stripe=Ranks(rank, 2)) for rank in range(2))
+    first, second = (statistics(corpus_dir, ALONE, stripe=Ranks(rank, 2))[0] for rank in range(2))
     fresh = list(fitted(corpus_dir, ALONE, 4, spoilt=False).task.trained.buffers())
     for found, one, other, before in zip(ours, first, second, fresh, strict=True):
         if torch.equal(one, before):  # a constant, such as a window
@@ -143,6 +143,17 @@ def test_batch_norm_statistics_are_the_mean_of_those_of_the_ranks(
         elif found.is_floating_point():
             assert not torch.equal(one, other)
             torch.testing.assert_close(found, (one + other) / 2.0)
+
+
+def test_the_weight_of_adversarial_terms_is_the_mean_of_what_the_ranks_measure(
+    corpus_dir: Path, together: Together
+) -> None:
+    ours, theirs = (rank["statistics"][1] for rank in together.results)
+    assert ours == theirs
+    first, second = (statistics(corpus_dir, ALONE, stripe=Ranks(rank, 2))[1] for rank in range(2))
+    assert first is not None and second is not None
+    assert first != second
+    assert ours == pytest.approx((first + second) / 2.0, rel=1e-5)
 
 
 def test_a_step_that_is_not_finite_on_one_rank_moves_nothing_on_any(together: Together) -> None:

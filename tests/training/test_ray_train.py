@@ -19,6 +19,7 @@ from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import load_experiment
 from pipelines.mlflow_tracker import read_link
+from pipelines.online import OnlineRequest
 from pipelines.ray_tasks import connected
 from pipelines.ray_train import RayTraining, Workers
 from pipelines.tracking import open_store
@@ -90,10 +91,16 @@ def test_a_run_whose_workers_are_killed_ends_with_the_weights_of_an_undisturbed_
     with connected(None, 2):
         for stage in STAGES:
             train("tiny", corpus_dir, stage, False, tmp_path / "run", "cpu", MICRO, say, elsewhere=training)
+        named = [f"teacher={tmp_path / 'alone' / 'teacher' / 'model'}"]
+        again = tmp_path / "of a named teacher"
+        train(
+            "tiny", corpus_dir, "student", False, again, "cpu", MICRO, say, parents=named, elsewhere=training
+        )
 
     assert not victims
+    assert read_info(again / "student" / "model") == read_info(tmp_path / "alone" / "student" / "model")
     begun = [line.partition(" weights, 5 steps ")[2] for line in said if "weights, 5 steps" in line]
-    assert len(begun) == 4
+    assert len(begun) == 5
     # The checkpoint of step 4 was being written when the worker was killed.
     assert begun[1] in {f"from step {step}, on 2 ranks, this one on cpu" for step in (2, 4)}
     client: Any = open_store()
@@ -181,3 +188,6 @@ def test_numbers_of_workers_are_read_and_mistakes_named(corpus_dir: Path, tmp_pa
         training(experiment, corpus_dir, tmp_path, ["teacher"])
     with pytest.raises(UserError, match="--device cuda:1: Ray gives each worker its device"):
         training(experiment, corpus_dir, tmp_path, ["teacher"], device="cuda:1")
+    fresh = OnlineRequest("ssi48k", tmp_path / "sources.parquet")
+    with pytest.raises(UserError, match="--online renders in processes of this machine: .* without --ray"):
+        train("tiny", None, out=tmp_path, online=fresh, elsewhere=training)

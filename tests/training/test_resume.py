@@ -4,16 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from micro_experiment import MICRO
 
-from manifests.experiment import Experiment, load_experiment
-from training.bundle import WEIGHTS_FILE, read_info
+from manifests.experiment import Experiment, StageName, load_experiment
+from training.bundle import WEIGHTS_FILE, BundleInfo, read_info
 from training.checkpoint import read_checkpoint
 from training.run import train
+
+Models = dict[StageName, BundleInfo]
 
 # Batches of 2 of 12 samples: an epoch is 6 steps, so step 9 is in the second.
 STEPS = 12
@@ -53,42 +56,48 @@ def killed(corpus: Path, out: Path, stage: str, step: int, resume: bool) -> None
     assert ended.returncode == -signal.SIGKILL
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def experiment() -> Experiment:
     return load_experiment("tiny", SETTINGS)
 
 
-def test_killed_in_epoch_1_and_in_a_later_stage_it_ends_with_the_same_models(
-    corpus_dir: Path, tmp_path: Path, experiment: Experiment, one_thread: None
-) -> None:
-    undisturbed = train(experiment, corpus_dir, tmp_path / "whole", device="cpu")
+@dataclass(frozen=True)
+class Runs:
+    """A run that nobody disturbed, and one that was killed in two of its stages."""
 
-    out = tmp_path / "killed"
+    whole: Path
+    killed: Path
+    of_whole: Models
+    of_killed: Models
+
+
+@pytest.fixture(scope="module")
+def runs(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory, experiment: Experiment) -> Runs:
+    torch.set_num_threads(1)
+    whole, out = (tmp_path_factory.mktemp(name) for name in ("whole", "killed"))
+    undisturbed = train(experiment, corpus_dir, whole, device="cpu")
     killed(corpus_dir, out, "teacher", KILLED_AT, resume=False)
-    folder = out / "teacher" / "checkpoints"
-    newest = read_checkpoint(max(folder.glob("step-*.pt")))
+    newest = read_checkpoint(max((out / "teacher" / "checkpoints").glob("step-*.pt")))
     assert (newest["step"], newest["stream"]["epoch"]) == (8, 1)
     killed(corpus_dir, out, "denoiser", 3, resume=True)
     assert not (out / "denoiser" / "model" / "model.json").exists()
-    resumed = train(experiment, corpus_dir, out, resume=True, device="cpu")
+    return Runs(whole, out, undisturbed, train(experiment, corpus_dir, out, resume=True, device="cpu"))
 
-    for stage, info in undisturbed.items():
+
+def test_killed_in_epoch_1_and_in_a_later_stage_it_ends_with_the_same_models(runs: Runs) -> None:
+    for stage, info in runs.of_whole.items():
         # A bundle's id is made of the hash of its weights, its settings and its parents' ids.
-        assert resumed[stage].id == info.id, stage
+        assert runs.of_killed[stage].id == info.id, stage
         ours, theirs = (
             read_checkpoint(max((run / stage / "checkpoints").glob("step-*.pt")))
-            for run in (out, tmp_path / "whole")
+            for run in (runs.killed, runs.whole)
         )
         assert ours["stream"] == theirs["stream"]
         assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
 
 
-def test_metrics_of_a_resumed_run_hold_every_step_once(
-    corpus_dir: Path, tmp_path: Path, experiment: Experiment, one_thread: None
-) -> None:
-    killed(corpus_dir, tmp_path / "run", "teacher", KILLED_AT, resume=False)
-    train(experiment, corpus_dir, tmp_path / "run", stages=["teacher"], resume=True, device="cpu")
-    lines = (tmp_path / "run" / "teacher" / "metrics.jsonl").read_text().splitlines()
+def test_metrics_of_a_resumed_run_hold_every_step_once(runs: Runs) -> None:
+    lines = (runs.killed / "teacher" / "metrics.jsonl").read_text().splitlines()
     steps = [int(line.split('"step": ')[1].split(",")[0]) for line in lines if '"train/loss"' in line]
     assert steps == list(range(1, STEPS + 1))
 
@@ -110,12 +119,11 @@ def test_a_run_is_the_same_with_and_without_reading_ahead(
 
 
 def test_the_last_stage_of_a_finished_run_is_read_and_not_trained_again(
-    corpus_dir: Path, tmp_path: Path, experiment: Experiment
+    corpus_dir: Path, runs: Runs, experiment: Experiment
 ) -> None:
-    first = train(experiment, corpus_dir, tmp_path / "run", stages=["teacher"], device="cpu")
-    weights = tmp_path / "run" / "teacher" / "model" / WEIGHTS_FILE
+    weights = runs.whole / "joint" / "model" / WEIGHTS_FILE
     written = weights.stat().st_mtime_ns
-    again = train(experiment, corpus_dir, tmp_path / "run", stages=["teacher"], resume=True, device="cpu")
-    assert again == first
+    again = train(experiment, corpus_dir, runs.whole, stages=["joint"], resume=True, device="cpu")
+    assert again == {"joint": runs.of_whole["joint"]}
     assert weights.stat().st_mtime_ns == written
-    assert read_info(weights.parent) == first["teacher"]
+    assert read_info(weights.parent) == runs.of_whole["joint"]

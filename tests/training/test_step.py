@@ -43,8 +43,8 @@ def whole(net: nn.Module, spectrum: Tensor) -> Tensor:
 def test_steps_give_what_the_whole_clip_gives(name: str) -> None:
     net = awake(NETS[name]())
     # Longer than the second that attention along time sees; the level changes on the way.
-    level = torch.linspace(0.01, 0.3, 2 * 48_000)
-    spectrum = analyse(level * torch.randn(2, 2 * 48_000))
+    level = torch.linspace(0.01, 0.3, 60_000)
+    spectrum = analyse(level * torch.randn(2, 60_000))
     state = None
     frames = []
     for frame in spectrum.unbind(-1):

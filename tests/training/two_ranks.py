@@ -14,14 +14,16 @@ from torch import Tensor
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError
-from manifests.experiment import load_experiment
-from training.loop import Fit, Window
+from manifests.experiment import Adversarial, load_experiment
+from training.adversary import Adversary
+from training.loop import Fit
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
 from training.ranks import Ranks, joined
 from training.run import train
 from training.stages import DenoiserTask, TeacherTask, frozen
 from training.stream import Batch, Reader, SampleStream
+from training.window import Window
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -33,6 +35,25 @@ SETTINGS = [
     "records.checkpoint_every=2",
 ]
 """Batches of 4 of 12 samples: an epoch is 3 steps, so step 4 is in the second."""
+
+
+JUDGED = Adversarial(stages=("teacher",), resolution_windows=(512,), band_windows=(512,), channels=2)
+"""Small discriminators."""
+
+
+class Judges(Adversary):
+    """Discriminators that train from the first step and remember their gradients of the last."""
+
+    gradients: list[Tensor]
+
+    def __init__(self, ranks: Ranks, share: float, lead_steps: int) -> None:
+        torch.manual_seed(0)
+        super().__init__(JUDGED.model_copy(update={"start_share": 0.0, "lead_steps": lead_steps}), STEPS, CPU)
+        self.join(ranks, share)
+
+    def step(self, usable: Tensor) -> None:
+        self.gradients = [weight.grad.clone() for weight in self.parameters if weight.grad is not None]
+        super().step(usable)
 
 
 class Still(TeacherTask):
@@ -63,16 +84,20 @@ def fitted(
 ) -> Fit:
     """A stage at its start: the teacher in evaluation mode, or where `spoilt` is given the denoiser in training mode.
 
-    `stripe` lets a process that is alone take the samples of one rank.
+    Discriminators judge both, but have a say in the loss of the denoiser alone: the weight of what they say is measured
+    by each rank on samples of its own. `stripe` lets a process that is alone take the samples of one rank.
     """
     experiment = load_experiment("tiny", SETTINGS)
     settings = experiment.stages.teacher.model_copy(update={"batch_size": batch_size})
     torch.manual_seed(0)
     if spoilt is None:
         task: Still | Spoilt = Still(build_repair("tiny", causal=False), experiment.loss)
+        task.adversary = Judges(ranks, ranks.share(batch_size), lead_steps=STEPS)
+        task.adversary.networks.double()
     else:
         chain = Chain(frozen(build_repair("tiny", causal=True)), build_denoiser("tiny"))
-        task = Spoilt(chain, experiment.loss, spoilt)
+        task = Spoilt(chain, experiment.loss, here=spoilt)
+        task.adversary = Judges(ranks, ranks.share(batch_size), lead_steps=0)
     task.prepare()
     part = stripe or ranks
     reader = Reader(open_corpus(corpus), "train")
@@ -81,20 +106,27 @@ def fitted(
 
 
 def gradients(corpus: Path, ranks: Ranks, batch_size: int) -> list[Tensor]:
-    """Gradients of one step, and the weights after three."""
+    """Gradients of one step, discriminators' included, and all weights after two."""
     run = fitted(corpus, ranks, batch_size)
+    judges = judges_of(run)
     run.step(Window())
     first = [weight.grad.clone() for weight in run.weights if weight.grad is not None]
-    for _ in range(2):
-        run.step(Window())
-    return [*first, *(weight.detach().clone() for weight in run.weights)]
+    first += judges.gradients
+    run.step(Window())
+    return [*first, *(weight.detach().clone() for weight in (*run.weights, *judges.parameters))]
 
 
-def statistics(corpus: Path, ranks: Ranks, stripe: Ranks | None = None) -> list[Tensor]:
-    """Buffers after one step in training mode."""
+def judges_of(run: Fit) -> Judges:
+    """The discriminators of a stage that has some."""
+    assert isinstance(run.task.adversary, Judges)
+    return run.task.adversary
+
+
+def statistics(corpus: Path, ranks: Ranks, stripe: Ranks | None = None) -> tuple[list[Tensor], float | None]:
+    """Buffers after one step in training mode, and the measured weight of the adversarial terms."""
     run = fitted(corpus, ranks, 4, spoilt=False, stripe=stripe)
     run.step(Window())
-    return [buffer.clone() for buffer in run.task.trained.buffers()]
+    return [buffer.clone() for buffer in run.task.trained.buffers()], judges_of(run).weight
 
 
 def spoilt_steps(corpus: Path, ranks: Ranks) -> dict[str, object]:
@@ -103,7 +135,8 @@ def spoilt_steps(corpus: Path, ranks: Ranks) -> dict[str, object]:
     states = []
     for _ in range(3):
         run.step(Window())
-        states.append([value.clone() for value in run.task.trained.state_dict().values()])
+        held = (run.task.trained, judges_of(run).networks)
+        states.append([value.clone() for module in held for value in module.state_dict().values()])
     return {"states": states, "skipped": run.progress.skipped_steps}
 
 
