@@ -163,13 +163,11 @@ def test_the_next_batch_after_resuming_is_the_same_with_any_number_of_workers_an
         again = stream(online, threads=0)
         again.restore(state)
         assert equal(taken(again, 2), undisturbed[2:])
-        ranks = [stream(online, rank=rank, ranks=2) for rank in (0, 1)]
-        for rank in ranks:
-            rank.restore(state)
-        striped = [key for _ in range(2) for rank in ranks for key in next(rank).keys]
+        with stream(online, rank=0, ranks=2) as even, stream(online, rank=1, ranks=2) as odd:
+            for rank in (even, odd):
+                rank.restore(state)
+            striped = [key for _ in range(2) for rank in (even, odd) for key in next(rank).keys]
         assert striped == [key for batch in undisturbed[2:] for key in batch.keys]
-        for rank in ranks:
-            rank.close()
         late = replace(state, epoch=1, position=9_998)
         again = stream(online)
         again.restore(late)
