@@ -166,27 +166,12 @@ def test_export_writes_a_graph_with_states_and_a_report(
     exact, int8 = report["variants"]
     assert exact["max_difference"] <= TOLERANCE
     assert int8["megabytes"] < exact["megabytes"]
-    assert exact["max_difference"] < int8["max_difference"] < 0.1
+    assert 0.0 < int8["max_difference"] < 0.1
     assert (report["opset"], report["latency_ms"], report["states"]) == (18, 20.0, done.states)
     page = (tmp_path / "out" / "parity.md").read_text()
     assert "model.int8.onnx" in page and "Opset 18" in page
     model = StreamingModel(tmp_path / "out" / "model.onnx")
     assert model.session.get_modelmeta().custom_metadata_map["model_id"] == report["model_id"]
-
-
-def test_eight_bits_are_for_the_dense_layers_alone(tiny: tuple[Chain, StreamingModel]) -> None:
-    network, model = tiny
-    exact = streaming_model(network, {})
-    int8 = quantised(exact)
-    before, after = (Counter(node.op_type for node in each.graph.node) for each in (exact, int8))
-    assert (after["MatMulInteger"], after["Gemm"]) == (before["Gemm"], 0)
-    assert (after["MatMul"], after["Conv"]) == (before["MatMul"], before["Conv"])  # DFTs and attention
-    wave = noise(RATE_HZ)
-    wanted, got = (
-        np.concatenate(list(each.enhanced([wave])))
-        for each in (model, StreamingModel(int8.SerializeToString()))
-    )
-    assert 20.0 < 10.0 * np.log10(np.mean(wanted**2) / np.mean((got - wanted) ** 2)) < 100.0
 
 
 def test_a_teacher_cannot_be_exported(tmp_path: Path, make_bundle: Callable[..., Any]) -> None:
@@ -202,6 +187,21 @@ def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match=r"x\.onnx: not a model that onnxruntime can load"):
         StreamingModel(tmp_path / "x.onnx", "x.onnx")
+
+
+def test_eight_bits_are_for_the_dense_layers_alone(tiny: tuple[Chain, StreamingModel]) -> None:
+    network, model = tiny
+    exact = streaming_model(network, {})
+    int8 = quantised(exact)
+    before, after = (Counter(node.op_type for node in each.graph.node) for each in (exact, int8))
+    assert (after["MatMulInteger"], after["Gemm"]) == (before["Gemm"], 0)
+    assert (after["MatMul"], after["Conv"]) == (before["MatMul"], before["Conv"])  # DFTs and attention
+    wave = noise(RATE_HZ)
+    wanted, got = (
+        np.concatenate(list(each.enhanced([wave])))
+        for each in (model, StreamingModel(int8.SerializeToString()))
+    )
+    assert 20.0 < 10.0 * np.log10(np.mean(wanted**2) / np.mean((got - wanted) ** 2)) < 100.0
 
 
 def test_how_a_model_runs_and_where_is_said_once(tmp_path: Path) -> None:
