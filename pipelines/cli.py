@@ -332,10 +332,10 @@ def train(
         device,
         overrides or (),
         say,
-        keep,
-        fresh,
-        parents or (),
-        on_ray,
+        keep=keep,
+        online=fresh,
+        parents=parents or (),
+        elsewhere=on_ray,
     )
     for name, info in models.items():
         print(f"{name}: model {info.id}")
@@ -376,6 +376,7 @@ def evaluate(
     where = absolute(corpus or input_dir or "none")
     folder = out or Path("evaluations") / where.rpartition("/")[2]
     print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say, keep, workers, sigmos))
+    say(f"{folder}: holds the scores of every sample, their means and the comparisons")
 
 
 @app.command()
@@ -409,12 +410,13 @@ def enhance(
     if str(source) == "-" or str(output) == "-":
         from pipelines.pcm_pipe import enhance_pipe
 
-        enhance_pipe(source, output, model, stream, say)
+        enhance_pipe(source, output, model, device, stream, say)
         return
     from pipelines.enhance import enhance as run
 
     done = run(source, output, model, device, file_format, say, stream)
-    print(f"{output}: {len(done.written)} files enhanced")
+    count = len(done.written)
+    print(f"{output}: {count} {'file' if count == 1 else 'files'} enhanced")
 
 
 app.command()(calibrate)

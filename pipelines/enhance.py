@@ -27,6 +27,7 @@ from training.shipped_models import SHIPPED
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
+ONNX_SUFFIX = ".onnx"
 
 Frames = NDArray[np.float32]
 """Shape (frames, channels)."""
@@ -98,18 +99,23 @@ def enhancer_of(
     """Load a model, through torch or, for `stream`, as its exported graph.
 
     Raises:
-        UserError: when there is no such model, or it looks ahead and was to stream.
+        UserError: when there is no such model, or it cannot run in this way: as a stream what looks ahead, or on
+            another device; otherwise what is exported.
     """
     if stream:
+        if device != "cpu":
+            raise UserError(f"--device {device}: --stream runs on one core of the CPU; give one of both")
         from pipelines.export import exported
         from pipelines.streaming import StreamingModel
 
-        if model_reference is not None and model_reference.endswith(".onnx"):
+        if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
             return StreamingModel(Path(model_reference), model_reference).enhanced
         found = _model(model_reference, say)
         if not found.info.causal:
             raise UserError(f"--stream: {found.reference} is a {found.info.stage}, which looks ahead")
         return StreamingModel(exported(found.load()).SerializeToString(), found.reference).enhanced
+    if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
+        raise UserError(f"--model {model_reference}: an exported model runs with --stream")
     return partial(enhance_blocks, _model(model_reference, say).load(device))
 
 

@@ -162,7 +162,7 @@ def _result(
     speakers = {row.speaker for row in rows}
     if None not in speakers and len(speakers) < LEAST_SPEAKERS:
         notes.append(
-            f"intervals are over samples: with {len(speakers)} speakers, fewer than {LEAST_SPEAKERS}, they do not say "
+            f"intervals are over samples: with fewer than {LEAST_SPEAKERS} speakers ({len(speakers)}), they do not say "
             "what others would give"
         )
     if unreadable:

@@ -132,7 +132,7 @@ def exported(bundle: Bundle) -> "onnx.ModelProto":
 
 
 def quantised(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Return a copy whose products of vectors and matrices use weights of 8 bits (dynamic quantisation).
+    """Return a copy whose dense layers use weights of 8 bits (dynamic quantisation).
 
     Convolutions and the DFTs stay as they are: the former would be slower, the latter inexact.
     """
@@ -143,11 +143,19 @@ def quantised(model: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().addFilter(lambda record: "pre-processing" not in record.getMessage())
+    # The quantiser turns dense layers (Gemm) into products (MatMul); products that are there already are DFTs and
+    # attention.
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / MODEL_NAME, Path(folder) / INT8_NAME
         onnx.save(model, before)
         quantize_dynamic(
-            before, after, op_types_to_quantize=["Gemm"], per_channel=True, weight_type=QuantType.QInt8
+            before,
+            after,
+            op_types_to_quantize=["Gemm", "MatMul"],
+            nodes_to_exclude=products,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
         )
         return onnx.load(after)
 

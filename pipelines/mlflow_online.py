@@ -1,18 +1,17 @@
-"""Fresh samples as an MLflow dataset: named by their recipe, identified by what decides them, found in the run folder.
+"""Where the record of a run's fresh samples lay, so that MLflow can open it again.
 
 MLflow imports this module through the entry-point group `mlflow.dataset_source` while it is itself being imported.
+Whoever needs `OnlineSource` imports `mlflow.data` first, or MLflow would find this module half done.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from mlflow.data.dataset import Dataset
 from mlflow.data.dataset_source import DatasetSource
 
 from manifests.errors import UserError
 from manifests.online import OnlineRecord, read_online
-from pipelines.tracking import ONLINE_SOURCE_TYPE, TAG
+from pipelines.tracking import ONLINE_SOURCE_TYPE
 
 
 class OnlineSource(DatasetSource):  # type: ignore[misc]  # mlflow has no types
@@ -55,35 +54,3 @@ class OnlineSource(DatasetSource):  # type: ignore[misc]  # mlflow has no types
     def from_dict(cls, source_dict: dict[Any, Any]) -> "OnlineSource":
         """Make a source from what MLflow stored."""
         return cls(source_dict["location"], source_dict["data_id"])
-
-
-class OnlineDataset(Dataset):  # type: ignore[misc]
-    """Fresh samples as the input of a run."""
-
-    def __init__(self, record: OnlineRecord, location: str) -> None:
-        self._record = record
-        super().__init__(OnlineSource(location, record.data_id), name=record.recipe, digest=record.data_id)
-
-    def _compute_digest(self) -> str:
-        return self._record.data_id
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        """What decides the samples."""
-        return self._record.model_dump(mode="json")
-
-    def to_dict(self) -> dict[str, str]:
-        """Return what MLflow stores of the dataset."""
-        described: dict[str, str] = super().to_dict()
-        return described | {"profile": json.dumps(self.profile)}
-
-
-def online_tags(record: OnlineRecord) -> dict[str, str]:
-    """Return the tags by which a run that heard fresh samples is found."""
-    return {
-        f"{TAG}online.recipe": record.recipe,
-        f"{TAG}online.recipe_digest": record.recipe_digest,
-        f"{TAG}online.catalogue_digest": record.catalogue_digest,
-        f"{TAG}online.seed": str(record.seed),
-        f"{TAG}online.weight": f"{record.weight:g}",
-    }

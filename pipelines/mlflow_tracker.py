@@ -17,7 +17,7 @@ from manifests.files import write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
-from pipelines.mlflow_online import OnlineDataset, online_tags
+from pipelines.mlflow_online_dataset import OnlineDataset, online_tags
 from pipelines.registry import BUNDLE_TAG, log_model, logged_models, register, registered_name
 from pipelines.tracking import KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info

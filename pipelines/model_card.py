@@ -194,13 +194,16 @@ def _data(info: BundleInfo) -> str:
 
 def _evaluation(scores: CardScores) -> str:
     arrows = {True: "↑", False: "↓", None: "→0"}
-    head = ["", *(column.title + arrows[column.higher_is_better] for column in scores.columns)]
+    head = [
+        "",
+        *(c.title if c.describes else c.title + arrows[c.higher_is_better] for c in scores.columns),
+    ]
     rows = []
     for name, means in (("input", scores.before), ("this model", scores.after)):
         cells = [(means[column.name], column.digits) for column in scores.columns]
         rows.append([name, *("-" if mean is None else f"{mean:.{digits}f}" for mean, digits in cells)])
     texts = [
-        f"Means over {scores.samples} samples, {escaped(scores.title)}:",
+        f"Means over {scores.samples} samples, {escaped(scores.title)}; →0: of the distances from zero.",
         table(head, rows, (TEXT, *(NUMBER for _ in scores.columns))),
         *(f"Note: {escaped(note)}" for note in scores.notes),
     ]

@@ -92,7 +92,7 @@ class Graph:
 
         number = len(self._nodes)
         names = [name or f"n{number}" if results == 1 else f"n{number}_{i}" for i in range(results)]
-        self._nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
+        self._nodes.append(helper.make_node(operator, list(inputs), names, name=names[0], **attributes))
         return names
 
     def state(self, name: str, shape: Shape, kind: str = "float32") -> str:

@@ -17,7 +17,12 @@ FULL_SCALE = 32768.0
 
 
 def enhance_pipe(
-    source: Path, output: Path, model_reference: str | None, stream: bool, say: Callable[[str], None]
+    source: Path,
+    output: Path,
+    model_reference: str | None,
+    device: str,
+    stream: bool,
+    say: Callable[[str], None],
 ) -> None:
     """Enhance mono 16-bit little-endian PCM at 48 kHz from stdin to stdout.
 
@@ -29,7 +34,7 @@ def enhance_pipe(
     """
     if not stream or str(source) != "-" or str(output) != "-":
         raise UserError("'-' means stdin and stdout: ssiforge enhance --stream - -")
-    enhancer = enhancer_of(model_reference, "cpu", True, say)
+    enhancer = enhancer_of(model_reference, device, stream, say)
     for block in enhancer(_hops(sys.stdin.buffer)):
         steps = np.clip(np.rint(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1.0)
         sys.stdout.buffer.write(steps.astype("<i2").tobytes())

@@ -149,10 +149,9 @@ MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
 import torch
-import pipelines.enhance
-from training.bundle import load_bundle
+from pipelines.enhance import enhance_file, enhancer_of
 torch.set_num_threads(1)
-pipelines.enhance.enhance_file(load_bundle(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+enhance_file(enhancer_of(sys.argv[1], "cpu", False, print), Path(sys.argv[2]), Path(sys.argv[3]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -55,7 +55,7 @@ def test_evaluation_repeats_to_the_byte_and_is_broken_down(
     rows = pq.read_table(tmp_path / "a" / "samples.parquet").to_pylist()
     assert len(rows) == 4 * 3 and {row["speaker"] for row in rows} == {"talker-test"}
     assert result["summary"]["teacher"]["unit"] == "sample" and result["summary"]["teacher"]["small"]
-    assert any("with 1 speakers" in note for note in result["notes"])
+    assert any("with fewer than 8 speakers (1)" in note for note in result["notes"])
     noisy = result["by_condition"]["stage noise"]["degraded"]["si_sdr_db"]["mean"]
     values = [r["si_sdr_db"] for r in rows if r["system"] == "degraded" and "stage noise" in r["conditions"]]
     assert noisy == pytest.approx(sum(values) / 2, abs=1e-6)

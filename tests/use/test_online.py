@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import mlflow.data
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,6 @@ from pipelines.executors import InProcess
 from pipelines.generate import generate
 from pipelines.lineage import lineage
 from pipelines.local_processes import LocalProcesses
-from pipelines.mlflow_online import OnlineSource
 from pipelines.mlflow_tracker import read_link
 from pipelines.online import Online, OnlineRequest, prepare
 from pipelines.online_worker import REPLACEMENT_STEP
@@ -163,13 +163,11 @@ def test_the_next_batch_after_resuming_is_the_same_with_any_number_of_workers_an
         again = stream(online, threads=0)
         again.restore(state)
         assert equal(taken(again, 2), undisturbed[2:])
-        ranks = [stream(online, batch_size=1, rank=rank, ranks=2) for rank in (0, 1)]
-        for rank in ranks:
-            rank.restore(state)
-        striped = [key for _ in range(2) for rank in ranks for key in next(rank).keys]
+        with stream(online, rank=0, ranks=2) as even, stream(online, rank=1, ranks=2) as odd:
+            for rank in (even, odd):
+                rank.restore(state)
+            striped = [key for _ in range(2) for rank in (even, odd) for key in next(rank).keys]
         assert striped == [key for batch in undisturbed[2:] for key in batch.keys]
-        for rank in ranks:
-            rank.close()
         late = replace(state, epoch=1, position=9_998)
         again = stream(online)
         again.restore(late)
@@ -385,7 +383,7 @@ def test_a_run_names_recipe_catalogue_and_seed_and_lineage_finds_them_when_the_o
     assert (used.dataset.name, used.dataset.digest) == ("small", record.data_id)
     assert json.loads(used.dataset.profile)["recipe_digest"] == record.recipe_digest
     assert run.data.tags["ssiforge.online.seed"] == str(SEED)
-    assert OnlineSource.from_dict(json.loads(used.dataset.source)).load() == record
+    assert mlflow.data.get_source(used).load() == record
 
     answer = lineage("ssiforge-tiny-teacher/1")
     kinds = {node.kind: node for node in answer.graph.nodes.values()}

@@ -260,7 +260,7 @@ COMMAND = (sys.executable, "-m", "pipelines.cli", "score")
 
 def test_ctrl_c_finishes_the_shards_in_progress_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "c"
-    build_corpus(out, {"train": 10, "val": 8, "test": 9}, seconds=SECONDS)
+    build_corpus(out, {"train": 6, "val": 5, "test": 5}, seconds=SECONDS)
     job = subprocess.Popen(
         [*COMMAND, str(out), "--workers", "1"],
         stdout=subprocess.DEVNULL,
