@@ -1,4 +1,4 @@
-"""Fresh samples as an MLflow dataset: named by their recipe, identified by what decides them, found in the run folder."""
+"""Fresh samples as an MLflow dataset: named by their recipe, known by what decides them, found in the run folder."""
 
 import json
 from typing import Any
