@@ -17,7 +17,7 @@ from pipelines.onnx_layers import (
     transposed_gate_conv,
     untyped,
 )
-from training.models.level import FLOOR, SPEECH_LEVEL
+from training.models.level import FLOOR, PRIOR_FRAMES, SPEECH_LEVEL
 from training.models.repair import LEVELS, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
@@ -81,8 +81,10 @@ def _levelled(g: Graph, compressed: str) -> str:
     total = g.node("Add", g.state("level_sums", (BATCH, 2), "float64"), present)
     g.keep("level_sums", total)
     squares, sums = g.nodes("Split", [total], 2, axis=1, num_outputs=2)
-    tiny = g.constant(np.array(np.finfo(np.float32).tiny, np.float64))
-    level = g.node("Div", squares, g.node("Add", sums, tiny))
+    prior = np.array([PRIOR_FRAMES * SPEECH_LEVEL**2, PRIOR_FRAMES * SPEECH_LEVEL])
+    level = g.node(
+        "Div", g.node("Add", squares, g.constant(prior[:1])), g.node("Add", sums, g.constant(prior[1:]))
+    )
     wanted = g.constant(np.array(SPEECH_LEVEL))
     gain = g.node("Sqrt", g.node("Div", wanted, g.node("Add", level, g.constant(np.array(FLOOR)))))
     gain = g.node("Unsqueeze", g.node("Cast", gain, to=1), g.whole(2, 3))

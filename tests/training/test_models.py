@@ -8,6 +8,7 @@ from wakeful import awake
 from training.models.attention import ComplexAxialAttention
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig, freeze_batch_norm
+from training.models.level import SPEECH_LEVEL, RunningLevel
 from training.models.presets import DENOISERS, build_denoiser, build_repair
 from training.models.repair import RepairConfig
 from training.models.stft import analyse
@@ -204,6 +205,19 @@ def test_unknown_presets_are_refused_by_name() -> None:
 
 
 # --- behaviour in use
+
+
+def test_a_quiet_beginning_is_not_taken_for_quiet_speech_and_quiet_speech_still_is_lifted() -> None:
+    level = RunningLevel(causal=True)
+    bins = 481
+
+    def lift_db(amplitude: float, frames: int) -> float:
+        compressed = torch.full((1, 2, bins, frames), (amplitude / 2.0) ** 0.5)
+        return float(20.0 * torch.log10((level(compressed) / compressed).square()[0, 0, 0, -1]))
+
+    pause, whisper = 0.001, SPEECH_LEVEL * 10 ** (-24 / 20)
+    assert lift_db(pause, 50) < 10.0  # without the prior, 28 dB
+    assert lift_db(whisper, 200) > 19.0  # without the prior, 20 dB of the 24
 
 
 @torch.no_grad()

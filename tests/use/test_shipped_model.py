@@ -143,7 +143,9 @@ def test_files_that_are_no_model_are_refused_and_not_opened(ssiforge: Run, shipp
         if name.endswith(".onnx"):
             assert f"--model {name}: an exported model runs with --stream" in err
         else:
-            assert f"{name}: is a file; a model is a folder that holds model.json and weights.safetensors" in err
+            assert (
+                f"{name}: is a file; a model is a folder that holds model.json and weights.safetensors" in err
+            )
         assert len(err.splitlines()) == 1
     assert not Path("started-by-a-model").exists()
 

@@ -13,7 +13,10 @@ from training.models.stft import at_least_float32
 SPEECH_LEVEL = 0.27
 """Level, as measured here, of speech at -26 dBFS active level: 0.25 full-band, 0.32 with a band of 11 kHz."""
 FLOOR = 0.01
-"""Added to the measured level: noise before the first word is lifted by 29 dB at most."""
+"""Added to the measured level: noise is lifted by 29 dB at most."""
+PRIOR_FRAMES = 0.1
+"""A causal net begins as if it had heard so many frames at `SPEECH_LEVEL`: what is quiet before the first word is not
+taken for quiet speech, and a second of speech at -50 dBFS still outweighs it (`chosen`; docs/results.md)."""
 
 
 class RunningLevel(nn.Module):
@@ -38,12 +41,14 @@ class RunningLevel(nn.Module):
         running = torch.float32 if compressed.device.type == "mps" else torch.float64
         magnitude = wide.square().sum(1).mean(1).to(running)
         sums = torch.stack((magnitude.square().cumsum(-1), magnitude.cumsum(-1)))
+        prior = PRIOR_FRAMES if self.causal else 0.0
         if not self.causal:
             sums = sums[..., -1:]
         elif self.memory is not None:
             if self in self.memory:
                 sums = sums + self.memory[self]
             self.memory[self] = sums[..., -1:].clone()
-        level = sums[0] / (sums[1] + torch.finfo(torch.float32).tiny)
+        heard = sums[1] + prior * SPEECH_LEVEL + torch.finfo(torch.float32).tiny
+        level = (sums[0] + prior * SPEECH_LEVEL**2) / heard
         gain = (SPEECH_LEVEL / (level + FLOOR)).sqrt().to(wide.dtype)
         return compressed * gain[:, None, None, :].to(compressed.dtype)
