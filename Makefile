@@ -36,6 +36,7 @@ bench: $(STAMP) ## Measure speed against the targets
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/streaming.py
 
 docs: $(STAMP) ## Write docs/degradations.md and its pictures anew, after a change to any degradation
 	$(BIN)/python -m pipelines.catalogue_page
