@@ -15,6 +15,7 @@ import torch
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
+from manifests.recipe import SPLITS
 from manifests.store import Place
 from pipelines.dnsmos import dnsmos
 from pipelines.evaluation_samples import HeldOut
@@ -80,6 +81,8 @@ def calibrate(
     """
     if is_bundle(out):
         raise UserError(f"{out}: holds a model already; choose another --out")
+    if split not in SPLITS:
+        raise UserError(f"--split {split}: no such split; there are {', '.join(SPLITS)}")
     if not shares or not all(0.0 <= share < 1.0 for share in shares):
         raise UserError("--shares must be numbers from 0 to below 1, e.g. 0,0.2,0.4")
     bundle = resolve_model(model_reference).load("cpu")
@@ -108,7 +111,7 @@ def calibrate(
         Trial(name, wanted.get(name), *(float(mean) for mean in np.mean(rows, axis=0)))
         for name, rows in scores.items()
     )
-    chosen = _best(trials)
+    chosen = best(trials)
     assert chosen.share is not None
     info = _written(bundle, chosen.share, out)
     return Calibration(trials, len(scores[INPUT]), chosen, info)
@@ -127,7 +130,8 @@ def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
     return wet, dry
 
 
-def _best(trials: Sequence[Trial]) -> Trial:
+def best(trials: Sequence[Trial]) -> Trial:
+    """Return the best of the shares that were tried; `trials` begins with the input."""
     before, *tried = trials
 
     def harm(trial: Trial) -> float:
@@ -152,4 +156,7 @@ def _written(bundle: Bundle, share: float, out: Path) -> BundleInfo:
         info.online,
     )
     metrics = {name: value for name, value in info.metrics.items() if value is not None}
-    return save_bundle(out, model, origin, info.steps, metrics)
+    try:
+        return save_bundle(out, model, origin, info.steps, metrics)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tiny_corpora import voice
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
-from pipelines.calibrate import Trial, _best, calibrate
+from pipelines.calibrate import Trial, best, calibrate
 from training.bundle import load_bundle
 from training.models.stft import analyse, decompress, synthesise
 
@@ -38,7 +37,7 @@ def test_the_calibrated_model_mixes_its_levelled_input_in_and_names_its_parent(
         levelled = before.model.repair.levelled(analyse(wave))
         dry = synthesise(decompress(levelled, 0.5), wave.shape[1])
     mixed = 0.6 * before.enhance(wave) + 0.4 * dry
-    assert np.abs(after.enhance(wave) - mixed).max() < 1e-5
+    assert (after.enhance(wave) - mixed).abs().max() < 1e-5
 
 
 def test_the_best_overall_score_wins_among_shares_that_do_no_harm() -> None:
@@ -46,10 +45,10 @@ def test_the_best_overall_score_wins_among_shares_that_do_no_harm() -> None:
     harmful = Trial("0", 0.0, sig=2.8, bak=4.0, ovrl=2.9)
     good = Trial("0.3", 0.3, sig=3.1, bak=3.5, ovrl=2.8)
     timid = Trial("0.6", 0.6, sig=3.1, bak=3.1, ovrl=2.6)
-    assert _best((before, harmful, good, timid)) is good
+    assert best((before, harmful, good, timid)) is good
     # Where all harm, the least harm wins.
     worse = Trial("0.3", 0.3, sig=2.9, bak=3.5, ovrl=2.4)
-    assert _best((before, harmful, worse)) is worse
+    assert best((before, harmful, worse)) is worse
 
 
 def test_mistakes_are_named(tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any]) -> None:
@@ -58,3 +57,8 @@ def test_mistakes_are_named(tmp_path: Path, corpus: Corpus, make_bundle: Callabl
         calibrate(str(tmp_path / "m"), corpus.url, tmp_path / "m")
     with pytest.raises(UserError, match="numbers from 0 to below 1"):
         calibrate(str(tmp_path / "m"), corpus.url, tmp_path / "new", shares=[1.0])
+    with pytest.raises(UserError, match="--split dev: no such split"):
+        calibrate(str(tmp_path / "m"), corpus.url, tmp_path / "new", split="dev")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written to"):
+        calibrate(str(tmp_path / "m"), corpus.url, tmp_path / "file", shares=[0.0])
