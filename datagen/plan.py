@@ -121,7 +121,7 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
         speaker=heard[0].speaker or "",
     )
     stages = []
-    for step in bound.steps:
+    for step in _steps(bound, key):
         for choice in _choices(step, key):
             if choice.stage is None or is_excluded(choice.stage, recipe):
                 continue
@@ -149,6 +149,14 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
 
 
 _Key = tuple[int, str, int, int]
+
+
+def _steps(bound: BoundRecipe, key: _Key) -> list[BoundStep]:
+    """Draw whether the sample is among the recipe's undistorted ones, which have only the steps that never rest."""
+    share = bound.recipe.undistorted
+    if not share or generator(*key, "undistorted").random() >= share:
+        return list(bound.steps)
+    return [step for step in bound.steps if step.is_constant]
 
 
 def _choices(step: BoundStep, key: _Key) -> list[BoundChoice]:

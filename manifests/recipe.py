@@ -167,6 +167,9 @@ class Recipe(_Declared):
     target: TargetSettings = TargetSettings()
     splits: SplitShares = SplitShares()
     rooms: RoomBank | None = None
+    undistorted: Probability = 0.0
+    """Share of the samples that only stages which are always there (`p: 1`) degrade: from pairs that differ in nothing
+    else, a network learns to leave good speech alone."""
     stages: tuple[StageEntry, ...]
     output: OutputSettings = OutputSettings()
     limits: Limits = Limits()
@@ -186,5 +189,7 @@ class Recipe(_Declared):
     def written(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values, stages in the flat form, ready for YAML or a digest."""
         content = self.model_dump(mode="json")
+        if not self.undistorted:
+            del content["undistorted"]  # recipes and corpora from before it keep their digests
         content["stages"] = [entry.written() for entry in self.stages]
         return content

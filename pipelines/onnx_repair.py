@@ -53,9 +53,14 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
         x = prelu(g, x, act)
 
     assert net.head.bias is not None
-    mapped = convolved(g, x, frames_first(net.head.weight), array(net.head.bias), pad_bins=(1, 1))
+    head = convolved(g, x, frames_first(net.head.weight), array(net.head.bias), pad_bins=(1, 1))
+    mask_real, mask_imag, added = g.nodes("Split", [head, g.constant(np.array([1, 1, 2]))], 3, axis=1)
     gain = g.constant(array(net.skip_gain).reshape(1, 1, 1, BINS))
-    mapped = g.node("Add", mapped, g.node("Mul", compressed, gain))
+    mask_real = g.node("Add", mask_real, gain)
+    real, imag = g.nodes("Split", [compressed], 2, axis=1, num_outputs=2)
+    turned = g.node("Concat", g.node("Neg", imag), real, axis=1)  # i times the input
+    masked = g.node("Add", g.node("Mul", compressed, mask_real), g.node("Mul", turned, mask_imag))
+    mapped = g.node("Add", masked, added)
     return _decompressed(g, mapped), _decompressed(g, compressed)
 
 

@@ -39,6 +39,11 @@ class BoundStep:
         """Whether anything can ever be taken."""
         return self.how_many[0] < 1.0
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether every sample has it, the undistorted ones too."""
+        return self.how_many[0] == 0.0
+
     def shares(self) -> dict[str, float]:
         """Probability with which each stage of this step is applied to a sample, by label."""
         taken = _inclusion(tuple(choice.weight for choice in self.choices), self.how_many)
@@ -85,7 +90,12 @@ class BoundRecipe:
 
     def shares(self) -> dict[str, float]:
         """Probability with which each stage is applied to a sample, by label."""
-        return {label: share for step in self.steps for label, share in step.shares().items()}
+        distorted = 1.0 - self.recipe.undistorted
+        return {
+            label: share if step.is_constant else distorted * share
+            for step in self.steps
+            for label, share in step.shares().items()
+        }
 
 
 def bind(recipe: Recipe, document: Document | None = None) -> BoundRecipe:

@@ -43,6 +43,26 @@ def test_realised_frequencies_match_the_recipe(catalogue: Catalogue) -> None:
         assert abs(fired[label] / DRAWS - share) <= SIGMAS * sigma + 1e-12, label
 
 
+def test_undistorted_samples_have_only_what_every_sample_has(catalogue: Catalogue) -> None:
+    stages = "[{stage: noise, p: 0.9}, {one_of: [{stage: level}, {stage: clipping}], p: 0.9}, {stage: final_level}]"
+    texts = (f"name: a\nstages: {stages}", f"name: a\nundistorted: 0.3\nstages: {stages}")
+    plain, spared = (bind(recipe_of(text)) for text in texts)
+    pool = material(catalogue, plain.recipe, "train")
+    bare = 0
+    for index in range(300):
+        full, sample = (plan(pool, bound, 3, index) for bound in (plain, spared))
+        assert sample.speech == full.speech
+        if sample.stages != full.stages:  # every other sample is as it was
+            bare += 1
+            assert [stage.label for stage in sample.stages] == ["final_level"]
+            assert sample.stages[0] in full.stages
+    share = 0.3 * (1.0 - 0.1 * 0.1)  # of those drawn, a hundredth had nothing else anyway
+    assert abs(bare / 300 - share) <= SIGMAS * sqrt(share * (1.0 - share) / 300)
+    assert spared.shares()["noise"] == pytest.approx(0.7 * 0.9)
+    assert spared.shares()["final_level"] == 1.0
+    assert plain.digest == bind(recipe_of(f"name: a\nundistorted: 0\nstages: {stages}")).digest != spared.digest
+
+
 def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue) -> None:
     short = "name: a\nstages:\n  - {stage: noise, p: 0.7}\n  - {stage: final_level}\n"
     long = short.replace("stages:\n", "stages:\n  - {stage: level, p: 0.5}\n")

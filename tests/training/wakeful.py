@@ -17,6 +17,7 @@ def awake(net: Net) -> Net:
         for module in net.modules():
             if isinstance(module, RepairNet):
                 module.head.weight.div_(RepairNet.HEAD_START_SCALE)
+                module.head.weight[:2].mul_(0.2)  # of the mask, so that the output is about as loud as speech
             if isinstance(module, Denoiser):
                 module.mask.weight_real.mul_(20.0)
                 module.mask.weight_imag.mul_(20.0)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from training.models.complex_layers import complex_product
 from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
 from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
@@ -83,10 +84,11 @@ def level_bins() -> list[int]:
 class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
-    The input is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum
-    is the head's output plus that input times one learned gain per bin (`chosen`; not in the paper). Gains
-    start at 1 and the head near 0, so that an untrained net returns its input at the right level, and training
-    starts from there instead of from noise. It remains a complex mapping: the head is unbounded.
+    The input X is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum is
+    (g + M) X + R, where the head puts out a complex mask M and a spectrum R, and g is one learned gain a bin (`chosen`;
+    the paper's COM-Net maps to R alone). Noise is taken away by a mask, which need not know its phase; what is missing
+    is added. g starts at 1 and the head near 0, so that an untrained net returns its input at the right level, and
+    what needs no repair is left alone from the first step on. Nothing is bounded, so it remains a complex mapping.
     """
 
     HEAD_START_SCALE = 0.005
@@ -116,7 +118,7 @@ class RepairNet(nn.Module):
             )
             for level in reversed(range(LEVELS))
         )
-        self.head = nn.Conv2d(config.head_channels, 2, (3, 1), padding=(1, 0))
+        self.head = nn.Conv2d(config.head_channels, 4, (3, 1), padding=(1, 0))
         self.skip_gain = nn.Parameter(torch.ones(BINS, 1))
         with torch.no_grad():
             for parameter in self.head.parameters():
@@ -160,7 +162,9 @@ class RepairNet(nn.Module):
             if level > 1:
                 keep(f"fu{level}", x)
 
-        mapped = at_least_float32(self.head(x)) + self.skip_gain * compressed
+        mask, added = at_least_float32(self.head(x)).chunk(2, dim=1)
+        mask = torch.cat((mask[:, :1] + self.skip_gain, mask[:, 1:]), dim=1)
+        mapped = complex_product(compressed, mask) + added
         return decompress(mapped, COMPRESSION_POWER), features
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
