@@ -21,6 +21,7 @@ from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.recipe import Limits, Recipe
 from manifests.store import Place, Store, absolute, is_remote, open_store
+from pipelines.companions import missing_companions, write_companions
 from pipelines.corpus_folder import begin, corpus_folder, planned
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
 from pipelines.executors import Executor, Job, Lost
@@ -103,6 +104,7 @@ def generate(
             say(f"{len(kept)} of {len(shards)} shards are there already")
         held = held_manifest(store)
         if held is not None and len(kept) == len(shards) and is_up_to_date(held, store, shards):
+            write_companions(store, held, missing_companions(store))
             return Generated(held, 0, len(kept), time.monotonic() - began)
         with Ledger() as ledger:
             old = (task for task in shards if task in kept)
@@ -114,6 +116,7 @@ def generate(
             asked = asked_shares(bound, plan.counts, unavailable)
             run = Run(progress.elapsed_s, progress.stage_seconds)
             manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run)
+            write_companions(store, manifest)
     return Generated(manifest, progress.shards_done, len(kept), time.monotonic() - began)
 
 

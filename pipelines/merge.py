@@ -23,6 +23,7 @@ from manifests.corpus import (
 from manifests.errors import UserError
 from manifests.parts import LEAST_WEIGHT, MOST_WEIGHT, Part, part_names, product
 from manifests.store import Place, Store, absolute
+from pipelines.companions import write_companions
 from pipelines.corpus_copy import copy_corpus
 from pipelines.corpus_folder import MERGED, corpus_folder, plan_content
 from pipelines.corpus_manifest import held_manifest
@@ -241,4 +242,5 @@ def _finish(
     manifests = [one.corpus.manifest for one in chosen]
     manifest = merged_manifest(parts, manifests, materials, catalogue.digest, files)
     store.write(CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
+    write_companions(store, manifest)
     return manifest
