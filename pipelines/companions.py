@@ -1,5 +1,7 @@
-"""What lies beside the shards of a corpus for people and for other programs: each file is made of the manifest and the
-tables alone, after them, and can be made again at any time. None of them is part of the corpus's identity.
+"""What lies beside the shards of a corpus for people and for other programs.
+
+Each file is made of the manifest and the tables alone, after them, and can be made again at any time. None of them is
+part of the corpus's identity.
 """
 
 from collections.abc import Callable, Sequence
