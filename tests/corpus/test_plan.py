@@ -60,7 +60,9 @@ def test_undistorted_samples_have_only_what_every_sample_has(catalogue: Catalogu
     assert abs(bare / 300 - share) <= SIGMAS * sqrt(share * (1.0 - share) / 300)
     assert spared.shares()["noise"] == pytest.approx(0.7 * 0.9)
     assert spared.shares()["final_level"] == 1.0
-    assert plain.digest == bind(recipe_of(f"name: a\nundistorted: 0\nstages: {stages}")).digest != spared.digest
+    assert (
+        plain.digest == bind(recipe_of(f"name: a\nundistorted: 0\nstages: {stages}")).digest != spared.digest
+    )
 
 
 def test_adding_a_stage_leaves_the_other_draws_as_they_were(catalogue: Catalogue) -> None:

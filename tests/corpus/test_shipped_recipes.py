@@ -110,7 +110,9 @@ RECIPES: dict[str, dict[str, Expected]] = {
     # Section 1, column p; a tenth of the samples is undistorted but for its level.
     "ssi48k": {
         "level": Expected(DISTORTED * 0.3, uniform={"gain_db": (-10, 10)}),
-        "gain_step": Expected(DISTORTED * 0.1, uniform={"step_db": (-18, 18)}, log_uniform={"ramp_ms": (5, 3_000)}),
+        "gain_step": Expected(
+            DISTORTED * 0.1, uniform={"step_db": (-18, 18)}, log_uniform={"ramp_ms": (5, 3_000)}
+        ),
         "level_drift": Expected(DISTORTED * 0.05),
         "room": Expected(DISTORTED * 0.5),
         "noise": Expected(DISTORTED * 0.6, uniform={"snr_db": (-5, 30)}),
@@ -129,7 +131,9 @@ RECIPES: dict[str, dict[str, Expected]] = {
         "spectral_holes": Expected(DISTORTED * 0.08 / 3),
         "air_absorption": Expected(DISTORTED * 0.05, log_uniform={"distance_m": (1, 20)}),
         "dc_offset": Expected(DISTORTED * 0.02),
-        "clipping": Expected(DISTORTED * 0.2, log_uniform={"share": (0.001, 0.2)}, uniform={"sdr_db": (3, 30)}),
+        "clipping": Expected(
+            DISTORTED * 0.2, log_uniform={"share": (0.001, 0.2)}, uniform={"sdr_db": (3, 30)}
+        ),
         "overdrive": Expected(DISTORTED * 0.05, uniform={"drive_db": (2, 30)}),
         "bit_depth": Expected(DISTORTED * 0.05, uniform={"bits": (4, 14)}),
         "clock_drift": Expected(DISTORTED * 0.03),
