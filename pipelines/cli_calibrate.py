@@ -21,7 +21,7 @@ def calibrate(
     """Choose by DNSMOS how much of its input a model leaves in, and write the model that does so."""
     from manifests.errors import UserError
     from pipelines.calibrate import calibrate as run
-    from pipelines.cli import say
+    from pipelines.cli_options import say
 
     try:
         wanted = [float(share) for share in shares.split(",")]

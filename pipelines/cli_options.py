@@ -1,0 +1,28 @@
+"""Options that several commands share, and how commands speak."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+LOCAL_RAY = "local"
+"""What a `--ray` without an address means."""
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. target.kind=early."),
+]
+
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPR",
+        help="Only samples for which this holds, over the columns of samples.parquet and scores.parquet, e.g. "
+        "\"dnsmos_ovrl < 2.5 and measured.snr_db > 0 and not 'codec' in stages\".",
+    ),
+]
+
+
+def say(line: str) -> None:
+    """Tell a person something, on stderr, so that stdout stays the command's result."""
+    print(line, file=sys.stderr, flush=True)
