@@ -30,8 +30,8 @@ from training.models.repair import RepairConfig, RepairNet
 from training.models.stft import analyse, synthesise
 from training.safetensors_file import SafetensorsError, packed, unpacked
 
-FORMAT = 2
-"""1 kept its weights in a zip archive of torch's own, `weights.pt`."""
+FORMAT = 3
+"""1 kept its weights in a zip archive of torch's own, `weights.pt`; the repairing nets of 2 had no mask."""
 WEIGHTS_FILE = "weights.safetensors"
 MODEL_FILE = "model.json"
 
