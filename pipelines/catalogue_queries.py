@@ -1,7 +1,7 @@
 """Questions to the catalogue beside a corpus that need not make an object of each of its rows."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from manifests.corpus import SOURCES_FILE
 from manifests.source import Source
 from manifests.store import Store
+from pipelines.arrow_values import strings, text
 from pipelines.sample_uses import opened
 
 _NAMES = tuple(field.name for field in fields(Source))
@@ -35,9 +36,7 @@ class CatalogueTable:
         if name not in self._columns:
             assert self._file is not None
             read = self._file.read(columns=[name], use_threads=False)[name]
-            self._columns[name] = (
-                pa.concat_arrays(read.chunks) if read.num_chunks else pa.array([], read.type)
-            )
+            self._columns[name] = pa.concat_arrays(read.chunks or [pa.nulls(0, read.type)])
         return self._columns[name]
 
     def source(self, sha256: str) -> Source | None:
@@ -63,34 +62,25 @@ class CatalogueTable:
             return {}
         paths = self._column("path")
         ends = pc.ends_with(paths, "/" + path.lstrip("/"))
-        rows = pc.indices_nonzero(pc.and_(pc.or_(ends, pc.equal(paths, path)), self._usable))
+        rows = pc.indices_nonzero(pc.and_(pc.or_(ends, pc.equal(paths, text(path))), self._usable))
         hashes, names = self._column("sha256").take(rows), paths.take(rows)
         return dict(zip(hashes.to_pylist(), names.to_pylist(), strict=True))
 
-    def of_speaker(self, name: str) -> set[str]:
-        """Return the hashes of a speaker's recordings."""
-        return {source.sha256 for source in self._where("speaker", name)}
-
-    def under_licence(self, text: str) -> set[str]:
-        """Return the hashes of what is under a licence."""
+    def hashes_with(self, column: str, value: str) -> Any:
+        """Return the content hashes of the usable rows that have a value in a column, an Arrow array."""
         import pyarrow.compute as pc
 
         if self._file is None:
-            return set()
-        held = pc.and_(pc.equal(self._column("licence"), text), self._usable)
-        return set(self._column("sha256").filter(held).to_pylist())
+            return strings(())
+        held = pc.and_(pc.equal(self._column(column), text(value)), self._usable)
+        return self._column("sha256").filter(held)
 
-    def values(self, column: str) -> set[str]:
-        """Return the different values of a column, of usable rows."""
-        if self._file is None:
-            return set()
-        return {value for value in self._column(column).filter(self._usable).unique().to_pylist() if value}
-
-    def summed(self, hashes: Collection[str]) -> "Summary":
-        """Sum up the usable rows with some content hashes."""
+    def summed(self, hashes: Any) -> "Summary":
+        """Sum up the usable rows with some content hashes (an Arrow array)."""
         if self._file is None:
             return Summary(Counter(), Counter(), 0, len(hashes))
-        of = {name: self._column(name).take(self._rows(hashes)) for name in ("kind", "licence", "speaker")}
+        rows = self._rows(hashes)
+        of = {name: self._column(name).take(rows) for name in ("kind", "licence", "speaker")}
         kinds, licences = (
             Counter({row["values"]: row["counts"] for row in of[name].value_counts().to_pylist()})
             for name in ("kind", "licence")
@@ -98,19 +88,18 @@ class CatalogueTable:
         speakers = {name for name in of["speaker"].unique().to_pylist() if name}
         return Summary(kinds, licences, len(speakers), kinds.total())
 
-    def listed(self, hashes: Collection[str]) -> list[Source]:
-        """Return the usable rows with some content hashes."""
+    def listed(self, hashes: Any) -> list[Source]:
+        """Return the usable rows with some content hashes (an Arrow array)."""
         return list(self._taken(self._rows(hashes))) if self._file is not None else []
 
     @cached_property
     def _usable(self) -> Any:
         return self._column("refused").is_null()
 
-    def _rows(self, hashes: Collection[str]) -> Any:
-        import pyarrow as pa
+    def _rows(self, hashes: Any) -> Any:
         import pyarrow.compute as pc
 
-        held = pc.is_in(self._column("sha256"), value_set=pa.array(sorted(hashes), pa.string()))
+        held = pc.is_in(self._column("sha256"), value_set=hashes)
         return pc.indices_nonzero(pc.and_(held, self._usable))
 
     def _where(self, name: str, value: str) -> Iterator[Source]:
@@ -119,7 +108,7 @@ class CatalogueTable:
         if self._file is not None:
             # Where the value is null, so is the comparison, and such rows are not among the indices.
             yield from self._taken(
-                pc.indices_nonzero(pc.and_(pc.equal(self._column(name), value), self._usable))
+                pc.indices_nonzero(pc.and_(pc.equal(self._column(name), text(value)), self._usable))
             )
 
     def _taken(self, rows: Any) -> Iterator[Source]:

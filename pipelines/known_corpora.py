@@ -1,10 +1,11 @@
 """Which corpora a lineage question can be asked of, and what each of them answers."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from manifests.corpus import SAMPLES_FILE, Corpus, CorpusManifest, open_corpus, read_manifest, read_part
 from manifests.errors import UserError
@@ -57,8 +58,8 @@ class KnownCorpus:
         return open_corpus(self.store.url)
 
     @property
-    def used(self) -> frozenset[str]:
-        """Content hashes of the sources that samples do hold: a small corpus draws only some of the catalogue."""
+    def used(self) -> Any:
+        """Hashes of the sources that samples do hold, an Arrow array: a small corpus draws some of the catalogue."""
         return self.uses.used
 
     def source(self, sha256: str) -> Source | None:
@@ -73,16 +74,16 @@ class KnownCorpus:
         """Return hash and path of the sources whose path is this one, or ends in it."""
         return self.catalogue.at(path)
 
-    def of_speaker(self, name: str) -> set[str]:
-        """Return the hashes of a speaker's recordings."""
-        return self.catalogue.of_speaker(name)
+    def hashes_with(self, column: str, value: str) -> Any:
+        """Return the hashes of the sources of a speaker or under a licence, an Arrow array."""
+        return self.catalogue.hashes_with(column, value)
 
-    def under_licence(self, text: str) -> set[str]:
-        """Return the hashes of the sources under a licence."""
-        return self.catalogue.under_licence(text)
+    def listed(self, hashes: Any) -> list[Source]:
+        """Return the sources with some hashes (an Arrow array)."""
+        return self.catalogue.listed(hashes)
 
-    def samples_with_any(self, hashes: Sequence[str]) -> Mapping[str, int]:
-        """Number of samples that hold at least one of some sources, by split."""
+    def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
+        """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
         return self.uses.samples_with_any(hashes)
 
     def sample(self, key: str) -> SampleUse | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from manifests.catalogue import read_catalogue
 from manifests.corpus import SOURCES_FILE
@@ -12,6 +13,7 @@ from manifests.errors import UserError
 from manifests.online import ONLINE_FOLDER, OnlineRecord, read_online
 from manifests.run_record import read_run
 from manifests.source import Source
+from pipelines.arrow_values import strings
 from pipelines.mlflow_records import Stored
 from pipelines.model_folders import Found
 from pipelines.tracking import ONLINE_SOURCE_TYPE
@@ -52,13 +54,13 @@ class KnownOnline:
         rows = self.sources.values()
         return {row.sha256: row.path for row in rows if row.path == path or row.path.endswith(tail)}
 
-    def of_speaker(self, name: str) -> set[str]:
-        """Return the hashes of a speaker's recordings."""
-        return {row.sha256 for row in self.sources.values() if row.speaker == name}
+    def hashes_with(self, column: str, value: str) -> Any:
+        """Return the hashes of the sources of a speaker or under a licence, an Arrow array."""
+        return strings(row.sha256 for row in self.sources.values() if getattr(row, column) == value)
 
-    def under_licence(self, text: str) -> set[str]:
-        """Return the hashes of the sources under a licence."""
-        return {row.sha256 for row in self.sources.values() if row.licence == text}
+    def listed(self, hashes: Any) -> list[Source]:
+        """Return the sources with some hashes (an Arrow array)."""
+        return [self.sources[sha256] for sha256 in hashes.to_pylist()]
 
 
 def known_online(stored: Stored | None, found: Found) -> dict[str, KnownOnline]:

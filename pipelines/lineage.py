@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from manifests.canonical import file_sha256
 from manifests.corpus import is_corpus, read_manifest
@@ -37,7 +37,8 @@ from training.bundle_info import read_info
 from training.shipped_models import SHIPPED, shipped_bundle
 
 MIN_PREFIX = 8
-SPEAKER, LICENCE = "speaker:", "licence:"
+_GROUPS: tuple[Literal["speaker", "licence"], ...] = ("speaker", "licence")
+"""Words that may stand before a name, with a colon."""
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _FULL_KEY = re.compile(rf"([0-9a-f]{{{MIN_PREFIX},32}})-(.+)")
 """Of a sample: the beginning of its corpus's id, then its key."""
@@ -130,13 +131,12 @@ def _of_folder(walk: Walk, folder: Path) -> Node:
 
 
 def _of_group(walk: Walk, reference: str) -> Node | None:
-    for word, around in ((SPEAKER, walk.around_speaker), (LICENCE, walk.around_licence)):
-        if reference.startswith(word):
-            name = reference.removeprefix(word)
-            if (node := around(name)) is None:
-                what = word.removesuffix(":")
+    for kind in _GROUPS:
+        if reference.startswith(f"{kind}:"):
+            node = walk.around_group(kind, reference.removeprefix(f"{kind}:"))
+            if node is None:
                 raise UserError(
-                    f"{reference}: no source of a corpus known here has this {what}; {_where(walk)}"
+                    f"{reference}: no source of a corpus known here has this {kind}; {_where(walk)}"
                 )
             return node
     return None

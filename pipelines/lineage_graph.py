@@ -120,6 +120,8 @@ class Graph:
 
     def around(self, key: str, up: bool, down: bool) -> "Graph":
         """Return what a node came from and what was made of it, or one of the two."""
+        if up and down and len(self.reached(key, True) | self.reached(key, False)) == len(self.nodes):
+            return self
         kept = Graph()
         for wanted, direction in ((up, True), (down, False)):
             reached = self.reached(key, direction) if wanted else {key}

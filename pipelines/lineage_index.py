@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from manifests.corpus import SAMPLES_FILE, CorpusManifest
 from manifests.store import Store
+from pipelines.arrow_values import integers, text, union
 from pipelines.sample_uses import columns_of, counted, opened, touched_groups
 
 INDEX_FILE = "lineage.parquet"
@@ -105,14 +106,10 @@ class IndexedUses:
         self._table = table
 
     @cached_property
-    def used(self) -> frozenset[str]:
-        """Hashes of all sources that samples hold."""
+    def used(self) -> Any:
+        """Hashes of all sources that samples hold, an Arrow array."""
         groups = range(self._table.num_row_groups)
-        return frozenset(
-            sha256
-            for group in groups
-            for sha256 in columns_of(self._table, group, ["source"])["source"].unique().to_pylist()
-        )
+        return union(columns_of(self._table, group, ["source"])["source"].unique() for group in groups)
 
     def shards_with(self, sha256: str) -> dict[str, list[str]]:
         """Keys of the samples that hold a source, by shard, in corpus order."""
@@ -125,31 +122,30 @@ class IndexedUses:
                 found.setdefault(shard, []).append(key)
         return found
 
-    def samples_with_any(self, hashes: Sequence[str]) -> Mapping[str, int]:
-        """Number of samples that hold at least one of some sources, by split."""
+    def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
+        """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pa.array(list(hashes), pa.string())
-        if not len(wanted):
+        if not len(hashes):
             return {}
+        limits = pc.min_max(hashes)
         held = []
-        for group in touched_groups(self._table, "source", min(hashes), max(hashes)):
+        for group in touched_groups(self._table, "source", limits["min"].as_py(), limits["max"].as_py()):
             read = columns_of(self._table, group, ["source", "row", "shard"])
-            held.append(read.filter(pc.is_in(read["source"], value_set=wanted)).select(["row", "shard"]))
+            held.append(read.filter(pc.is_in(read["source"], value_set=hashes)).select(["row", "shard"]))
         if not held:
             return {}
         rows = pa.concat_tables(held)
         _, first = np.unique(rows["row"].to_numpy(), return_index=True)
-        return counted(rows["shard"].take(pa.array(first)))
+        return counted(rows["shard"].take(integers(first)))
 
 
 def _span(sources: Any, sha256: str) -> tuple[int, int]:
     """Return where a hash begins and ends in a sorted column."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    at = pc.indices_nonzero(pc.equal(sources, pa.scalar(sha256)))
+    at = pc.indices_nonzero(pc.equal(sources, text(sha256)))
     return (int(at[0].as_py()), int(at[-1].as_py()) + 1) if len(at) else (0, 0)
 
 

@@ -144,7 +144,11 @@ def listed(source: Source) -> dict[str, Any]:
 
 
 def heard_node(
-    kind: Literal["speaker", "licence"], name: str, samples: Mapping[str, Any], rows: Sequence[Source]
+    kind: Literal["speaker", "licence"],
+    name: str,
+    samples: Mapping[str, Mapping[str, int]],
+    files: int,
+    rows: Callable[[], list[Source]],
 ) -> Node:
     """Describe a speaker or a licence by the sources that are theirs.
 
@@ -152,18 +156,12 @@ def heard_node(
         kind: which of the two.
         name: of it.
         samples: how many hold such a source, by corpus and split.
-        rows: the sources.
+        files: number of the sources.
+        rows: returns the sources.
     """
-    facts = {
-        "files": len(rows),
-        "seconds": round(sum(row.seconds for row in rows), 3),
-        "licences" if kind == "speaker" else "kinds": dict(
-            sorted(Counter(row.licence if kind == "speaker" else row.kind for row in rows).items())
-        ),
-        "heard": dict(samples),
-        "sources": Deferred(lambda: [listed(row) for row in rows]),
-    }
-    return Node(kind, name, name, facts)
+    heard = {place: dict(of_splits) for place, of_splits in samples.items()}
+    sources = Deferred(lambda: [listed(row) for row in rows()])
+    return Node(kind, name, name, {"files": files, "heard": heard, "sources": sources})
 
 
 def source_node(sha256: str, source: Source | None) -> Node:

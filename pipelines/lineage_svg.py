@@ -125,7 +125,9 @@ def _box(layout: Layout, node: Node, is_start: bool) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"
+    """Leave out the middle of a long name: versions and file types stand at its end."""
+    half = LABEL_CHARACTERS // 2
+    return text if len(text) <= LABEL_CHARACTERS else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def _visible(text: str) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 from manifests.parts import Part
 from manifests.recipe import SPLITS
 from manifests.source import Source
+from pipelines.arrow_values import strings, union
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Graph, Node
@@ -104,7 +106,7 @@ class Walk:
         node = self._source(sha256)
         for corpus in self._corpora_to_search():
             if corpus.manifest.parts:
-                self._heard_in(corpus, [sha256], node)
+                self._heard_in(corpus, corpus.samples_with_any(strings([sha256])), node)
                 continue
             keys = corpus.uses.shards_with(sha256)
             shards = [self._shard(corpus, name, in_shard) for name, in_shard in keys.items()]
@@ -118,18 +120,31 @@ class Walk:
                 self._may_be_heard_in(data_id, node)
         return node
 
-    def around_speaker(self, name: str) -> Node | None:
-        """On from a speaker to the corpora and models that heard any of their recordings; None for one unknown."""
-        found = {place: data.of_speaker(name) for place, data in self._searched().items()}
-        return self._around_group("speaker", name, found)
+    def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
+        """On from a speaker or a licence to the corpora and models that heard anything of theirs; None if unknown."""
+        searched = {c.manifest.id: c for c in self._corpora_to_search()} | dict(self.online)
+        found = {place: data.hashes_with(kind, name) for place, data in searched.items()}
+        found = {place: hashes for place, hashes in found.items() if len(hashes)}
+        if not found:
+            return None
+        samples = {
+            place: self.corpora[place].samples_with_any(hashes)
+            for place, hashes in found.items()
+            if place in self.corpora
+        }
 
-    def around_licence(self, text: str) -> Node | None:
-        """On from a licence to the corpora and models that heard anything under it; None for one unknown."""
-        found = {place: data.under_licence(text) for place, data in self._searched().items()}
-        return self._around_group("licence", text, found)
+        def listed() -> list[Source]:
+            rows = (row for place, hashes in found.items() for row in searched[place].listed(hashes))
+            return list({row.sha256: row for row in rows}.values())
 
-    def _searched(self) -> dict[str, KnownCorpus | KnownOnline]:
-        return {c.manifest.id: c for c in self._corpora_to_search()} | dict(self.online)
+        files = len(union(found.values()))
+        node = self.graph.add(heard_node(kind, name, samples, files, listed))
+        for place in found:
+            if place in samples:
+                self._heard_in(self.corpora[place], samples[place], node)
+            else:
+                self._may_be_heard_in(place, node)
+        return node
 
     def _corpora_to_search(self) -> list[KnownCorpus]:
         """Return the corpora that have samples of their own, and merged ones of which a part has been moved away."""
@@ -139,41 +154,8 @@ class Walk:
             if not corpus.manifest.parts or any(p.corpus not in self.corpora for p in corpus.manifest.parts)
         ]
 
-    def _around_group(self, kind: str, name: str, found: Mapping[str, set[str]]) -> Node | None:
-        hashes = {sha256 for some in found.values() for sha256 in some}
-        if not hashes:
-            return None
-        samples = {
-            place: dict(self.corpora[place].samples_with_any(sorted(some)))
-            for place, some in found.items()
-            if some and place in self.corpora
-        }
-        rows = {
-            source.sha256: source for place, some in found.items() for source in self._listed(place, some)
-        }
-        make = heard_node("speaker" if kind == "speaker" else "licence", name, samples, list(rows.values()))
-        node = self.graph.add(make)
-        for place, some in found.items():
-            if some and place in self.corpora:
-                self._heard_in(self.corpora[place], sorted(some), node, samples[place])
-            elif some:
-                self._may_be_heard_in(place, node)
-        return node
-
-    def _listed(self, place: str, hashes: set[str]) -> list[Source]:
-        if place in self.corpora:
-            return self.corpora[place].catalogue.listed(hashes)
-        return [self.online[place].sources[sha256] for sha256 in sorted(hashes)]
-
-    def _heard_in(
-        self,
-        corpus: KnownCorpus,
-        hashes: Sequence[str],
-        node: Node,
-        samples: Mapping[str, int] | None = None,
-    ) -> None:
-        """Go on to a corpus some of whose samples hold one of some sources."""
-        samples = corpus.samples_with_any(hashes) if samples is None else samples
+    def _heard_in(self, corpus: KnownCorpus, samples: Mapping[str, int], node: Node) -> None:
+        """Go on to a corpus of which so many samples, by split, hold one of some sources."""
         if samples:
             made = self._corpus(corpus.manifest.id)
             self.graph.link(node, made, f"heard in {sum(samples.values()):,} samples of")

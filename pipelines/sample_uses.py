@@ -5,7 +5,7 @@ A corpus with an index of them is asked through that (`pipelines.lineage_index`)
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from manifests.corpus import Corpus
 from manifests.recipe import SPLITS
 from manifests.store import Store
+from pipelines.arrow_values import strings, text, union
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class Uses(Protocol):
     """Answers which samples hold which sources."""
 
     @property
-    def used(self) -> frozenset[str]:
-        """Hashes of all sources that samples hold."""
+    def used(self) -> Any:
+        """Hashes of all sources that samples hold, an Arrow array."""
         ...
 
     def shards_with(self, sha256: str) -> dict[str, list[str]]:
         """Keys of the samples that hold a source, by shard, in corpus order."""
         ...
 
-    def samples_with_any(self, hashes: Sequence[str]) -> Mapping[str, int]:
-        """Number of samples that hold at least one of some sources, by split."""
+    def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
+        """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
         ...
 
 
@@ -53,26 +54,23 @@ class TableUses:
         self._table = table
 
     @cached_property
-    def used(self) -> frozenset[str]:
-        """Hashes of all sources that samples hold."""
+    def used(self) -> Any:
+        """Hashes of all sources that samples hold, an Arrow array."""
         import pyarrow.compute as pc
 
-        return frozenset(
-            sha256
-            for group in range(self._table.num_row_groups)
-            for sha256 in pc.unique(pc.list_flatten(self._column(group))).to_pylist()
-        )
+        groups = range(self._table.num_row_groups)
+        return union(pc.unique(pc.list_flatten(self._column(group))) for group in groups)
 
     def shards_with(self, sha256: str) -> dict[str, list[str]]:
         """Keys of the samples that hold a source, by shard, in corpus order."""
         found: dict[str, list[str]] = {}
-        for rows in self._rows_with([sha256], ["shard", "key"]):
+        for rows in self._rows_with(strings([sha256]), ["shard", "key"]):
             for shard, key in zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True):
                 found.setdefault(shard, []).append(key)
         return found
 
-    def samples_with_any(self, hashes: Sequence[str]) -> Mapping[str, int]:
-        """Number of samples that hold at least one of some sources, by split."""
+    def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
+        """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
         total: Counter[str] = Counter()
         for rows in self._rows_with(hashes, ["shard"]):
             total.update(counted(rows["shard"]))
@@ -81,14 +79,12 @@ class TableUses:
     def _column(self, group: int) -> Any:
         return columns_of(self._table, group, ["source_sha256"])["source_sha256"].combine_chunks()
 
-    def _rows_with(self, hashes: Sequence[str], names: list[str]) -> Iterator[Any]:
-        import pyarrow as pa
+    def _rows_with(self, hashes: Any, names: list[str]) -> Iterator[Any]:
         import pyarrow.compute as pc
 
-        wanted = pa.array(list(hashes), pa.string())
         for group in range(self._table.num_row_groups):
             searched = self._column(group)
-            held = pc.is_in(pc.list_flatten(searched), value_set=wanted)
+            held = pc.is_in(pc.list_flatten(searched), value_set=hashes)
             rows = pc.unique(pc.list_parent_indices(searched).filter(held))
             if len(rows):
                 yield columns_of(self._table, group, names).take(rows)
@@ -109,9 +105,9 @@ class TarUses:
         ]
 
     @cached_property
-    def used(self) -> frozenset[str]:
-        """Hashes of all sources that samples hold."""
-        return frozenset(sha256 for sample in self._samples for sha256 in sample.sources)
+    def used(self) -> Any:
+        """Hashes of all sources that samples hold, an Arrow array."""
+        return strings(dict.fromkeys(sha256 for sample in self._samples for sha256 in sample.sources))
 
     def shards_with(self, sha256: str) -> dict[str, list[str]]:
         """Keys of the samples that hold a source, by shard, in corpus order."""
@@ -121,9 +117,9 @@ class TarUses:
                 found.setdefault(sample.shard, []).append(sample.key)
         return found
 
-    def samples_with_any(self, hashes: Sequence[str]) -> Mapping[str, int]:
-        """Number of samples that hold at least one of some sources, by split."""
-        wanted = set(hashes)
+    def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
+        """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
+        wanted = set(hashes.to_pylist())
         return in_order(Counter(s.split for s in self._samples if wanted & set(s.sources)))
 
 
@@ -133,7 +129,7 @@ def sample_in_table(table: Any, key: str) -> SampleUse | None:
 
     names = ["key", "split", "shard", "speaker", "licences", "source_sha256"]
     for group in touched_groups(table, "key", key):
-        rows = pc.indices_nonzero(pc.equal(columns_of(table, group, ["key"])["key"], key))
+        rows = pc.indices_nonzero(pc.equal(columns_of(table, group, ["key"])["key"], text(key)))
         if len(rows):
             (row,) = columns_of(table, group, names).take(rows[:1]).to_pylist()
             hashes = tuple(dict.fromkeys(row["source_sha256"]))
