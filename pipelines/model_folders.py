@@ -12,8 +12,8 @@ from manifests.run_record import RUN_FILE
 from training.bundle_info import MODEL_FILE, MODEL_FOLDER, is_bundle
 
 EVALUATION_FILE = "evaluation.json"
-SEARCH_DEPTH = 4
-"""Folders below the first: `runs/NAME/STAGE/model`."""
+SEARCH_DEPTH = 5
+"""Folders below the first: `runs/NAME/STAGE/model` is four, and may itself have been put into one."""
 SEARCH_MAX_FOLDERS = 20_000
 _SKIPPED = (".", "mlartifacts")
 """Beginnings of the names of folders that are not looked into."""
