@@ -1,6 +1,6 @@
 """How long does `ssiforge lineage` take, as a user waits for it, in a large house?
 
-    python benchmarks/lineage.py [--samples 1000000] [--models 50] [--repeats 3]
+    python benchmarks/lineage.py [--samples 1000000] [--models 50] [--repeats 1]
 
 A made-up corpus without audio (115,000 sources; one noise in 300,000 of a million samples) and the records of models of
 twelve runs, in an MLflow store and in folders, are written to a temporary folder. Each question is then asked by a
@@ -234,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

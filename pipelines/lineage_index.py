@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.corpus import SAMPLES_FILE, CorpusManifest
+from manifests.errors import UserError
 from manifests.store import Store
 from pipelines.arrow_values import integers, text, union
 from pipelines.sample_uses import columns_of, counted, opened, touched_groups
@@ -150,8 +151,11 @@ def _span(sources: Any, sha256: str) -> tuple[int, int]:
 
 
 def open_index(store: Store, manifest: CorpusManifest) -> IndexedUses | None:
-    """Open the index of a corpus; None where there is none, or it is not of this corpus or of this format."""
-    table = opened(store, INDEX_FILE)
+    """Open the index of a corpus; None where there is none, or it is damaged, of another corpus or another format."""
+    try:
+        table = opened(store, INDEX_FILE)
+    except UserError:
+        return None
     if table is None:
         return None
     held = table.schema_arrow.metadata or {}

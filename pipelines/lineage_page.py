@@ -16,6 +16,8 @@ MOST_LISTED = 60
 """Rows of a long list that the page shows."""
 ANCHOR = "n"
 
+_ALLOWED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What the page may load: nothing but its own styles and its empty icon."""
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#101828;--soft:#475467;--line:#d0d5dd;--card:#f9fafb;--link:#1849a9}
 @media (prefers-color-scheme:dark){:root{--paper:#10141b;--ink:#f2f4f7;--soft:#b0b8c4;--line:#344054;--card:#1a2029;
@@ -61,7 +63,7 @@ def page(answer: Lineage) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_ALLOWED}">'
         f'<link rel="icon" href="data:,"><title>{title}</title><style>{_STYLE}</style></head><body><main>'
         f"<h1>{title}</h1>{f'<ul>{said}</ul>' if said else ''}"
         '<h2 id="graph">What was made of what</h2>'

@@ -38,32 +38,36 @@ def found_below(roots: Iterable[Path], depth: int = SEARCH_DEPTH) -> Found:
         depth: no deeper than this.
     """
     found = Found()
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for root in roots:
         _walk(root, depth, found, seen)
     return found
 
 
-def _walk(folder: Path, depth: int, found: Found, seen: set[str]) -> None:
+def _walk(folder: Path, depth: int, found: Found, seen: dict[str, int]) -> None:
+    """Look into a folder; `seen` says how deep was looked below those that were looked into."""
     place = os.path.realpath(folder)
-    if place in seen or len(seen) >= SEARCH_MAX_FOLDERS:
+    before = seen.get(place, -1)
+    if before >= depth or len(seen) >= SEARCH_MAX_FOLDERS:
         return
-    seen.add(place)
+    seen[place] = depth
     try:
         with os.scandir(folder) as listing:
             entries = list(listing)
     except OSError:  # not ours to read
         return
     names = {entry.name for entry in entries}
+    if before < 0:
+        for name, folders in (
+            (CORPUS_FILE, found.corpora),
+            (MODEL_FILE, found.bundles),
+            (RUN_FILE, found.runs),
+            (EVALUATION_FILE, found.evaluations),
+        ):
+            if name in names:
+                folders.append(folder)
     if CORPUS_FILE in names:
-        found.corpora.append(folder)
         return  # a shard's folder holds many thousand files
-    if MODEL_FILE in names:
-        found.bundles.append(folder)
-    if RUN_FILE in names:
-        found.runs.append(folder)
-    if EVALUATION_FILE in names:
-        found.evaluations.append(folder)
     if depth > 0:
         below = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         for name in sorted(name for name in below if not name.startswith(_SKIPPED)):

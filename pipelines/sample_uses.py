@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from manifests.corpus import Corpus
+from manifests.errors import UserError
 from manifests.recipe import SPLITS
 from manifests.store import Store
 from pipelines.arrow_values import strings, text, union
@@ -158,7 +159,11 @@ def _from_json(sample: dict[str, Any], shard: str) -> SampleUse:
 
 
 def opened(store: Store, name: str) -> Any | None:
-    """Open a Parquet file of a corpus, mapped where it is local; None where there is none or it cannot be read."""
+    """Open a Parquet file of a corpus, mapped where it is local; None where there is none.
+
+    Raises:
+        UserError: when it is none, or cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -168,8 +173,8 @@ def opened(store: Store, name: str) -> Any | None:
         if store.folder is not None:
             return pq.ParquetFile(store.folder / name, memory_map=True)
         return pq.ParquetFile(io.BytesIO(store.read(name)))
-    except (pa.ArrowInvalid, FileNotFoundError):
-        return None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{store.where(name)}: cannot be read as Parquet ({error})") from error
 
 
 def columns_of(table: Any, group: int, names: list[str]) -> Any:

@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +254,19 @@ def test_a_database_read_directly_says_what_mlflow_says(
         database.execute("ALTER TABLE tags RENAME COLUMN value TO content")
         assert from_database(database) is None
         database.rollback()
+
+
+def test_a_question_imports_neither_mlflow_nor_torch(
+    chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus]
+) -> None:
+    script = (
+        "import sys\n"
+        "from pipelines.lineage import lineage\n"
+        "assert len(lineage(sys.argv[1]).heard.models) == 3\n"
+        "print({'mlflow', 'torch', 'pandas', 'scipy', 'ray'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", script, file_hash("train hiss 1.wav")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_released_and_stale_versions_are_said_in_words(
