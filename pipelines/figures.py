@@ -130,6 +130,32 @@ def before_and_after_png(before: NDArray[np.float32], after: NDArray[np.float32]
     return content.getvalue()
 
 
+def spectrogram_cells_png(wave: NDArray[np.float32]) -> bytes:
+    """Draw a bare spectrogram, a pixel a cell of `PAIR_CELLS`, as PNG bytes of some ten kilobytes.
+
+    On the scale of levels of all of them (`FLOOR_DB` to `TOP_DB`), frequency on the mel scale.
+
+    Args:
+        wave: mono at 48 kHz, shape (N,).
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    shades = round((TOP_DB - FLOOR_DB) / _STEP_DB)
+    levels = np.clip((_mel_cells(spectrogram_db(wave)) - FLOOR_DB) / _STEP_DB, 0, shades)
+    picture = Image.fromarray(np.flipud(np.round(levels)).astype(np.uint8), mode="P")
+    colours = colormaps["magma"](np.linspace(0.0, 1.0, shades + 1))[:, :3]
+    picture.putpalette(np.round(255.0 * colours).astype(np.uint8).tobytes())
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def mel_share(hz: float) -> float:
+    """Return how far up a frequency stands in such a picture: 0 at the bottom, 1 at 24 kHz."""
+    return _mel(hz) / _mel(SAMPLE_RATE_HZ / 2.0)
+
+
 def _mel(hz: float) -> float:
     """Return the mel value of a frequency (O'Shaughnessy, Speech Communication, 1987)."""
     return 2595.0 * math.log10(1.0 + hz / 700.0)

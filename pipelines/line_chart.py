@@ -1,0 +1,160 @@
+"""Lines over steps as SVG, small enough to be read on a telephone, and told in words for those who cannot see them."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from pipelines.run_records import Points
+
+WIDTH, HEIGHT = 340, 200
+"""In the SVG's own units: shown at this size, letters are as large as those around it."""
+MOST_POINTS = 240
+"""Of a line; longer ones are averaged, since there are no more pixels."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Told apart by the colour-blind too (Okabe and Ito, 2008)."""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 30, 24
+_TICKS = 4
+_LOG_FROM = 20.0
+"""A line whose largest value is so many times its least is drawn on a logarithmic scale, if all are positive."""
+_SPARSE = 40
+"""A line of fewer points has a dot at each, with its number."""
+
+
+def line_chart(title: str, lines: Mapping[str, Points], kept_step: int | None = None) -> str:
+    """Draw lines over training steps.
+
+    Args:
+        title: what the values are, with their unit.
+        lines: by name, each with steps rising; one without points is left out.
+        kept_step: where a mark stands: the step whose weights were kept.
+
+    Returns:
+        An `<svg>` element; names are escaped.
+    """
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return ""
+    thinned = {name: _thinned(points) for name, points in lines.items()}
+    values = [value for points in thinned.values() for _, value in points]
+    log = min(values) > 0.0 and max(values) > _LOG_FROM * min(values)
+    steps = [step for points in lines.values() for step, _ in points]
+    across = _Axis(float(min(0, *steps)), float(max(1, *steps)), _LEFT, WIDTH - _RIGHT, log=False)
+    up = _Axis(min(values), max(values), HEIGHT - _BOTTOM, _TOP, log)
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(_told(title, lines, kept_step))}">',
+        f'<text class="chart-title" x="{_LEFT}" y="12">{html.escape(title)}</text>',
+        *_legend(list(lines)),
+        *_grid(across, up),
+    ]
+    if kept_step is not None:
+        x = across.place(kept_step)
+        parts.append(
+            f'<line class="chart-kept" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
+        )
+    for (name, points), colour in zip(thinned.items(), _colours(len(thinned)), strict=True):
+        parts += _line(name, points, colour, across, up)
+    return "".join([*parts, "</svg>"])
+
+
+class _Axis:
+    """From values to places in the picture."""
+
+    def __init__(self, low: float, high: float, begin: float, end: float, log: bool) -> None:
+        if high <= low:
+            margin = abs(low) / 10.0 or 0.5
+            low, high = low - margin, high + margin
+        self.low, self.high, self.log = low, high, log
+        self._begin, self._end = begin, end
+
+    def place(self, value: float) -> float:
+        """Return where a value stands."""
+        low, high, at = (
+            (math.log(v) if self.log else v) for v in (self.low, self.high, max(value, self.low))
+        )
+        return self._begin + (self._end - self._begin) * (at - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Return round values within the axis."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            candidates = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
+            inside = [value for value in candidates if self.low <= value <= self.high]
+            return inside[:: max(1, -(-len(inside) // (_TICKS + 1)))]
+        rough = (self.high - self.low) / _TICKS
+        magnitude = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough)
+        first = math.ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _thinned(points: Points) -> Points:
+    """Average neighbours until a line has at most `MOST_POINTS` points; its last point stays."""
+    if len(points) <= MOST_POINTS:
+        return points
+    each = -(-len(points) // (MOST_POINTS - 1))
+    groups = [points[first : first + each] for first in range(0, len(points) - 1, each)]
+    means = [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
+    return (*(point for point in means if point[0] < points[-1][0]), points[-1])
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[number % len(COLOURS)] for number in range(count)]
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    if len(names) < 2:
+        return []
+    x, parts = float(_LEFT), []
+    for name, colour in zip(names, _colours(len(names)), strict=True):
+        parts.append(
+            f'<text class="chart-name" x="{x:.0f}" y="25" fill="{colour}">{html.escape(name)}</text>'
+        )
+        x += 6.2 * len(name) + 12
+    return parts
+
+
+def _grid(across: _Axis, up: _Axis) -> list[str]:
+    parts = []
+    for value in up.ticks():
+        y = up.place(value)
+        parts.append(
+            f'<line class="chart-grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="chart-tick" x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{_short(value)}</text>'
+        )
+    for value in across.ticks():
+        parts.append(
+            f'<text class="chart-tick" x="{across.place(value):.1f}" y="{HEIGHT - 8}" '
+            f'text-anchor="middle">{_short(value)}</text>'
+        )
+    return parts
+
+
+def _line(name: str, points: Points, colour: str, across: _Axis, up: _Axis) -> list[str]:
+    places = [(across.place(step), up.place(value)) for step, value in points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    parts = [f'<polyline class="chart-line" stroke="{colour}" points="{path}"/>']
+    if len(points) < _SPARSE:
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}">'
+            f"<title>{html.escape(name)}, step {step}: {value:.4g}</title></circle>"
+            for (x, y), (step, value) in zip(places, points, strict=True)
+        ]
+    return parts
+
+
+def _told(title: str, lines: Mapping[str, Points], kept_step: int | None) -> str:
+    told = [
+        f"{name} from {points[0][1]:.4g} at step {points[0][0]} to {points[-1][1]:.4g} at step {points[-1][0]}, "
+        f"least {min(value for _, value in points):.4g}, most {max(value for _, value in points):.4g}"
+        for name, points in lines.items()
+    ]
+    kept = [f"the weights of step {kept_step} were kept"] if kept_step is not None else []
+    return f"{title}: {'; '.join([*told, *kept])}"
+
+
+def _short(value: float) -> str:
+    if value and abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"

@@ -1,0 +1,183 @@
+"""A small web server for reports: it lists those below some folders, and serves them and nothing else.
+
+A report is a folder `report` with an `index.html` that says by a `generator` tag that it is one. Addresses name reports by
+number, not by path, so no address can lead out of their folders; links in a report's folder are not followed.
+"""
+
+import hashlib
+import html
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipelines.report_page import GENERATOR, page
+
+REPORT_FOLDER = "report"
+PAGE_FILE = "index.html"
+MAX_DEPTH = 5
+"""Folders below which reports are looked for."""
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".flac": "audio/flac",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+}
+"""What a report may consist of."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+}
+"""A page may run the script that it holds, and can send nothing anywhere."""
+
+_HEAD_BYTES = 4096
+_TITLE = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
+_REPORT_URL = re.compile(r"/([0-9a-f]{12})/([A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was found."""
+
+    folder: Path
+    """Its `report` folder."""
+    place: str
+    """What it is a report on: a folder, relative to where it was looked for."""
+    title: str
+    """As the page has it, with HTML's entities resolved."""
+
+    @property
+    def name(self) -> str:
+        """What addresses call it: the same each time."""
+        return hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:12]
+
+
+def find_reports(roots: Sequence[Path]) -> list[Report]:
+    """Find reports below some folders, by their places; links and hidden folders are not followed."""
+    found = {
+        report.name: report for root in roots for report in _below(root, root.resolve(), MAX_DEPTH)
+    }
+    return sorted(found.values(), key=lambda report: report.place)
+
+
+def _below(root: Path, folder: Path, depth: int) -> Iterator[Report]:
+    if (report := _report(root, folder)) is not None:
+        yield report
+    with suppress(OSError):
+        for entry in sorted(folder.iterdir()) if depth else ():
+            if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "mlartifacts")):
+                yield from _below(root, entry, depth - 1)
+
+
+def _report(root: Path, folder: Path) -> Report | None:
+    place = folder / REPORT_FOLDER
+    if place.is_symlink() or (content := _read(place / PAGE_FILE, _HEAD_BYTES)) is None:
+        return None
+    if f'name="generator" content="{GENERATOR}"'.encode() not in content:
+        return None
+    title = _TITLE.search(content)
+    name = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
+    return Report(place, folder.relative_to(root.resolve()).as_posix(), name)
+
+
+def _read(path: Path, limit: int | None = None) -> bytes | None:
+    """Read a plain file; None where there is none, or a link or a device in its place."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - of a descriptor
+        return stream.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Serves reports on one address; port 0 takes a free one."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, roots: Sequence[Path], mlflow_url: str = "") -> None:
+        self.roots = tuple(roots)
+        self.mlflow_url = mlflow_url
+        self.host = host
+        super().__init__((host, port), _Handler)
+
+    def answers_to(self, host: str) -> bool:
+        """Say whether a request was meant for this server: a page elsewhere may have a name resolve to loopback."""
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in ("localhost", self.host):
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not ip_address(self.server_address[0]).is_loopback
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReportServer
+    server_version = "ssiforge"
+    sys_version = ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        """Answer with a page or file."""
+        self._answer(with_content=True)
+
+    def do_HEAD(self) -> None:
+        """Answer with its headers."""
+        self._answer(with_content=False)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a person reads the terminal."""
+
+    def _answer(self, with_content: bool) -> None:
+        try:
+            meant_for_us = self.server.answers_to(self.headers.get("Host", ""))
+            found = self._found(unquote(urlsplit(self.path).path)) if meant_for_us else None
+        except ValueError:  # an address or host that is none
+            meant_for_us, found = True, None
+        if not meant_for_us:
+            status, kind, content = HTTPStatus.FORBIDDEN, "text/plain", b"another host was asked for\n"
+        elif found is None:
+            status, kind, content = HTTPStatus.NOT_FOUND, "text/plain", b"there is no such page here\n"
+        else:
+            status, (kind, content) = HTTPStatus.OK, found
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_content:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(content)
+
+    def _found(self, path: str) -> tuple[str, bytes] | None:
+        reports = find_reports(self.server.roots)
+        if path == "/":
+            return TYPES[".html"], index_page(reports, self.server.mlflow_url).encode()
+        match = _REPORT_URL.fullmatch(path)
+        report = next((each for each in reports if match and each.name == match[1]), None)
+        if match is None or report is None:
+            return None
+        file = match[2] or PAGE_FILE
+        kind = TYPES.get(Path(file).suffix)
+        content = _read(report.folder / file) if kind else None
+        return (kind, content) if kind and content is not None else None

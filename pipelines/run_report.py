@@ -1,0 +1,220 @@
+"""A page on a training run, or on an evaluation: `report/index.html` in its folder, which stands alone and works offline.
+
+It is made of the plain files that runs and evaluations leave; the same files give the same bytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TypeVar
+
+from markdown_it import MarkdownIt
+
+from manifests.errors import UserError
+from manifests.files import write_atomically
+from pipelines.card_scores import read_scores
+from pipelines.evaluation_audio import FOLDER as LISTEN_FOLDER
+from pipelines.evaluation_audio import TARGET, read_kept
+from pipelines.evaluation_records import EvaluationRecords, is_evaluation, read_evaluation
+from pipelines.evaluation_sections import evaluation_section
+from pipelines.listen_section import Listened, listen_section
+from pipelines.model_card import card
+from pipelines.report_page import Section, page
+from pipelines.run_records import StageRecords, is_run, read_run
+from pipelines.run_sections import curves_section, overview_section, settings_section
+from pipelines.scores import DEGRADED
+from pipelines.size_section import ExportRecords, is_export, read_export, size_section
+from training.bundle import Bundle, load_bundle
+from training.run import MODEL_FOLDER
+
+REPORT_FOLDER = "report"
+PAGE_FILE = "index.html"
+SEARCHED_DEPTH = 3
+"""Folders below a run in which evaluations and exports of its models are found by themselves."""
+
+_T = TypeVar("_T", EvaluationRecords, ExportRecords)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a page is made of besides the run or evaluation itself."""
+
+    evaluations: tuple[Path, ...] = ()
+    """Folders of evaluations of the run's models, besides those in its folder."""
+    exports: tuple[Path, ...] = ()
+    """Folders of exports of the models, likewise."""
+
+
+def report_run(folder: Path, out: Path | None = None, more: Sources = Sources()) -> Path:
+    """Write the page of a run folder, or of one stage's folder; return where it is.
+
+    Args:
+        folder: what `ssiforge train` wrote to.
+        out: folder of the page; `report` in the run's folder if not given.
+        more: what else belongs to it.
+
+    Raises:
+        UserError: when the folder holds no run, a given evaluation or export is of other models, or a file in one is
+        not what it should be.
+    """
+    stages = read_run(folder)
+    bundles = [load_bundle(stage.folder / MODEL_FOLDER) for stage in stages if stage.model is not None]
+    ours = {bundle.info.id for bundle in bundles}
+    evaluations = _found(folder, more.evaluations, is_evaluation, read_evaluation, _judged, ours)
+    exports = _found(folder, more.exports, is_export, read_export, _exported, ours)
+    sections = [
+        Section("stages", "Stages", overview_section(stages)),
+        Section("curves", "Learning curves", curves_section(stages)),
+        Section("listen", "Before and after", _heard_section(stages)),
+        *_evaluation_sections(evaluations),
+        Section("size", "Size and speed", size_section(bundles, list(exports.values())) if bundles else ""),
+        Section("settings", "Settings", settings_section(stages)),
+        Section("card", "Model card", _card(bundles, evaluations)),
+    ]
+    return _write(folder, out, page(*_run_heading(stages), sections))
+
+
+def report_evaluation(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of an evaluation; return where it is.
+
+    Args:
+        folder: what `ssiforge evaluate` wrote to.
+        out: folder of the page; `report` in the evaluation's folder if not given.
+
+    Raises:
+        UserError: when the folder holds no evaluation, or a file in it is not what it should be.
+    """
+    found = read_evaluation(folder)
+    systems = ", ".join(model.system for model in found.models)
+    rows = "".join(
+        f"<li>{escape(model.system)}: <code>{escape(model.bundle_id)}</code>, trained on "
+        f"<code>{escape(model.trained_on)}</code></li>"
+        for model in found.models
+    )
+    sections = [
+        Section("scores", "Scores", evaluation_section(found)),
+        Section("listen", "Before and after", _kept_section(folder)),
+    ]
+    return _write(folder, out, page(f"Evaluation of {systems}", f"<ul>{rows}</ul>", sections))
+
+
+def _run_heading(stages: Sequence[StageRecords]) -> tuple[str, str]:
+    first = stages[0]
+    description = first.settings.get("description")
+    about = f"<p>{escape(str(description))}</p>" if description else ""
+    corpora = list(dict.fromkeys(stage.corpus_id for stage in stages))
+    data = ", ".join(f"<code>{escape(corpus)}</code>" for corpus in corpora)
+    preset = escape(str(first.settings.get("preset", "")))
+    return f"Training run {first.experiment}", f"{about}<p>Preset {preset}; trained on {data}.</p>"
+
+
+def _heard_section(stages: Sequence[StageRecords]) -> str:
+    """Show each validation sample with what every stage made of it."""
+    samples: dict[str, dict[str, Path]] = {}
+    targets: dict[str, Path] = {}
+    for stage in stages:
+        for heard in stage.heard:
+            waves = samples.setdefault(heard.key, {DEGRADED: heard.degraded})
+            waves[f"{stage.stage}, step {heard.step}"] = heard.estimate
+            targets.setdefault(heard.key, heard.target)
+    listened = [
+        Listened(key, "", waves | {TARGET: targets[key]}) for key, waves in sorted(samples.items())
+    ]
+    return listen_section(listened) if listened else ""
+
+
+def _kept_section(folder: Path) -> str:
+    listened = [
+        Listened(
+            sample.key,
+            ", ".join(sample.conditions),
+            {name: folder / LISTEN_FOLDER / file for name, file in sample.files.items()},
+        )
+        for sample in read_kept(folder)
+    ]
+    return listen_section(listened) if listened else ""
+
+
+def _evaluation_sections(evaluations: dict[Path, EvaluationRecords]) -> list[Section]:
+    if not evaluations:
+        none = (
+            '<p class="note">None lies in the run\'s folder; <code>ssiforge evaluate</code> makes one, and '
+            "<code>--evaluation DIR</code> brings one from elsewhere.</p>"
+        )
+        return [Section("evaluation", "Evaluation", none)]
+    return [
+        Section(
+            f"evaluation-{number}",
+            f"Evaluation: {found.heard}",
+            evaluation_section(found) + _kept_section(place),
+        )
+        for number, (place, found) in enumerate(evaluations.items(), 1)
+    ]
+
+
+def _card(bundles: Sequence[Bundle], evaluations: dict[Path, EvaluationRecords]) -> str:
+    """Return the card of the last finished model as HTML."""
+    if not bundles:
+        return ""
+    last = bundles[-1]
+    scores = [
+        read_scores(place, last.info.id)
+        for place, found in evaluations.items()
+        if last.info.id in _judged(found)
+    ]
+    text = card(last, scores, None).partition("---\n")[2].partition("---\n")[2]
+    # HTML in it stays text, and only addresses of the web become links.
+    rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for level in (2, 1):
+        rendered = rendered.replace(f"h{level}>", f"h{level + 2}>")
+    return f'<div class="scroll card" tabindex="0" role="region" aria-label="Model card">{rendered}</div>'
+
+
+def _judged(found: EvaluationRecords) -> set[str]:
+    return {model.bundle_id for model in found.models}
+
+
+def _exported(found: ExportRecords) -> set[str]:
+    return {found.model_id}
+
+
+def _found(
+    folder: Path,
+    given: Sequence[Path],
+    is_one: Callable[[Path], bool],
+    read: Callable[[Path], _T],
+    models_of: Callable[[_T], set[str]],
+    ours: set[str],
+) -> dict[Path, _T]:
+    """Read what was given, which must be of our models, and what lies below the folder and is."""
+    found = {}
+    for place in given:
+        found[place] = read(place)
+        if not models_of(found[place]) & ours:
+            raise UserError(f"{place}: is of other models than those of {folder}")
+    known = {place.resolve() for place in given}
+    for place in _folders_below(folder, SEARCHED_DEPTH):
+        if is_one(place) and place.resolve() not in known and models_of(content := read(place)) & ours:
+            found[place] = content
+    return found
+
+
+def _folders_below(folder: Path, depth: int) -> Iterator[Path]:
+    for place in sorted(folder.iterdir()) if depth else ():
+        if place.is_dir() and not place.is_symlink():
+            yield place
+            yield from _folders_below(place, depth - 1)
+
+
+def _write(folder: Path, out: Path | None, content: str) -> Path:
+    place = (out or folder / REPORT_FOLDER) / PAGE_FILE
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, content.encode())
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error.strerror})") from error
+    return place
+
+
+__all__ = ["Sources", "is_run", "report_evaluation", "report_run"]
