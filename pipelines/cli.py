@@ -16,6 +16,7 @@ from pipelines.cli_export import export
 from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
+from pipelines.cli_ui import ui
 
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
@@ -250,6 +251,7 @@ app.command()(enhance)
 app.command()(calibrate)
 app.command()(card)
 app.command()(export)
+app.command()(ui)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.line_chart import COLOURS
+from pipelines.line_chart import colours, legend
 from pipelines.scores import Column
 
 WIDTH = 340
@@ -60,13 +60,8 @@ def forest_chart(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(told)}">',
         f'<text class="chart-title" x="4" y="12">{html.escape(column.heading)}</text>',
     ]
-    colours = dict(zip(systems, (COLOURS[n % len(COLOURS)] for n in range(len(systems))), strict=True))
-    x = 4.0
-    for name in systems:
-        parts.append(
-            f'<text class="chart-name" x="{x:.0f}" y="27" fill="{colours[name]}">{html.escape(name)}</text>'
-        )
-        x += 6.2 * len(name) + 12
+    parts += legend(systems, 4.0)
+    colour_of = dict(zip(systems, colours(len(systems)), strict=True))
     for number in range(_TICKS + 1):
         value = low + (high - low) * number / _TICKS
         parts.append(
@@ -84,7 +79,7 @@ def forest_chart(
         )
         for place, (name, entry) in enumerate(entries):
             y = top + _SYSTEM_HEIGHT * (place + 0.5)
-            colour = colours[name]
+            colour = colour_of[name]
             if entry["low"] is not None and entry["high"] is not None:
                 parts.append(
                     f'<line x1="{across(entry["low"]):.1f}" x2="{across(entry["high"]):.1f}" y1="{y:.1f}" '

@@ -17,6 +17,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 30, 24
 _TICKS = 4
 _LOG_FROM = 20.0
 """A line whose largest value is so many times its least is drawn on a logarithmic scale, if all are positive."""
+_LETTER = 5.6
+"""Width of a letter of a legend, about."""
 _SPARSE = 40
 """A line of fewer points has a dot at each, with its number."""
 
@@ -45,7 +47,7 @@ def line_chart(title: str, lines: Mapping[str, Points], kept_step: int | None = 
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{html.escape(_told(title, lines, kept_step))}">',
         f'<text class="chart-title" x="{_LEFT}" y="12">{html.escape(title)}</text>',
-        *_legend(list(lines)),
+        *(legend(list(lines), _LEFT) if len(lines) > 1 else []),
         *_grid(across, up),
     ]
     if kept_step is not None:
@@ -53,7 +55,7 @@ def line_chart(title: str, lines: Mapping[str, Points], kept_step: int | None = 
         parts.append(
             f'<line class="chart-kept" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
         )
-    for (name, points), colour in zip(thinned.items(), _colours(len(thinned)), strict=True):
+    for (name, points), colour in zip(thinned.items(), colours(len(thinned)), strict=True):
         parts += _line(name, points, colour, across, up)
     return "".join([*parts, "</svg>"])
 
@@ -99,19 +101,20 @@ def _thinned(points: Points) -> Points:
     return (*(point for point in means if point[0] < points[-1][0]), points[-1])
 
 
-def _colours(count: int) -> list[str]:
+def colours(count: int) -> list[str]:
+    """Return a colour for each of so many things; beyond six, they come again."""
     return [COLOURS[number % len(COLOURS)] for number in range(count)]
 
 
-def _legend(names: Sequence[str]) -> list[str]:
-    if len(names) < 2:
-        return []
-    x, parts = float(_LEFT), []
-    for name, colour in zip(names, _colours(len(names)), strict=True):
+def legend(names: Sequence[str], left: float) -> list[str]:
+    """Return the names of lines or dots beside their colours, from `left` on, as SVG elements."""
+    x, parts = left, []
+    for name, colour in zip(names, colours(len(names)), strict=True):
         parts.append(
-            f'<text class="chart-name" x="{x:.0f}" y="25" fill="{colour}">{html.escape(name)}</text>'
+            f'<rect x="{x:.0f}" y="19" width="9" height="4" fill="{colour}"/>'
+            f'<text class="chart-name" x="{x + 12:.0f}" y="25">{html.escape(name)}</text>'
         )
-        x += 6.2 * len(name) + 12
+        x += _LETTER * len(name) + 24
     return parts
 
 

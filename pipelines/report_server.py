@@ -8,6 +8,7 @@ import hashlib
 import html
 import os
 import re
+import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,9 +17,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from socketserver import TCPServer
 from urllib.parse import unquote, urlsplit
 
-from pipelines.report_page import GENERATOR, page
+from pipelines.html_table import table
+from pipelines.report_page import GENERATOR, Section, page
 
 REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
@@ -80,10 +83,14 @@ def find_reports(roots: Sequence[Path]) -> list[Report]:
 def _below(root: Path, folder: Path, depth: int) -> Iterator[Report]:
     if (report := _report(root, folder)) is not None:
         yield report
-    with suppress(OSError):
-        for entry in sorted(folder.iterdir()) if depth else ():
-            if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "mlartifacts")):
-                yield from _below(root, entry, depth - 1)
+    if not depth:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        # A corpus may hold a hundred thousand files: they are not looked at one by one.
+        folders = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        for name in folders:
+            if not name.startswith((".", "mlartifacts")):
+                yield from _below(root, folder / name, depth - 1)
 
 
 def _report(root: Path, folder: Path) -> Report | None:
@@ -108,15 +115,44 @@ def _read(path: Path, limit: int | None = None) -> bytes | None:
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves reports on one address; port 0 takes a free one."""
+    """Serves reports on one address.
+
+    Args:
+        host: address to listen on.
+        port: 0 takes a free one.
+        roots: folders below which reports are looked for.
+
+    Raises:
+        OSError: when it cannot be listened on.
+    """
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, roots: Sequence[Path], mlflow_url: str = "") -> None:
-        self.roots = tuple(roots)
-        self.mlflow_url = mlflow_url
+    def __init__(self, host: str, port: int, roots: Sequence[Path]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.host = host
+        self.mlflow_url = ""
+        """Where MLflow's pages are, to be linked to."""
+        self._roots = tuple(roots)
+        self._reports: dict[str, Report] = {}
         super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind, and look up no name: that may take as long as a name server does not answer."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.host, int(self.server_address[1])
+
+    def find(self) -> list[Report]:
+        """Look for reports anew."""
+        found = find_reports(self._roots)
+        self._reports = {report.name: report for report in found}
+        return found
+
+    def report(self, name: str) -> Report | None:
+        """Return the report that addresses call so."""
+        if name not in self._reports:
+            self.find()
+        return self._reports.get(name)
 
     def answers_to(self, host: str) -> bool:
         """Say whether a request was meant for this server: a page elsewhere may have a name resolve to loopback."""
@@ -170,14 +206,29 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
 
     def _found(self, path: str) -> tuple[str, bytes] | None:
-        reports = find_reports(self.server.roots)
         if path == "/":
-            return TYPES[".html"], index_page(reports, self.server.mlflow_url).encode()
+            return TYPES[".html"], index_page(self.server.find(), self.server.mlflow_url).encode()
         match = _REPORT_URL.fullmatch(path)
-        report = next((each for each in reports if match and each.name == match[1]), None)
+        report = self.server.report(match[1]) if match else None
         if match is None or report is None:
             return None
         file = match[2] or PAGE_FILE
         kind = TYPES.get(Path(file).suffix)
         content = _read(report.folder / file) if kind else None
         return (kind, content) if kind and content is not None else None
+
+
+def index_page(reports: Sequence[Report], mlflow_url: str) -> str:
+    """Return the page that leads to all others; places and titles are escaped."""
+    rows = [
+        f'<tr><th scope="row"><a href="/{report.name}/">{html.escape(report.title)}</a></th>'
+        f"<td><code>{html.escape(report.place)}</code></td></tr>"
+        for report in reports
+    ]
+    none = (
+        '<p class="note">There is none yet: <code>ssiforge report CORPUS</code> or <code>ssiforge report RUN</code> '
+        "writes one, and loading this page again finds it.</p>"
+    )
+    mlflow = f'<p><a href="{html.escape(mlflow_url)}">MLflow</a>: runs, models and data sets.</p>' if mlflow_url else ""
+    content = table("Reports found below the served folders", ("report", "on"), rows) if rows else none
+    return page("ssiforge", mlflow, [Section("reports", "Reports", content)])

@@ -14,6 +14,8 @@ CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("norm of the gradient", ("train/gradient_norm",)),
 )
 """Beside the loss, which is the first: titles and metrics."""
+SHOWN = 3
+"""So many charts of a stage are open; the others are a click away."""
 _COUNTERS = ("train/skipped_steps", "train/damaged_samples", "train/overflowed_steps")
 _NO_PARTS = {"train/loss", "train/epoch", "train/loss_scale", "train/si_snr_db", *_COUNTERS} | {
     name for _, names in CHARTS for name in names
@@ -26,7 +28,7 @@ def overview_section(stages: Sequence[StageRecords]) -> str:
     heads = ("stage", "state", "steps", "trained weights", "best validation loss", "at step", "device", "model")
     notes = [note for stage in stages for note in _notes(stage)]
     said = f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
-    return table("Stages", heads, map(_overview_row, stages)) + said
+    return table("How far each stage came, and what it made", heads, map(_overview_row, stages)) + said
 
 
 def _overview_row(stage: StageRecords) -> str:
@@ -61,9 +63,14 @@ def _notes(stage: StageRecords) -> list[str]:
 
 def curves_section(stages: Sequence[StageRecords]) -> str:
     """Return learning curves, a row of charts a stage."""
-    return "\n".join(
-        f'<h3>{stage.stage}</h3><div class="charts">{"".join(_charts(stage))}</div>' for stage in stages
-    )
+    return "\n".join(map(_curves, stages))
+
+
+def _curves(stage: StageRecords) -> str:
+    charts = _charts(stage)
+    first, more = (f'<div class="charts">{"".join(part)}</div>' for part in (charts[:SHOWN], charts[SHOWN:]))
+    details = f"<details><summary>More of the {stage.stage}'s curves</summary>{more}</details>"
+    return f"<h3>{stage.stage}</h3>{first}{details if charts[SHOWN:] else ''}"
 
 
 def _charts(stage: StageRecords) -> list[str]:
