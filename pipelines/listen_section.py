@@ -20,6 +20,7 @@ LEGEND = (
     f"Spectrograms reach from 0 to {SAMPLE_RATE_HZ // 2000} kHz on the mel scale, and from {FLOOR_DB:g} (black) to "
     f"{TOP_DB:g} dBFS (white) in each bin: all on one scale, so that they can be compared."
 )
+FULL_SCALE = 2**15
 MOST_S = 15.0
 """Of longer waves the beginning is in the page."""
 
@@ -53,7 +54,7 @@ def _sample(sample: Listened) -> str:
 def _wave(key: str, name: str, path: Path) -> str:
     wave = _read(path)
     seconds = len(wave) / SAMPLE_RATE_HZ
-    picture = base64.b64encode(spectrogram_cells_png(wave)).decode()
+    picture = base64.b64encode(spectrogram_cells_png(wave.astype(np.float32) / FULL_SCALE)).decode()
     audio = base64.b64encode(_flac(wave)).decode()
     ticks = "".join(
         f'<span style="bottom:{100 * mel_share(1000 * khz):.1f}%">{khz}</span>' for khz in TICKS_KHZ
@@ -67,19 +68,19 @@ def _wave(key: str, name: str, path: Path) -> str:
     )
 
 
-def _read(path: Path) -> NDArray[np.float32]:
-    """Read the beginning of a wave, shape (N,)."""
+def _read(path: Path) -> NDArray[np.int16]:
+    """Read the beginning of a wave, shape (N,): as integers, for they come back from FLAC as they were."""
     try:
         with soundfile.SoundFile(path) as file:
             if file.samplerate != SAMPLE_RATE_HZ or file.channels != 1:
                 raise UserError(f"{path}: is of {file.samplerate} Hz and {file.channels} channels, not 48 kHz mono")
-            wave: NDArray[np.float32] = file.read(round(MOST_S * SAMPLE_RATE_HZ), dtype="float32")
+            wave: NDArray[np.int16] = file.read(round(MOST_S * SAMPLE_RATE_HZ), dtype="int16")
     except (OSError, soundfile.SoundFileError) as error:
         raise UserError(f"{path}: cannot be read as audio") from error
     return wave
 
 
-def _flac(wave: NDArray[np.float32]) -> bytes:
+def _flac(wave: NDArray[np.int16]) -> bytes:
     stream = io.BytesIO()
     soundfile.write(stream, wave, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return stream.getvalue()

@@ -4,6 +4,7 @@ All of it is in plain files (`training.tracker.FileTracker`), so it can be read 
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def _curves(path: Path) -> dict[str, Points]:
         try:
             value = line["value"]
             # What was not finite is `null` in the file, and has no place in a curve.
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 found.setdefault(str(line["name"]), {})[int(line["step"])] = float(value)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: line {number} is not a metric of a step") from error

@@ -20,8 +20,9 @@ from pipelines.evaluation_records import EvaluationRecords, is_evaluation, read_
 from pipelines.evaluation_sections import evaluation_section
 from pipelines.listen_section import Listened, listen_section
 from pipelines.model_card import card
+from pipelines.mlflow_run_files import run_files
 from pipelines.report_page import Section, page
-from pipelines.run_records import StageRecords, is_run, read_run
+from pipelines.run_records import StageRecords, read_run
 from pipelines.run_sections import curves_section, overview_section, settings_section
 from pipelines.scores import DEGRADED
 from pipelines.size_section import ExportRecords, is_export, read_export, size_section
@@ -30,6 +31,8 @@ from training.run import MODEL_FOLDER
 
 REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
+REPORTS_FOLDER = "reports"
+"""For pages of runs whose folders are gone."""
 SEARCHED_DEPTH = 3
 """Folders below a run in which evaluations and exports of its models are found by themselves."""
 
@@ -73,6 +76,27 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
         Section("card", "Model card", _card(bundles, evaluations)),
     ]
     return _write(folder, out, page(*_run_heading(stages), sections))
+
+
+def report_of_id(run_id: str, out: Path | None = None, more: Sources = Sources()) -> Path:
+    """Write the page of a run that MLflow knows by its id; return where it is.
+
+    It is made of the files in the run's folder, which gets the page. Where that is gone, it is made of what MLflow keeps.
+
+    Args:
+        run_id: of a training stage or of an evaluation; `runs:/` may stand before it.
+        out: folder of the page; `report` in the run's folder, or `reports/RUN_ID` where that is gone.
+        more: what else belongs to it.
+
+    Raises:
+        UserError: when MLflow knows no such run of ssiforge.
+    """
+    name = run_id.removeprefix("runs:/")
+    with run_files(name) as files:
+        place = out or (Path(REPORTS_FOLDER) / name if files.lent else None)
+        if files.is_evaluation:
+            return report_evaluation(files.folder, place)
+        return report_run(files.folder, place, more)
 
 
 def report_evaluation(folder: Path, out: Path | None = None) -> Path:
@@ -216,5 +240,3 @@ def _write(folder: Path, out: Path | None, content: str) -> Path:
         raise UserError(f"{place}: cannot be written ({error.strerror})") from error
     return place
 
-
-__all__ = ["Sources", "is_run", "report_evaluation", "report_run"]
