@@ -44,7 +44,7 @@ def page(title: str, lead: Html | str, sections: Sequence[Section]) -> bytes:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        Html('<meta http-equiv="Content-Security-Policy" content="') + Html(policy) + Html('">'),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="referrer", content="no-referrer"),
