@@ -1,0 +1,104 @@
+"""A score by condition as SVG: a dot for each system's mean, and a line for its 95 % interval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.report.line_chart import COLOURS, legend
+from pipelines.report.markup import Html, tag
+from pipelines.scores import Column
+
+WIDTH = 340
+_LABEL, _RIGHT, _TOP, _BOTTOM = 138, 16, 46, 20
+_SYSTEM_HEIGHT, _GAP = 9, 7
+_TICKS = 3
+_LABEL_LETTERS = 24
+
+_Entries = Sequence[tuple[int, str, Mapping[str, Any]]]
+"""Place among the systems, name and mean of those that have one."""
+
+
+def forest_chart(
+    column: Column, summaries: Mapping[str, Mapping[str, Any]], systems: Sequence[str], base: str
+) -> Html | None:
+    """Draw one score's means and intervals.
+
+    Args:
+        column: the score.
+        summaries: by condition, what `pipelines.summary.summarised` returns.
+        systems: those to draw, in their order.
+        base: the system whose means get hollow dots: the input.
+
+    Returns:
+        An `<svg>` element; None where no condition has a mean.
+    """
+    rows: list[tuple[str, _Entries]] = []
+    for condition, summary in summaries.items():
+        there = [(place, name, summary[name][column.name]) for place, name in enumerate(systems) if name in summary]
+        if entries := [entry for entry in there if entry[2]["mean"] is not None]:
+            rows.append((condition, entries))
+    ends = [
+        float(entry[end])
+        for _, entries in rows
+        for _, _, entry in entries
+        for end in ("mean", "low", "high")
+        if entry[end] is not None
+    ]
+    if not ends:
+        return None
+    margin = (max(ends) - min(ends)) / 20.0 or 0.5
+    scale = _Scale(min(ends) - margin, max(ends) + margin)
+    parts: list[object] = []
+    top = float(_TOP)
+    for condition, entries in rows:
+        parts.append(_condition(condition, entries, top, scale, column, base))
+        top += _GAP + _SYSTEM_HEIGHT * len(entries)
+    height = round(top) + _BOTTOM
+    return tag(
+        "svg",
+        tag("text", column.heading, class_="title", x=4, y=12),
+        legend(systems, 4.0),
+        [_tick(value, scale, height, column) for value in scale.ticks()],
+        parts,
+        viewBox=f"0 0 {WIDTH} {height}",
+        role="img",
+        aria_label=f"{column.heading} by condition, with 95 % intervals; the table below has the numbers",
+    )
+
+
+class _Scale:
+    """From values to places across the picture."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def place(self, value: float) -> str:
+        share = (value - self._low) / (self._high - self._low)
+        return f"{_LABEL + (WIDTH - _RIGHT - _LABEL) * share:.1f}"
+
+    def ticks(self) -> list[float]:
+        return [self._low + (self._high - self._low) * number / _TICKS for number in range(_TICKS + 1)]
+
+
+def _tick(value: float, scale: _Scale, height: int, column: Column) -> list[Html]:
+    x = scale.place(value)
+    return [
+        tag("line", x1=x, x2=x, y1=_TOP - 8, y2=height - _BOTTOM, class_="rule"),
+        tag("text", f"{value:.{column.digits}f}", x=x, y=height - 6, text_anchor="middle"),
+    ]
+
+
+def _condition(
+    condition: str, entries: _Entries, top: float, scale: _Scale, column: Column, base: str
+) -> list[Html]:
+    label = condition if len(condition) <= _LABEL_LETTERS else condition[: _LABEL_LETTERS - 1] + "…"
+    middle = top + _SYSTEM_HEIGHT * len(entries) / 2.0
+    parts = [tag("text", label, x=_LABEL - 6, y=f"{middle + 3:.1f}", text_anchor="end")]
+    for row, (place, name, entry) in enumerate(entries):
+        y, colour = f"{top + _SYSTEM_HEIGHT * (row + 0.5):.1f}", place % COLOURS
+        if entry["low"] is not None and entry["high"] is not None:
+            low, high = scale.place(entry["low"]), scale.place(entry["high"])
+            parts.append(tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"reach s{colour}"))
+        said = tag("title", f"{condition}, {name}: {entry['mean']:.{column.digits}f}")
+        kind = f"hollow s{colour}" if name == base else f"s{colour} f{colour}"
+        parts.append(tag("circle", said, cx=scale.place(entry["mean"]), cy=y, r=3, class_=kind))
+    return parts
