@@ -10,6 +10,7 @@ from manifests.canonical import digest
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically
+from manifests.packages import code_version, locked_packages
 from manifests.recipe import SPLITS
 from manifests.selection import Selection
 from manifests.store import Place
@@ -193,5 +194,7 @@ def _result(
         "comparisons": compared(rows, shown),
         "failures": reasons(rows),
         "notes": notes,
+        "code_version": code_version(),
+        "packages": locked_packages(),
         "scores_digest": digest([[row.key, row.system, dict(row.scores)] for row in rows]),
     }

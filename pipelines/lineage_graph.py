@@ -4,8 +4,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "model", "run", "evaluation", "corpus", "online", "recipe", "shard", "sample", "sources", "source"
+    "model",
+    "version",
+    "run",
+    "evaluation",
+    "corpus",
+    "online",
+    "recipe",
+    "shard",
+    "sample",
+    "sources",
+    "source",
+    "speaker",
+    "licence",
 ]
+
+MOST_ALIKE = 6
+"""More things of one kind with the same neighbours are drawn as one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,28 @@ class Graph:
                 for e in sorted(self.edges, key=lambda edge: (edge.origin, edge.made, edge.relation))
             ],
         }
+
+    def condensed(self) -> "Graph":
+        """Return the graph to be drawn: many things of one kind with the same neighbours become one."""
+        near: dict[str, list[tuple[bool, str]]] = {key: [] for key in self.nodes}
+        for edge in self.edges:
+            near[edge.origin].append((True, edge.made))
+            near[edge.made].append((False, edge.origin))
+        alike: dict[tuple[str, frozenset[tuple[bool, str]]], list[str]] = {}
+        for key, node in self.nodes.items():
+            alike.setdefault((node.kind, frozenset(near[key])), []).append(key)
+        stands_for: dict[str, Node] = dict(self.nodes)
+        for keys in alike.values():
+            first = self.nodes[keys[0]]
+            if len(keys) > MOST_ALIKE and near[first.key]:
+                one = Node(first.kind, f"{len(keys)} as {first.id}", f"{len(keys):,} {first.kind}s")
+                stands_for |= dict.fromkeys(keys, one)
+        drawn = Graph()
+        for node in stands_for.values():
+            drawn.add(node)
+        for edge in self.edges:
+            drawn.link(stands_for[edge.origin], stands_for[edge.made], edge.relation)
+        return drawn
 
     def mermaid(self) -> str:
         """Return the graph as a Mermaid flow chart, origins above."""

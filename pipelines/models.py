@@ -20,8 +20,8 @@ from urllib.request import url2pathname
 from manifests.documents import suggestion
 from manifests.errors import UserError
 from manifests.experiment import STAGES
-from pipelines.registry import BUNDLE_PATH, BUNDLE_TAG, logged_models, versions
-from pipelines.tracking import open_existing_store, pages
+from pipelines.registry import BUNDLE_PATH, logged_models, versions
+from pipelines.tracking import BUNDLE_TAG, open_existing_store, pages
 from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, is_bundle, load_bundle, read_info
 from training.run import model_dir
 from training.shipped_models import DEFAULT, SHIPPED, shipped_bundle, shipped_names

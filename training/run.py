@@ -3,8 +3,8 @@
 ```
 RUN_DIR/
   online/     what fresh samples are drawn from (`manifests.online`), where there are some
-  teacher/    experiment.json  selection.json (where samples are left out)  checkpoints/  model/ (the bundle)
-              events.jsonl  metrics.jsonl  samples/
+  teacher/    run.json (what it is made from)  experiment.json  selection.json (where samples are left out)
+              checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
   student/  denoiser/  joint/    alike
 ```
 """
