@@ -73,7 +73,18 @@ def mlflow_server(store: Store, host: str, port: int) -> Iterator[MlflowServer]:
         host: address to listen on.
         port: free one.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", store.uri]
     if store.artifacts is not None:
         command += ["--artifacts-destination", str(store.artifacts)]
@@ -107,7 +118,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def reachable(host: str) -> str:
-    """Return an address that this machine can open, as it is written in URLs: a host to listen on may be all of them."""
+    """Return an address that this machine can open, as URLs have it: a host to listen on may stand for all of them."""
     if host in ("0.0.0.0", "::"):
         return "127.0.0.1" if host == "0.0.0.0" else "[::1]"
     return f"[{host}]" if ":" in host else host

@@ -1,7 +1,7 @@
 """A small web server for reports: it lists those below some folders, and serves them and nothing else.
 
-A report is a folder `report` with an `index.html` that says by a `generator` tag that it is one. Addresses name reports by
-number, not by path, so no address can lead out of their folders; links in a report's folder are not followed.
+A report is an `index.html` that says by a `generator` tag that it is one; it holds all that it shows. Addresses name
+reports by digest, not by path, so none can lead anywhere else; links are not followed.
 """
 
 import hashlib
@@ -18,25 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from socketserver import TCPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from pipelines.html_table import table
-from pipelines.report_page import GENERATOR, Section, page
+from pipelines.report.markup import join, tag
+from pipelines.report.page import GENERATOR, Section, page, table
 
-REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
 MAX_DEPTH = 5
 """Folders below which reports are looked for."""
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".flac": "audio/flac",
-    ".wav": "audio/wav",
-    ".ogg": "audio/ogg",
-}
-"""What a report may consist of."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -45,14 +34,15 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
+    "img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
 }
 """A page may run the script that it holds, and can send nothing anywhere."""
 
 _HEAD_BYTES = 4096
+_GENERATOR = f'name="generator" content="{GENERATOR}"'.encode()
 _TITLE = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
-_REPORT_URL = re.compile(r"/([0-9a-f]{12})/([A-Za-z0-9][A-Za-z0-9._-]*)?")
+_REPORT_URL = re.compile(r"/([0-9a-f]{12})/")
 
 
 @dataclass(frozen=True)
@@ -60,9 +50,9 @@ class Report:
     """A report that was found."""
 
     folder: Path
-    """Its `report` folder."""
+    """That of the page."""
     place: str
-    """What it is a report on: a folder, relative to where it was looked for."""
+    """The folder relative to where it was looked for."""
     title: str
     """As the page has it, with HTML's entities resolved."""
 
@@ -74,9 +64,7 @@ class Report:
 
 def find_reports(roots: Sequence[Path]) -> list[Report]:
     """Find reports below some folders, by their places; links and hidden folders are not followed."""
-    found = {
-        report.name: report for root in roots for report in _below(root, root.resolve(), MAX_DEPTH)
-    }
+    found = {report.name: report for root in roots for report in _below(root, root.resolve(), MAX_DEPTH)}
     return sorted(found.values(), key=lambda report: report.place)
 
 
@@ -94,14 +82,11 @@ def _below(root: Path, folder: Path, depth: int) -> Iterator[Report]:
 
 
 def _report(root: Path, folder: Path) -> Report | None:
-    place = folder / REPORT_FOLDER
-    if place.is_symlink() or (content := _read(place / PAGE_FILE, _HEAD_BYTES)) is None:
-        return None
-    if f'name="generator" content="{GENERATOR}"'.encode() not in content:
+    if (content := _read(folder / PAGE_FILE, _HEAD_BYTES)) is None or _GENERATOR not in content:
         return None
     title = _TITLE.search(content)
     name = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
-    return Report(place, folder.relative_to(root.resolve()).as_posix(), name)
+    return Report(folder, folder.relative_to(root.resolve()).as_posix(), name)
 
 
 def _read(path: Path, limit: int | None = None) -> bytes | None:
@@ -163,7 +148,7 @@ class ReportServer(ThreadingHTTPServer):
             address = ip_address(name)
         except ValueError:
             return False
-        return address.is_loopback or not ip_address(self.server_address[0]).is_loopback
+        return address.is_loopback or not ip_address(str(self.server_address[0])).is_loopback
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -184,17 +169,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a person reads the terminal."""
 
     def _answer(self, with_content: bool) -> None:
+        kind = "text/plain; charset=utf-8"
         try:
-            meant_for_us = self.server.answers_to(self.headers.get("Host", ""))
-            found = self._found(unquote(urlsplit(self.path).path)) if meant_for_us else None
-        except ValueError:  # an address or host that is none
-            meant_for_us, found = True, None
-        if not meant_for_us:
-            status, kind, content = HTTPStatus.FORBIDDEN, "text/plain", b"another host was asked for\n"
-        elif found is None:
-            status, kind, content = HTTPStatus.NOT_FOUND, "text/plain", b"there is no such page here\n"
-        else:
-            status, (kind, content) = HTTPStatus.OK, found
+            if not self.server.answers_to(self.headers.get("Host", "")):
+                status, content = HTTPStatus.FORBIDDEN, b"another host was asked for\n"
+            elif (found := self._found(urlsplit(self.path).path)) is None:
+                status, content = HTTPStatus.NOT_FOUND, b"there is no such page here\n"
+            else:
+                status, kind, content = HTTPStatus.OK, "text/html; charset=utf-8", found
+        except ValueError:
+            status, content = HTTPStatus.BAD_REQUEST, b"not an address\n"
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -205,30 +189,24 @@ class _Handler(BaseHTTPRequestHandler):
             with suppress(BrokenPipeError, ConnectionResetError):
                 self.wfile.write(content)
 
-    def _found(self, path: str) -> tuple[str, bytes] | None:
+    def _found(self, path: str) -> bytes | None:
         if path == "/":
-            return TYPES[".html"], index_page(self.server.find(), self.server.mlflow_url).encode()
+            return index_page(self.server.find(), self.server.mlflow_url)
         match = _REPORT_URL.fullmatch(path)
         report = self.server.report(match[1]) if match else None
-        if match is None or report is None:
-            return None
-        file = match[2] or PAGE_FILE
-        kind = TYPES.get(Path(file).suffix)
-        content = _read(report.folder / file) if kind else None
-        return (kind, content) if kind and content is not None else None
+        return _read(report.folder / PAGE_FILE) if report is not None else None
 
 
-def index_page(reports: Sequence[Report], mlflow_url: str) -> str:
-    """Return the page that leads to all others; places and titles are escaped."""
+def index_page(reports: Sequence[Report], mlflow_url: str) -> bytes:
+    """Return the page that leads to all others."""
     rows = [
-        f'<tr><th scope="row"><a href="/{report.name}/">{html.escape(report.title)}</a></th>'
-        f"<td><code>{html.escape(report.place)}</code></td></tr>"
-        for report in reports
+        (tag("a", report.title, href=f"/{report.name}/"), tag("code", report.place)) for report in reports
     ]
-    none = (
-        '<p class="note">There is none yet: <code>ssiforge report CORPUS</code> or <code>ssiforge report RUN</code> '
-        "writes one, and loading this page again finds it.</p>"
+    none = join(
+        "There is none yet: ",
+        tag("code", "ssiforge report"),
+        " with a corpus, a run or an evaluation writes one, and loading this page again finds it.",
     )
-    mlflow = f'<p><a href="{html.escape(mlflow_url)}">MLflow</a>: runs, models and data sets.</p>' if mlflow_url else ""
-    content = table("Reports found below the served folders", ("report", "on"), rows) if rows else none
-    return page("ssiforge", mlflow, [Section("reports", "Reports", content)])
+    body = table(("report", "on"), rows, label="Reports") if rows else tag("p", none, class_="note")
+    link = join(tag("a", "MLflow", href=mlflow_url), ": runs, models and data sets.") if mlflow_url else ""
+    return page("ssiforge", link, [Section("reports", "Reports", body)])

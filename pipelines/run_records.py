@@ -1,6 +1,6 @@
 """What a training run left in its folder: numbers by step, audio of validations, how each stage ended.
 
-All of it is in plain files (`training.tracker.FileTracker`), so it can be read without MLflow, also while the run goes on.
+All of it is in plain files (`training.tracker.FileTracker`), so it is read without MLflow, also while a run goes on.
 """
 
 import json

@@ -50,7 +50,7 @@ def ui(
     store = store_location()
     with _asked_to_stop() as stopping, ExitStack() as running:
         reports = running.enter_context(_served(host, port, folders))
-        show(f"reports: http://{reachable(host)}:{reports.server_port}/ ({_found(reports)})")
+        show(f"reports: http://{reachable(host)}:{reports.server_port}/ ({len(reports.find())} found)")
         mlflow = _mlflow(store, host, reports, running, show, say)
         show("Ctrl-C stops")
         while not stopping.wait(_LOOK_EVERY_S):
@@ -70,11 +70,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _found(reports: ReportServer) -> str:
-    count = len(reports.find())
-    return f"{count or 'no'} {'report' if count == 1 else 'reports'} yet" if not count else f"{count} found"
 
 
 def _mlflow(

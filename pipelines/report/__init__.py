@@ -1,1 +1,1 @@
-"""Pages about corpora, runs and evaluations: one file each, that works offline, without scripts or styles from elsewhere."""
+"""Pages about corpora, runs and evaluations: one file each, that works offline."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.report.line_chart import COLOURS, legend
+from pipelines.report.charts import drawing
+from pipelines.report.line_chart import COLOURS, ROW_HEIGHT, legend
 from pipelines.report.markup import Html, tag
 from pipelines.scores import Column
 
@@ -13,7 +14,7 @@ _SYSTEM_HEIGHT, _GAP = 9, 7
 _TICKS = 3
 _LABEL_LETTERS = 24
 
-_Entries = Sequence[tuple[int, str, Mapping[str, Any]]]
+_Entries = list[tuple[int, str, Mapping[str, Any]]]
 """Place among the systems, name and mean of those that have one."""
 
 
@@ -33,7 +34,9 @@ def forest_chart(
     """
     rows: list[tuple[str, _Entries]] = []
     for condition, summary in summaries.items():
-        there = [(place, name, summary[name][column.name]) for place, name in enumerate(systems) if name in summary]
+        there = [
+            (place, name, summary[name][column.name]) for place, name in enumerate(systems) if name in summary
+        ]
         if entries := [entry for entry in there if entry[2]["mean"] is not None]:
             rows.append((condition, entries))
     ends = [
@@ -47,21 +50,22 @@ def forest_chart(
         return None
     margin = (max(ends) - min(ends)) / 20.0 or 0.5
     scale = _Scale(min(ends) - margin, max(ends) + margin)
+    names, lines = legend(systems, 4.0)
     parts: list[object] = []
-    top = float(_TOP)
+    above = _TOP + ROW_HEIGHT * (lines - 1)
+    top = float(above)
     for condition, entries in rows:
         parts.append(_condition(condition, entries, top, scale, column, base))
         top += _GAP + _SYSTEM_HEIGHT * len(entries)
     height = round(top) + _BOTTOM
-    return tag(
-        "svg",
+    return drawing(
+        WIDTH,
+        height,
+        f"{column.heading} by condition, with 95 % intervals; the table below has the numbers",
         tag("text", column.heading, class_="title", x=4, y=12),
-        legend(systems, 4.0),
-        [_tick(value, scale, height, column) for value in scale.ticks()],
+        names,
+        [_tick(value, scale, above - 8, height, column) for value in scale.ticks()],
         parts,
-        viewBox=f"0 0 {WIDTH} {height}",
-        role="img",
-        aria_label=f"{column.heading} by condition, with 95 % intervals; the table below has the numbers",
     )
 
 
@@ -79,10 +83,10 @@ class _Scale:
         return [self._low + (self._high - self._low) * number / _TICKS for number in range(_TICKS + 1)]
 
 
-def _tick(value: float, scale: _Scale, height: int, column: Column) -> list[Html]:
+def _tick(value: float, scale: _Scale, top: int, height: int, column: Column) -> list[Html]:
     x = scale.place(value)
     return [
-        tag("line", x1=x, x2=x, y1=_TOP - 8, y2=height - _BOTTOM, class_="rule"),
+        tag("line", x1=x, x2=x, y1=top, y2=height - _BOTTOM, class_="rule"),
         tag("text", f"{value:.{column.digits}f}", x=x, y=height - 6, text_anchor="middle"),
     ]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
 from pipelines.run_records import Points
 
@@ -13,7 +14,9 @@ MOST_POINTS = 240
 COLOURS = 6
 """So many the style sheet has, near to those of Okabe and Ito (2008), which the colour-blind tell apart too."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 30, 24
+ROW_HEIGHT = 12
+"""Of a legend."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 32, 24
 _TICKS = 4
 _LOG_FROM = 20.0
 """A line whose largest value is so many times its least is drawn on a logarithmic scale, if all are positive."""
@@ -42,18 +45,19 @@ def line_chart(title: str, lines: Mapping[str, Points], kept_step: int | None = 
     log = min(values) > 0.0 and max(values) > _LOG_FROM * min(values)
     steps = [step for points in lines.values() for step, _ in points]
     across = _Axis(float(min(0, *steps)), float(max(1, *steps)), _LEFT, WIDTH - _RIGHT, log=False)
-    up = _Axis(min(values), max(values), HEIGHT - _BOTTOM, _TOP, log)
+    names, rows = legend(list(lines), _LEFT) if len(lines) > 1 else ([], 1)
+    top = _TOP + ROW_HEIGHT * (rows - 1)
+    up = _Axis(min(values), max(values), HEIGHT - _BOTTOM, top, log)
     kept = across.place(kept_step) if kept_step is not None else None
-    return tag(
-        "svg",
+    return drawing(
+        WIDTH,
+        HEIGHT,
+        _told(title, lines, kept_step),
         tag("text", title, class_="title", x=_LEFT, y=12),
-        legend(list(lines), _LEFT) if len(lines) > 1 else None,
+        names,
         _grid(across, up),
-        _rule(kept, kept, _TOP, HEIGHT - _BOTTOM, "kept") if kept is not None else None,
+        _rule(kept, kept, top, HEIGHT - _BOTTOM, "kept") if kept is not None else None,
         [_line(name, points, place, across, up) for place, (name, points) in enumerate(thinned.items())],
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=_told(title, lines, kept_step),
     )
 
 
@@ -98,14 +102,19 @@ def _thinned(points: Points) -> Points:
     return (*(point for point in means if point[0] < points[-1][0]), points[-1])
 
 
-def legend(names: Sequence[str], left: float) -> list[Html]:
-    """Return the names of lines or dots beside their colours, from `left` on, as SVG elements."""
-    x, parts = left, []
+def legend(names: Sequence[str], left: float) -> tuple[list[Html], int]:
+    """Return the names of lines or dots beside their colours, from `left` on, as SVG; and how many rows."""
+    parts: list[Html] = []
+    x, row = left, 0
     for place, name in enumerate(names):
-        parts.append(tag("rect", x=f"{x:.0f}", y=19, width=9, height=4, class_=f"f{place % COLOURS}"))
-        parts.append(tag("text", name, x=f"{x + 12:.0f}", y=25))
-        x += _LETTER * len(name) + 24
-    return parts
+        width = _LETTER * len(name) + 24
+        if x > left and x + width > WIDTH:
+            x, row = left, row + 1
+        y = 25 + row * ROW_HEIGHT
+        parts.append(tag("rect", x=f"{x:.0f}", y=y - 6, width=9, height=4, class_=f"f{place % COLOURS}"))
+        parts.append(tag("text", name, x=f"{x + 12:.0f}", y=y))
+        x += width
+    return parts, row + 1
 
 
 def _grid(across: _Axis, up: _Axis) -> list[Html]:
@@ -131,7 +140,14 @@ def _line(name: str, points: Points, place: int, across: _Axis, up: _Axis) -> li
     parts = [tag("polyline", class_=f"line s{colour}", points=path)]
     if len(points) < _SPARSE:
         parts += [
-            tag("circle", tag("title", f"{name}, step {step}: {value:.4g}"), cx=x, cy=y, r=2.5, class_=f"f{colour}")
+            tag(
+                "circle",
+                tag("title", f"{name}, step {step}: {value:.4g}"),
+                cx=x,
+                cy=y,
+                r=2.5,
+                class_=f"f{colour}",
+            )
             for (x, y), (step, value) in zip(places, points, strict=True)
         ]
     return parts

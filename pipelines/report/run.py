@@ -1,11 +1,10 @@
-"""A page on a training run, or on an evaluation: `report/index.html` in its folder, which stands alone and works offline.
+"""A page on a training run, or on an evaluation: `report/index.html` in its folder, which stands alone.
 
 It is made of the plain files that runs and evaluations leave; the same files give the same bytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,15 +16,17 @@ from pipelines.card_scores import read_scores
 from pipelines.evaluation_audio import FOLDER as LISTEN_FOLDER
 from pipelines.evaluation_audio import TARGET, read_kept
 from pipelines.evaluation_records import EvaluationRecords, is_evaluation, read_evaluation
-from pipelines.evaluation_sections import evaluation_section
-from pipelines.listen_section import Listened, listen_section
-from pipelines.model_card import card
 from pipelines.mlflow_run_files import run_files
-from pipelines.report_page import Section, page
+from pipelines.model_card import card
+from pipelines.report.evaluation_parts import evaluation
+from pipelines.report.listening import HOW_TO_READ, Listened, listening
+from pipelines.report.markup import Html, join, tag
+from pipelines.report.page import Section, page, scrolling
+from pipelines.report.run_lineage import run_lineage
+from pipelines.report.run_parts import CURVES, curves, overview, settings
+from pipelines.report.sizes import ExportRecords, is_export, read_export, sizes
 from pipelines.run_records import StageRecords, read_run
-from pipelines.run_sections import curves_section, overview_section, settings_section
 from pipelines.scores import DEGRADED
-from pipelines.size_section import ExportRecords, is_export, read_export, size_section
 from training.bundle import Bundle, load_bundle
 from training.run import MODEL_FOLDER
 
@@ -66,14 +67,16 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
     ours = {bundle.info.id for bundle in bundles}
     evaluations = _found(folder, more.evaluations, is_evaluation, read_evaluation, _judged, ours)
     exports = _found(folder, more.exports, is_export, read_export, _exported, ours)
+    lineage = run_lineage(stages, evaluations)
     sections = [
-        Section("stages", "Stages", overview_section(stages)),
-        Section("curves", "Learning curves", curves_section(stages)),
-        Section("listen", "Before and after", _heard_section(stages)),
-        *_evaluation_sections(evaluations),
-        Section("size", "Size and speed", size_section(bundles, list(exports.values())) if bundles else ""),
-        Section("settings", "Settings", settings_section(stages)),
-        Section("card", "Model card", _card(bundles, evaluations)),
+        Section("stages", "Stages", overview(stages)),
+        Section("curves", "Learning curves", curves(stages), CURVES),
+        *_listening(_heard(stages)),
+        *_evaluations(evaluations),
+        *([Section("size", "Size and speed", sizes(bundles, list(exports.values())))] if bundles else []),
+        *([Section("lineage", "Lineage", lineage)] if lineage is not None else []),
+        Section("settings", "Settings", settings(stages)),
+        *([Section("card", "Model card", _card(bundles[-1], evaluations))] if bundles else []),
     ]
     return _write(folder, out, page(*_run_heading(stages), sections))
 
@@ -81,7 +84,7 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
 def report_of_id(run_id: str, out: Path | None = None, more: Sources = Sources()) -> Path:
     """Write the page of a run that MLflow knows by its id; return where it is.
 
-    It is made of the files in the run's folder, which gets the page. Where that is gone, it is made of what MLflow keeps.
+    It is made of the files in the run's folder, which gets the page; where that is gone, of what MLflow keeps.
 
     Args:
         run_id: of a training stage or of an evaluation; `runs:/` may stand before it.
@@ -110,31 +113,37 @@ def report_evaluation(folder: Path, out: Path | None = None) -> Path:
         UserError: when the folder holds no evaluation, or a file in it is not what it should be.
     """
     found = read_evaluation(folder)
-    systems = ", ".join(model.system for model in found.models)
-    rows = "".join(
-        f"<li>{escape(model.system)}: <code>{escape(model.bundle_id)}</code>, trained on "
-        f"<code>{escape(model.trained_on)}</code></li>"
+    models = [
+        [
+            model.system,
+            " ",
+            tag("code", model.bundle_id),
+            ", trained on ",
+            tag("code", model.trained_on),
+            "; ",
+        ]
         for model in found.models
-    )
-    sections = [
-        Section("scores", "Scores", evaluation_section(found)),
-        Section("listen", "Before and after", _kept_section(folder)),
     ]
-    return _write(folder, out, page(f"Evaluation of {systems}", f"<ul>{rows}</ul>", sections))
+    title = f"Evaluation of {', '.join(model.system for model in found.models)}"
+    sections = [Section("scores", "Scores", evaluation(found)), *_listening(_kept(folder))]
+    return _write(folder, out, page(title, join(models, found.heard, "."), sections))
 
 
-def _run_heading(stages: Sequence[StageRecords]) -> tuple[str, str]:
+def _run_heading(stages: Sequence[StageRecords]) -> tuple[str, Html]:
     first = stages[0]
     description = first.settings.get("description")
-    about = f"<p>{escape(str(description))}</p>" if description else ""
-    corpora = list(dict.fromkeys(stage.corpus_id for stage in stages))
-    data = ", ".join(f"<code>{escape(corpus)}</code>" for corpus in corpora)
-    preset = escape(str(first.settings.get("preset", "")))
-    return f"Training run {first.experiment}", f"{about}<p>Preset {preset}; trained on {data}.</p>"
+    data = list(dict.fromkeys(stage.corpus_id for stage in stages))
+    lead = join(
+        f"{description} " if description else None,
+        f"Preset {first.settings.get('preset', '')}; trained on ",
+        [[", " if place else None, tag("code", data_id)] for place, data_id in enumerate(data)],
+        ".",
+    )
+    return f"Training run {first.experiment}", lead
 
 
-def _heard_section(stages: Sequence[StageRecords]) -> str:
-    """Show each validation sample with what every stage made of it."""
+def _heard(stages: Sequence[StageRecords]) -> list[Listened]:
+    """Return each validation sample with what every stage made of it."""
     samples: dict[str, dict[str, Path]] = {}
     targets: dict[str, Path] = {}
     for stage in stages:
@@ -142,14 +151,11 @@ def _heard_section(stages: Sequence[StageRecords]) -> str:
             waves = samples.setdefault(heard.key, {DEGRADED: heard.degraded})
             waves[f"{stage.stage}, step {heard.step}"] = heard.estimate
             targets.setdefault(heard.key, heard.target)
-    listened = [
-        Listened(key, "", waves | {TARGET: targets[key]}) for key, waves in sorted(samples.items())
-    ]
-    return listen_section(listened) if listened else ""
+    return [Listened(key, "", waves | {TARGET: targets[key]}) for key, waves in sorted(samples.items())]
 
 
-def _kept_section(folder: Path) -> str:
-    listened = [
+def _kept(folder: Path) -> list[Listened]:
+    return [
         Listened(
             sample.key,
             ", ".join(sample.conditions),
@@ -157,42 +163,44 @@ def _kept_section(folder: Path) -> str:
         )
         for sample in read_kept(folder)
     ]
-    return listen_section(listened) if listened else ""
 
 
-def _evaluation_sections(evaluations: dict[Path, EvaluationRecords]) -> list[Section]:
+def _listening(samples: Sequence[Listened]) -> list[Section]:
+    return [Section("listen", "Before and after", listening(samples), HOW_TO_READ)] if samples else []
+
+
+def _evaluations(evaluations: Mapping[Path, EvaluationRecords]) -> list[Section]:
     if not evaluations:
-        none = (
-            '<p class="note">None lies in the run\'s folder; <code>ssiforge evaluate</code> makes one, and '
-            "<code>--evaluation DIR</code> brings one from elsewhere.</p>"
+        none = join(
+            "None lies in the run's folder: ",
+            tag("code", "ssiforge evaluate"),
+            " makes one, and ",
+            tag("code", "ssiforge report RUN --evaluation DIR"),
+            " brings one from elsewhere.",
         )
-        return [Section("evaluation", "Evaluation", none)]
-    return [
-        Section(
-            f"evaluation-{number}",
-            f"Evaluation: {found.heard}",
-            evaluation_section(found) + _kept_section(place),
-        )
-        for number, (place, found) in enumerate(evaluations.items(), 1)
-    ]
+        return [Section("evaluation", "Evaluation", tag("p", none, class_="note"))]
+    sections = []
+    for number, (place, found) in enumerate(evaluations.items(), 1):
+        kept = _kept(place)
+        body = join(evaluation(found), [tag("h3", "Before and after"), listening(kept)] if kept else None)
+        title = f"Evaluation {number}" if len(evaluations) > 1 else "Evaluation"
+        sections.append(Section(f"evaluation-{number}", title, body))
+    return sections
 
 
-def _card(bundles: Sequence[Bundle], evaluations: dict[Path, EvaluationRecords]) -> str:
-    """Return the card of the last finished model as HTML."""
-    if not bundles:
-        return ""
-    last = bundles[-1]
-    scores = [
-        read_scores(place, last.info.id)
-        for place, found in evaluations.items()
-        if last.info.id in _judged(found)
-    ]
-    text = card(last, scores, None).partition("---\n")[2].partition("---\n")[2]
+def _card(bundle: Bundle, evaluations: Mapping[Path, EvaluationRecords]) -> Html:
+    """Return the card of a model, without its front matter."""
+    ours = [place for place, found in evaluations.items() if bundle.info.id in _judged(found)]
+    text = card(bundle, [read_scores(place, bundle.info.id) for place in ours], None)
+    body = text.partition("---\n")[2].partition("---\n")[2]
     # HTML in it stays text, and only addresses of the web become links.
-    rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(body)
     for level in (2, 1):
-        rendered = rendered.replace(f"h{level}>", f"h{level + 2}>")
-    return f'<div class="scroll card" tabindex="0" role="region" aria-label="Model card">{rendered}</div>'
+        rendered = rendered.replace(f"<h{level}>", f"<h{level + 2}>").replace(
+            f"</h{level}>", f"</h{level + 2}>"
+        )
+    written = Html(rendered.replace(' style="text-align:right"', ' class="number"'))
+    return scrolling(tag("div", written, class_="written"), "Model card")
 
 
 def _judged(found: EvaluationRecords) -> set[str]:
@@ -231,12 +239,11 @@ def _folders_below(folder: Path, depth: int) -> Iterator[Path]:
             yield from _folders_below(place, depth - 1)
 
 
-def _write(folder: Path, out: Path | None, content: str) -> Path:
+def _write(folder: Path, out: Path | None, content: bytes) -> Path:
     place = (out or folder / REPORT_FOLDER) / PAGE_FILE
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, content.encode())
+        write_atomically(place, content)
     except OSError as error:
         raise UserError(f"{place}: cannot be written ({error.strerror})") from error
     return place
-

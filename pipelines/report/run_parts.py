@@ -1,10 +1,11 @@
-"""A training run as parts of a page: how its stages stand, learning curves, sizes, settings."""
+"""A training run as parts of a page: how its stages stand, learning curves, settings."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
-from pipelines.html_table import number_cell, table
-from pipelines.line_chart import line_chart
+from pipelines.report.line_chart import line_chart
+from pipelines.report.markup import Html, join, tag
+from pipelines.report.page import table
+from pipelines.report.scales import count
 from pipelines.run_records import Points, StageRecords
 
 CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -14,8 +15,10 @@ CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("norm of the gradient", ("train/gradient_norm",)),
 )
 """Beside the loss, which is the first: titles and metrics."""
-SHOWN = 3
+SHOWN = 4
 """So many charts of a stage are open; the others are a click away."""
+CURVES = "The broken line marks the step whose weights were kept. Dots tell their numbers."
+_SOURCES = {"train": "training", "val": "validation"}
 _COUNTERS = ("train/skipped_steps", "train/damaged_samples", "train/overflowed_steps")
 _NO_PARTS = {"train/loss", "train/epoch", "train/loss_scale", "train/si_snr_db", *_COUNTERS} | {
     name for _, names in CHARTS for name in names
@@ -23,36 +26,45 @@ _NO_PARTS = {"train/loss", "train/epoch", "train/loss_scale", "train/si_snr_db",
 """Of what `train/` holds; the rest are parts of the loss."""
 
 
-def overview_section(stages: Sequence[StageRecords]) -> str:
-    """Return a row a stage: how far it came and what it made."""
-    heads = ("stage", "state", "steps", "trained weights", "best validation loss", "at step", "device", "model")
-    notes = [note for stage in stages for note in _notes(stage)]
-    said = f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
-    return table("How far each stage came, and what it made", heads, map(_overview_row, stages)) + said
-
-
-def _overview_row(stage: StageRecords) -> str:
-    best = min(stage.curves.get("val/loss", ()), key=lambda point: point[1], default=None)
-    loss, step = (f"{best[1]:.5f}", str(best[0])) if best else ("-", "-")
-    done = max((points[-1][0] for points in stage.curves.values()), default=0)
-    place = stage.device if stage.ranks == 1 else f"{stage.ranks} ranks, {stage.device}"
-    model = stage.model.id if stage.model else "-"
-    return (
-        f'<tr><th scope="row">{stage.stage}</th><td class="{_kind(stage)}">{stage.state}</td>'
-        f"{number_cell(f'{done} of {stage.steps}')}{number_cell(f'{stage.trained_weights:,}')}"
-        f"{number_cell(loss)}{number_cell(step)}<td>{escape(place)}</td>"
-        f"<td><code>{escape(model)}</code></td></tr>"
+def overview(stages: Sequence[StageRecords]) -> Html:
+    """Return a row a stage: how far it came and what it made; below, what a person should know."""
+    head = (
+        "stage",
+        "state",
+        "steps",
+        "trained weights",
+        "best validation loss",
+        "at step",
+        "device",
+        "model",
     )
+    rows = table(head, [_overview_row(stage) for stage in stages], (2, 3, 4, 5), "How far each stage came")
+    notes = [note for stage in stages for note in _notes(stage)]
+    return join(rows, tag("ul", [tag("li", note) for note in notes], class_="note") if notes else None)
 
 
-def _kind(stage: StageRecords) -> str:
-    return {"finished": "good", "failed": "bad"}.get(stage.state, "")
+def _overview_row(stage: StageRecords) -> list[object]:
+    best = min(stage.curves.get("val/loss", ()), key=lambda point: point[1], default=None)
+    done = max((points[-1][0] for points in stage.curves.values()), default=0)
+    kind = {"finished": "good", "failed": "bad"}.get(stage.state)
+    return [
+        stage.stage,
+        tag("span", stage.state, class_=kind),
+        f"{count(done)} of {count(stage.steps)}",
+        count(stage.trained_weights),
+        f"{best[1]:.5f}" if best else "–",
+        count(best[0]) if best else "–",
+        stage.device if stage.ranks == 1 else f"{stage.ranks} ranks, {stage.device}",
+        tag("code", stage.model.id) if stage.model else "–",
+    ]
 
 
 def _notes(stage: StageRecords) -> list[str]:
     notes = [f"{stage.stage}: {stage.state}, {stage.message}"] if stage.message else []
     if stage.starts > 1:
-        notes.append(f"{stage.stage}: was started {stage.starts} times, and went on from a checkpoint each time")
+        notes.append(
+            f"{stage.stage}: was started {stage.starts} times, and went on from a checkpoint if there was one"
+        )
     for name in _COUNTERS:
         points = stage.curves.get(name, ())
         if points and points[-1][1]:
@@ -61,59 +73,56 @@ def _notes(stage: StageRecords) -> list[str]:
     return notes
 
 
-def curves_section(stages: Sequence[StageRecords]) -> str:
-    """Return learning curves, a row of charts a stage."""
-    return "\n".join(map(_curves, stages))
+def curves(stages: Sequence[StageRecords]) -> Html:
+    """Return learning curves, a row of charts a stage and the rest folded up."""
+    return join(map(_curves, stages))
 
 
-def _curves(stage: StageRecords) -> str:
-    charts = _charts(stage)
-    first, more = (f'<div class="charts">{"".join(part)}</div>' for part in (charts[:SHOWN], charts[SHOWN:]))
-    details = f"<details><summary>More of the {stage.stage}'s curves</summary>{more}</details>"
-    return f"<h3>{stage.stage}</h3>{first}{details if charts[SHOWN:] else ''}"
+def _curves(stage: StageRecords) -> Html:
+    charts = [tag("div", chart, class_="card") for chart in _charts(stage)]
+    first, more = (tag("div", part, class_="grid") for part in (charts[:SHOWN], charts[SHOWN:]))
+    folded = (
+        tag("details", tag("summary", f"More curves of the {stage.stage}"), more) if charts[SHOWN:] else None
+    )
+    return join(tag("h3", stage.stage), first, folded)
 
 
-def _charts(stage: StageRecords) -> list[str]:
+def _charts(stage: StageRecords) -> list[Html]:
     kept = stage.model.steps if stage.model else None
     parts = {
         name.removeprefix("train/"): points
         for name, points in stage.curves.items()
         if name.startswith("train/") and name not in _NO_PARTS
     }
-    charts = [line_chart("loss", _lines(stage, ("train/loss", "val/loss")), kept)]
-    charts += [line_chart(title, _lines(stage, names), kept) for title, names in CHARTS]
-    charts += [line_chart("parts of the training loss", parts), line_chart("seconds a step", _seconds(stage))]
-    return [chart for chart in charts if chart]
-
-
-def _lines(stage: StageRecords, names: Sequence[str]) -> Mapping[str, Points]:
-    titles = {"train": "training", "val": "validation"}
-    return {titles[name.partition("/")[0]]: stage.curves[name] for name in names if name in stage.curves}
-
-
-def _seconds(stage: StageRecords) -> Mapping[str, Points]:
-    return {
+    seconds = {
         name.removeprefix("time/").removesuffix("_s"): points
         for name, points in stage.curves.items()
         if name.startswith("time/")
     }
+    charts = [line_chart("loss", _lines(stage, ("train/loss", "val/loss")), kept)]
+    charts += [line_chart(title, _lines(stage, names), kept) for title, names in CHARTS]
+    charts += [line_chart("parts of the training loss", parts), line_chart("seconds a step", seconds)]
+    return [chart for chart in charts if chart is not None]
 
 
-def settings_section(stages: Sequence[StageRecords]) -> str:
-    """Return the settings, and by stage those in which stages differ from the first."""
-    parts = [_settings(stages[0].settings, "Settings of the experiment")]
+def _lines(stage: StageRecords, names: Sequence[str]) -> Mapping[str, Points]:
+    return {_SOURCES[name.partition("/")[0]]: stage.curves[name] for name in names if name in stage.curves}
+
+
+def settings(stages: Sequence[StageRecords]) -> Html:
+    """Return the settings, and by stage those in which a stage differs from the first."""
+    first = stages[0].settings
+    parts = [_settings(first, "Settings of the experiment")]
     for stage in stages[1:]:
-        other = {
-            name: value for name, value in stage.settings.items() if stages[0].settings.get(name) != value
-        }
-        if other:
+        if other := {name: value for name, value in stage.settings.items() if first.get(name) != value}:
             parts.append(_settings(other, f"Settings of the {stage.stage} that differ"))
-    return "".join(parts)
+    return join(parts)
 
 
-def _settings(settings: Mapping[str, object], caption: str) -> str:
-    rows = (
-        f'<tr><th scope="row"><code>{escape(name)}</code></th><td>{escape(str(value))}</td></tr>'
-        for name, value in settings.items()
+def _settings(content: Mapping[str, object], caption: str) -> Html:
+    rows = [(tag("code", name), str(value)) for name, value in content.items()]
+    return tag(
+        "details",
+        tag("summary", f"{caption}: {len(content)}"),
+        table(("setting", "value"), rows, label=caption),
     )
-    return f"<details><summary>{caption}: {len(settings)}</summary>{table(caption, (), rows)}</details>"

@@ -1,14 +1,15 @@
 """How large models are and how fast they run frame by frame, as `ssiforge export` measured it."""
 
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.errors import UserError
 from pipelines.export import REPORT_JSON
-from pipelines.html_table import number_cell, table
+from pipelines.report.markup import Html, join, tag
+from pipelines.report.page import table
+from pipelines.report.scales import count
 from training.bundle import WEIGHTS_FILE, Bundle
 from training.models.stft import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
@@ -63,47 +64,53 @@ def read_export(folder: Path) -> ExportRecords:
         raise UserError(f"{path}: not the report of an export") from error
 
 
-def size_section(bundles: Sequence[Bundle], exports: Sequence[ExportRecords]) -> str:
-    """Return sizes and latencies of finished models, and speeds of those that were exported, as HTML."""
-    rows = [f"<tr>{''.join(_size(bundle))}</tr>" for bundle in bundles]
-    heads = ("model", "preset", "weights", "MB", "algorithmic latency")
-    parts = [table("Sizes", heads, rows)]
-    measured = [f"<tr>{''.join(_speed(export, file))}</tr>" for export in exports for file in export.variants]
-    if measured:
-        heads = (
-            *("model", "file", "MB", "MB of states a signal", "real-time factor, one thread"),
-            *("largest difference from torch", "DNSMOS OVRL", "of torch"),
+def sizes(bundles: Sequence[Bundle], exports: Sequence[ExportRecords]) -> Html:
+    """Return sizes and latencies of finished models, and speeds of those that were exported."""
+    head = ("model", "preset", "weights", "MB", "algorithmic latency")
+    parts = [table(head, list(map(_size, bundles)), (2, 3), "Sizes of the models")]
+    measured = [_speed(export, file) for export in exports for file in export.variants]
+    if not measured:
+        none = join(
+            "No model of these was exported: ", tag("code", "ssiforge export"), " measures how fast one runs."
         )
-        parts.append(table("Frame by frame (ONNX)", heads, measured))
-        parts.append(
-            f'<p class="note">Real-time factor: processing time over duration of the median hop, on the machine that '
-            f"exported; the ICASSP 2024 challenge allowed {RTF_LIMIT:g}.</p>"
-        )
-    else:
-        parts.append(
-            '<p class="note">No model of these was exported: <code>ssiforge export</code> measures how fast it runs.</p>'
-        )
-    return "".join(parts)
+        return join(parts, tag("p", none, class_="note"))
+    columns = (
+        *("model", "file", "MB", "MB of states a signal", "real-time factor, one thread"),
+        *("largest difference from torch", "DNSMOS OVRL", "of torch"),
+    )
+    said = (
+        "Real-time factor: processing time over duration of the median hop of 10 ms, on the machine that exported; "
+        f"the ICASSP 2024 challenge allowed {RTF_LIMIT:g}."
+    )
+    return join(
+        parts,
+        tag("h3", "Frame by frame (ONNX)"),
+        table(columns, measured, range(2, 8), "Exported models"),
+        tag("p", said, class_="note"),
+    )
 
 
-def _size(bundle: Bundle) -> Iterator[str]:
+def _size(bundle: Bundle) -> list[object]:
     info = bundle.info
-    weights = sum(weight.numel() for weight in bundle.model.parameters())
     window_ms = 1000 * WINDOW_SAMPLES // SAMPLE_RATE_HZ
-    yield f'<th scope="row">{info.stage}</th>'
-    yield f"<td>{escape(info.preset)}</td>"
-    yield number_cell(f"{weights:,}")
-    yield number_cell(f"{(bundle.path / WEIGHTS_FILE).stat().st_size / 1e6:.2f}")
-    yield f"<td>{f'{window_ms} ms' if info.causal else 'looks ahead: for recordings, not for calls'}</td>"
+    return [
+        info.stage,
+        info.preset,
+        count(sum(weight.numel() for weight in bundle.model.parameters())),
+        f"{(bundle.path / WEIGHTS_FILE).stat().st_size / 1e6:.2f}",
+        f"{window_ms} ms" if info.causal else "looks ahead: for recordings, not for calls",
+    ]
 
 
-def _speed(export: ExportRecords, file: ExportedFile) -> Iterator[str]:
-    yield f'<th scope="row">{escape(export.stage)}</th>'
-    yield f"<td><code>{escape(file.file)}</code></td>"
-    yield number_cell(f"{file.megabytes:.2f}")
-    yield number_cell(f"{export.state_megabytes:.2f}")
+def _speed(export: ExportRecords, file: ExportedFile) -> list[object]:
     kind = "good" if file.real_time_factor <= RTF_LIMIT else "bad"
-    yield number_cell(f"{file.real_time_factor:.3f}", kind)
-    yield number_cell(f"{file.max_difference:.1e}")
-    yield number_cell(f"{file.dnsmos_ovrl:.2f}")
-    yield number_cell(f"{export.torch_dnsmos_ovrl:.2f}")
+    return [
+        export.stage,
+        tag("code", file.file),
+        f"{file.megabytes:.2f}",
+        f"{export.state_megabytes:.2f}",
+        tag("span", f"{file.real_time_factor:.3f}", class_=kind),
+        f"{file.max_difference:.1e}",
+        f"{file.dnsmos_ovrl:.2f}",
+        f"{export.torch_dnsmos_ovrl:.2f}",
+    ]

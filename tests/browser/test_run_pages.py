@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import soundfile
@@ -15,12 +14,15 @@ from watched import WIDTHS, Watched
 
 from pipelines.evaluate import evaluate
 from pipelines.mlflow_tracker import read_link
-from pipelines.run_report import report_evaluation, report_run
+from pipelines.report.run import report_evaluation, report_run
 from pipelines.train import train
 
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 SMALL = (
-    *(f"stages.teacher.{setting}" for setting in ("steps=4", "batch_size=1", "segment_s=0.3", "validate_every=2")),
+    *(
+        f"stages.teacher.{setting}"
+        for setting in ("steps=4", "batch_size=1", "segment_s=0.3", "validate_every=2")
+    ),
     *("validation.samples=1", "validation.segment_s=1.0", "validation.shown=1", "loader.threads=0"),
     *("records.checkpoint_every=2", "records.metrics_every=1"),
 )

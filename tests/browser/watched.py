@@ -43,7 +43,9 @@ class Watched:
 
     def is_readable(self) -> None:
         """Nothing reaches beyond the window, letters are large enough, pictures are told in words."""
-        wide, window = self.value("() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        wide, window = self.value(
+            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
         assert wide <= window, f"{wide} px in a window of {window}"
         smallest = self.value(
             """() => {
@@ -62,11 +64,13 @@ class Watched:
         )
         assert smallest >= SMALLEST_LETTERS_PX - 0.5, f"letters of {smallest} px"
         silent = self.value(
-            """() => [...document.querySelectorAll("img, [role=img], audio")].filter(
-              e => !(e.alt || e.getAttribute("aria-label") || e.getAttribute("aria-labelledby"))).map(e => e.outerHTML)"""
+            """() => [...document.querySelectorAll("img, [role=img], audio")]
+              .filter(e => !(e.alt || e.getAttribute("aria-label"))).map(e => e.outerHTML)"""
         )
         assert not [element[:200] for element in silent]
-        assert self.value("() => document.documentElement.lang && document.querySelectorAll('h1').length === 1")
+        assert self.value(
+            "() => document.documentElement.lang && document.querySelectorAll('h1').length === 1"
+        )
 
     def reached_by_tab(self, most: int = 200) -> list[str]:
         """What takes the focus, one after the other, when Tab is pressed: `a`, `audio`, `input#stage` and so on."""
@@ -76,8 +80,9 @@ class Watched:
             name, seen = self.value(
                 """() => {
                   const e = document.activeElement;
-                  const shown = e === document.body || getComputedStyle(e).outlineStyle !== "none" || e.tagName === "AUDIO";
-                  return [e === document.body ? "" : e.tagName.toLowerCase() + (e.id ? "#" + e.id : ""), shown];
+                  if (e === document.body) return ["", true];
+                  const seen = getComputedStyle(e).outlineStyle !== "none" || e.tagName === "AUDIO";
+                  return [e.tagName.toLowerCase() + (e.id ? "#" + e.id : ""), seen];
                 }"""
             )
             assert seen, f"nobody sees that {name} has the focus"

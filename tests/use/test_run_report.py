@@ -1,4 +1,4 @@
-"""A page on a run or an evaluation says what its files say, holds what it shows, and nothing that a stranger wrote acts."""
+"""A page on a run or an evaluation says what its files say, holds what it shows; no name acts."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from tiny_runs import BEST_STEP, KEYS, wave, write_run
 from manifests.corpus import Corpus
 from manifests.errors import UserError
 from pipelines.evaluate import evaluate
-from pipelines.run_report import Sources, report_evaluation, report_of_id, report_run
+from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&lt;"
 
@@ -102,7 +102,9 @@ def test_the_page_stands_alone(run: tuple[Path, Any]) -> None:
     page = outline(report_run(run[0]))
     addresses = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href")]
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
-    assert not page.named("script") and not [e for e, _ in page.elements if e in ("iframe", "object", "embed")]
+    assert not page.named("script") and not [
+        e for e, _ in page.elements if e in ("iframe", "object", "embed")
+    ]
     assert "url(" not in (run[0] / "report" / "index.html").read_text()
 
 
@@ -140,7 +142,9 @@ def test_names_of_strangers_stay_text(
     name = HOSTILE.replace("/", "")  # also a file's name
     pages = []
     for place, (called, key) in {"a": ("tiny", "k"), "b": (name, name)}.items():
-        write_run(tmp_path / place, corpus, make_bundle, name=called, keys=[key], ended="failed", message=called)
+        write_run(
+            tmp_path / place, corpus, make_bundle, name=called, keys=[key], ended="failed", message=called
+        )
         pages.append(outline(report_run(tmp_path / place)))
     harmless, hostile = pages
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in harmless.elements]

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from manifests.corpus import Corpus
-from training.tracker import FileTracker, Metric, Parent, Several, StageStart, Status, Tracker, ValidationSample
+from training.tracker import (
+    FileTracker,
+    Metric,
+    Parent,
+    Several,
+    StageStart,
+    Status,
+    Tracker,
+    ValidationSample,
+)
 
 STEPS = 40
 KEYS = ("val-000001", "val-000007")
@@ -38,8 +47,15 @@ def write_run(
     for stage in stages:
         stage_dir = run_dir / stage
         stage_dir.mkdir(parents=True)
-        params = {"name": name, "description": f"about {name}", "preset": "tiny", f"stages.{stage}.steps": STEPS}
-        (stage_dir / "experiment.json").write_text(json.dumps({**params, "stages": {stage: {"steps": STEPS}}}))
+        params = {
+            "name": name,
+            "description": f"about {name}",
+            "preset": "tiny",
+            f"stages.{stage}.steps": STEPS,
+        }
+        (stage_dir / "experiment.json").write_text(
+            json.dumps({**params, "stages": {stage: {"steps": STEPS}}})
+        )
         tracker = Several((FileTracker(), *trackers))
         parents = tuple(Parent(role, info.id, run_dir / role / "model") for role, info in bundles.items())
         tracker.stage_started(
