@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -66,7 +67,7 @@ def test_it_says_how_every_stage_went(
     text = " ".join(page.text.split())
     assert "Training run tiny" in text and corpus.manifest.id in text
     assert "student: stopped, interrupted after step 40" in text
-    assert re.search(r"teacher ?finished ?40 of 40 ?105,367 ?0\.10000 ?30", text)
+    assert re.search(r"teacher ?finished ?40 of 40 ?105 367 ?0\.10000 ?30", text)
     assert bundles["teacher"].id in text
     curves = [svg["aria-label"] for svg in page.named("svg")]
     losses = [told for told in curves if told.startswith("loss: ")]
@@ -77,10 +78,18 @@ def test_it_says_how_every_stage_went(
     ]
 
 
+def played(address: str) -> np.ndarray:
+    """What a player plays, shape (N,)."""
+    with av.open(io.BytesIO(held(address))) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    return np.concatenate(frames, axis=1)[0]
+
+
 def test_every_sample_is_heard_before_and_after_as_it_was(run: tuple[Path, Any]) -> None:
     page = outline(report_run(run[0]))
     players = {player["aria-label"]: player["src"] for player in page.named("audio")}
-    pictures = {picture["alt"]: picture["src"] for picture in page.named("img")}
+    assert len(players) == len(page.named("image")) == 4 * len(KEYS)
+    told = [svg["aria-label"] for svg in page.named("svg")]
     for place, key in enumerate(KEYS):
         expected = {
             "degraded": wave(place),
@@ -89,23 +98,38 @@ def test_every_sample_is_heard_before_and_after_as_it_was(run: tuple[Path, Any])
             "target": wave(place + 10),
         }
         for name, wanted in expected.items():
-            got, rate_hz = soundfile.read(io.BytesIO(held(players[f"{name} of {key}"])), dtype="float32")
-            assert rate_hz == 48_000 and np.abs(got - wanted).max() <= 2**-15
-            picture = Image.open(io.BytesIO(held(pictures[f"spectrogram of {name} of {key}, 0.5 s"])))
-            # Noise that fades out: bright on the left, dark on the right.
-            shades = np.asarray(picture.convert("L"), np.float64)
-            assert shades[:, :20].mean() > shades[:, -20:].mean() + 20
-    assert len(players) == len(pictures) == 4 * len(KEYS)
+            assert f"Waveform and spectrogram: {name} of {key}" in told
+            got = played(players[f"{name} of {key}"])[: len(wanted)]
+            # Opus keeps noise as noise of the same colour, and of a waveform what matters most.
+            likeness = {n: float(np.dot(got, w) / np.linalg.norm(w)) for n, w in expected.items()}
+            assert likeness[name] == max(likeness.values()) > 0.5 * np.linalg.norm(got)
+    for picture in page.named("image"):
+        # Noise that fades out: bright on the left, dark on the right.
+        shades = np.asarray(Image.open(io.BytesIO(held(picture["href"]))).convert("L"), np.float64)
+        assert shades[:, :20].mean() > shades[:, -20:].mean() + 20
 
 
 def test_the_page_stands_alone(run: tuple[Path, Any]) -> None:
     page = outline(report_run(run[0]))
     addresses = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href")]
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
-    assert not page.named("script") and not [
-        e for e, _ in page.elements if e in ("iframe", "object", "embed")
-    ]
-    assert "url(" not in (run[0] / "report" / "index.html").read_text()
+    assert {"iframe", "object", "embed", "base"}.isdisjoint(name for name, _ in page.elements)
+
+
+def test_the_lineage_leads_from_the_corpus_to_the_last_model(
+    run: tuple[Path, dict[str, Any]], corpus: Corpus
+) -> None:
+    page = outline(report_run(run[0]))
+    (picture,) = page.named("img")
+    drawn = held(picture["src"]).decode()
+    teacher, student = (run[1][stage].id for stage in ("teacher", "student"))
+    for name in (f"teacher {teacher[:8]}", f"student {student[:8]}", corpus.manifest.id[:8]):
+        assert name in drawn
+    assert (
+        f"model student {student[:8]} {student} ← teacher of ← model teacher {teacher[:8]} {teacher}"
+        in page.text
+    )
+    assert f"{teacher} ← trained on ← corpus {corpus.manifest.id[:8]} {corpus.manifest.id}" in page.text
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(run: tuple[Path, Any], tmp_path: Path) -> None:
@@ -197,14 +221,14 @@ def test_an_evaluation_has_all_its_means_with_their_intervals(evaluated: tuple[P
 def test_a_recording_whose_name_is_markup_is_shown_by_it(evaluated: tuple[Path, Any]) -> None:
     page = outline(report_evaluation(evaluated[0] / "heard"))
     assert "<img src=x onerror=alert(1)>.wav" in page.text
-    assert all(picture["src"].startswith("data:image/png") for picture in page.named("img"))
+    assert not page.named("img") and all(p["href"].startswith("data:image/png") for p in page.named("image"))
     assert [player["aria-label"] for player in page.named("audio")] == [
         f"{what} of <img src=x onerror=alert(1)>.wav" for what in ("degraded", "teacher")
     ]
 
 
 def test_a_run_shows_evaluations_and_exports_of_its_own_models(
-    evaluated: tuple[Path, Any], run: tuple[Path, Any], tmp_path: Path
+    evaluated: tuple[Path, Any], run: tuple[Path, Any], corpus: Corpus, tmp_path: Path
 ) -> None:
     root, bundles = evaluated
     shutil.copytree(root / "run", tmp_path / "run")
@@ -215,7 +239,7 @@ def test_a_run_shows_evaluations_and_exports_of_its_own_models(
     (tmp_path / "run" / "onnx").mkdir()
     (tmp_path / "run" / "onnx" / "parity.json").write_text(json.dumps(export))
     page = outline(report_run(tmp_path / "run", more=Sources(evaluations=(root / "scores",))))
-    assert "Evaluation: test split of corpus" in page.text
+    assert f"3 samples, test split of corpus {corpus.manifest.id}" in page.text
     assert "0.123" in page.text and "20 ms" in page.text
     shutil.copytree(root / "scores", tmp_path / "run" / "scores")
     assert outline(report_run(tmp_path / "run")).text == page.text
@@ -273,8 +297,10 @@ def test_mlflow_alone_gives_the_page_of_a_run_whose_folder_is_gone(
     assert report_of_id(run_id).resolve() == moved / "teacher" / "report" / "index.html"
     shutil.rmtree(moved)
     got = outline(report_of_id(run_id))
-    assert got.named("svg") == wanted.named("svg")
+    assert [svg.get("aria-label") for svg in got.named("svg")] == [
+        svg.get("aria-label") for svg in wanted.named("svg")
+    ]
     assert [a["aria-label"] for a in got.named("audio")] == [a["aria-label"] for a in wanted.named("audio")]
-    assert got.text.partition("Settings")[0] == wanted.text.partition("Settings")[0]
+    assert got.text.partition("Size and speed")[0] == wanted.text.partition("Size and speed")[0]
     with pytest.raises(UserError, match="neither a folder nor a run"):
         report_of_id("0" * 32)
