@@ -40,14 +40,14 @@ def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:
     if whole:
         step = max(1.0, math.ceil((high - low + 1.0) / MOST_BINS))
         count = int((high - low) // step) + 1
-        return low - 0.5 + step * np.arange(count + 1)
+        return low - 0.5 + step * np.arange(count + 1, dtype=np.float64)
     if high <= low:
         half = max(abs(low) * 0.05, 0.5)
         return np.array([low - half, low + half])
     step = round_step(high - low, MOST_BINS)
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
-    return step * np.arange(first, last + 1)
+    return step * np.arange(first, last + 1, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Scale:
 
 def coordinate(value: float) -> str:
     """Write a place in a drawing: tenths are enough."""
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{value:.1f}".removesuffix(".0")
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def figure(value: float) -> str:
