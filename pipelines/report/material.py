@@ -47,7 +47,7 @@ def read_kinds(store: Store) -> tuple[KindOfSource, ...]:
         KindOfSource(row["kind"], row["seconds_count"], (row["seconds_sum"] or 0.0) / 3600.0)
         for row in groups
     ]
-    return tuple(sorted(kinds, key=lambda one: one.kind != "speech" and one.kind))
+    return tuple(sorted(kinds, key=lambda one: (one.kind != "speech", one.kind)))
 
 
 def read_names(store: Store, hashes: Iterable[str]) -> Mapping[str, str]:
