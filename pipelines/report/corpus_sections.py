@@ -4,19 +4,22 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from manifests.corpus import CorpusManifest
 from pipelines.report.charts import bar, key, matrix
 from pipelines.report.distributions import chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.material import KindOfSource, Refusals
 from pipelines.report.page import facts, table, tiles
-from pipelines.report.scales import count, figure, percent
+from pipelines.report.scales import Values, count, figure, percent
 from pipelines.report.summary import MEASURES, SEVERITIES, Summary
 from pipelines.report.words import NAMES, stage_title
 
 MOST_SPEAKERS = 20
 SURELY_OFF = 4.0
 """Standard deviations: of a hundred shares, chance alone puts one this far off once in a hundred and fifty corpora."""
+NOT_USED = (0, np.zeros(0))
 RATE_SPAN = (0.05, 0.95)
 KIND_NAMES = {"speech": "speech", "noise": "noise", "rir": "room responses"}
 PARTS_OF_WORK = {
@@ -215,8 +218,8 @@ def codecs(summary: Summary, other: Summary | None) -> Html:
     total = max(summary.samples, 1)
     rows = []
     for name in dict.fromkeys([*summary.codecs, *(other.codecs if other else ())]):
-        uses, rates = summary.codecs.get(name, (0, ()))
-        there = other.codecs.get(name, (0, ()))[0] / max(other.samples, 1) if other else None
+        uses, rates = summary.codecs.get(name, NOT_USED)
+        there = other.codecs.get(name, NOT_USED)[0] / max(other.samples, 1) if other else None
         rows.append(
             (
                 NAMES.get(name, name),
@@ -242,9 +245,7 @@ def codecs(summary: Summary, other: Summary | None) -> Html:
     )
 
 
-def _span(rates: Sequence[float]) -> str:
-    import numpy as np
-
+def _span(rates: Values) -> str:
     if not len(rates):
         return "–"
     low, high = (figure(float(rate)) for rate in np.quantile(rates, RATE_SPAN))
@@ -278,14 +279,11 @@ def stages_together(summary: Summary) -> Html:
     )
 
 
-def _unexpected(names: Sequence[str], shares: "object", samples: int, most: int = 6) -> Iterator[str]:
+def _unexpected(names: Sequence[str], shares: Values, samples: int, most: int = 6) -> Iterator[str]:
     """Name pairs that are together far more, or less, often than independent draws would be."""
-    import numpy as np
-
-    given = np.asarray(shares, np.float64)
-    alone = np.diag(given)
+    alone = np.diag(shares)
     expected = np.outer(alone, alone) * samples
-    together = given * alone[:, None] * samples
+    together = shares * alone[:, None] * samples
     distance = (together - expected) / np.sqrt(np.maximum(expected, 1.0))
     distance[np.tril_indices(len(names))] = 0.0
     ranked = np.argsort(-np.abs(distance), axis=None, kind="stable")[:most]
@@ -301,10 +299,8 @@ def _unexpected(names: Sequence[str], shares: "object", samples: int, most: int 
 
 def failures(manifest: CorpusManifest, refusals: Sequence[Refusals]) -> Html:
     """Return what could not be used, and why."""
-    drawn = [
-        (reason, count(number))
-        for reason, number in sorted(manifest.failures.items(), key=lambda i: (-i[1], i[0]))
-    ]
+    by_number = sorted(manifest.failures.items(), key=lambda item: (-item[1], item[0]))
+    drawn = [(reason, count(number)) for reason, number in by_number]
     refused = [
         (f"{KIND_NAMES.get(one.kind, one.kind)}: {one.reason}", count(one.count), ", ".join(one.examples))
         for one in refusals
@@ -375,16 +371,9 @@ def splits_and_speakers(manifest: CorpusManifest, summary: Summary) -> Html:
     ]
     columns = ("split", "samples", "hours", *(word.replace("_", " ") for word in words))
     most = max((talker.hours for talker in summary.talkers), default=1.0)
-    shown = summary.talkers[:MOST_SPEAKERS]
     speakers = [
-        (
-            talker.name or "no name",
-            talker.split,
-            count(talker.samples),
-            figure(talker.hours),
-            bar(talker.hours, of=most),
-        )
-        for talker in shown
+        (one.name or "no name", one.split, count(one.samples), figure(one.hours), bar(one.hours, of=most))
+        for one in summary.talkers[:MOST_SPEAKERS]
     ]
     rest = summary.talkers[MOST_SPEAKERS:]
     more = f"and {count(len(rest))} more with {figure(sum(t.hours for t in rest))} h together" if rest else ""

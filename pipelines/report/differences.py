@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def wasserstein(self) -> float:
-        """Wasserstein-1 distance in the measure's unit: how far values must be moved on average to turn one into the other."""
+        """Wasserstein-1 distance in the measure's unit: how far values must be moved to turn one into the other."""
         at = np.sort(np.concatenate([self.a, self.b]))
         below_a = np.searchsorted(np.sort(self.a), at[:-1], "right") / len(self.a)
         below_b = np.searchsorted(np.sort(self.b), at[:-1], "right") / len(self.b)

@@ -22,9 +22,8 @@ def chart(measure: Measure, summary: Summary, other: Summary | None = None) -> H
 def figure_of(measure: Measure, samples: list[Values], said: str) -> Html:
     """Return a chart of one or two arrays of values, below its title and above what it says."""
     if any(len(values) for values in samples):
-        picture: object = histogram(
-            bin_edges(samples, measure.whole), samples, measure.axis, f"{measure.title}: {said}"
-        )
+        edges = bin_edges(samples, measure.whole)
+        picture = histogram(edges, samples, measure.axis, f"{measure.title}: {said}")
     else:
         picture = tag("p", "No sample has any.", class_="note")
     return tag("figure", tag("h3", measure.title), picture, tag("figcaption", said), class_="card")
