@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.report.markup import Html, tag
-from pipelines.report.scales import Scale, Values, figure, percent, ticks
+from pipelines.report.scales import Scale, Values, figure, percent, ticks, ticks_around
 from pipelines.report.scales import coordinate as at
 
 WIDTH, HEIGHT = 340, 190
@@ -31,7 +31,7 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
     )
 
 
-def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str) -> Html:
+def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
     """Draw how values are distributed: the first array as bars, a second one as a line over them.
 
     Args:
@@ -39,19 +39,20 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str) -
         samples: one or two arrays of values; heights are shares of each.
         axis: what the values are, with their unit.
         label: what the chart shows, in words.
+        of: what heights are shares of.
     """
     shares = [np.histogram(values, edges)[0] / max(len(values), 1) for values in samples]
     highest = max(float(share.max()) for share in shares) or 1.0
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
-    y = Scale(0.0, highest, HEIGHT - _BOTTOM, _TOP)
-    marks = ticks(0.0, 100.0 * highest, 4)
+    marks = ticks_around(100.0 * highest, 4)
+    y = Scale(0.0, marks[-1] / 100.0, HEIGHT - _BOTTOM, _TOP)
     parts: list[object] = [
         [
             tag("line", class_="rule", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at(y(m / 100)), y2=at(y(m / 100)))
             for m in marks
         ],
         [tag("text", figure(m), x=_LEFT - 5, y=at(y(m / 100.0) + 4), text_anchor="end") for m in marks],
-        tag("text", "% of samples", x=0, y=10),
+        tag("text", f"% of {of}", x=0, y=10),
         [_bin(x, y, edges[n], edges[n + 1], share) for n, share in enumerate(shares[0]) if share > 0.0],
     ]
     if len(shares) > 1:

@@ -17,6 +17,8 @@ from pipelines.report.summary import MEASURES, SEVERITIES, Summary
 from pipelines.report.words import NAMES, stage_title
 
 MOST_SPEAKERS = 20
+SURELY_TOGETHER = 5.0
+"""Likewise, for the hundreds of pairs of stages."""
 SURELY_OFF = 4.0
 """Standard deviations: of a hundred shares, chance alone puts one this far off once in a hundred and fifty corpora."""
 NOT_USED = (0, np.zeros(0))
@@ -288,7 +290,7 @@ def _unexpected(names: Sequence[str], shares: Values, samples: int, most: int = 
     distance[np.tril_indices(len(names))] = 0.0
     ranked = np.argsort(-np.abs(distance), axis=None, kind="stable")[:most]
     for row, column in zip(*np.unravel_index(ranked, distance.shape), strict=True):
-        if abs(distance[row, column]) < SURELY_OFF:
+        if abs(distance[row, column]) < SURELY_TOGETHER:
             return
         often = "more" if distance[row, column] > 0 else "less"
         yield (

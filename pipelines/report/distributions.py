@@ -23,7 +23,8 @@ def figure_of(measure: Measure, samples: list[Values], said: str) -> Html:
     """Return a chart of one or two arrays of values, below its title and above what it says."""
     if any(len(values) for values in samples):
         edges = bin_edges(samples, measure.whole)
-        picture = histogram(edges, samples, measure.axis, f"{measure.title}: {said}")
+        of = "samples with any" if measure.above_zero else "samples"
+        picture = histogram(edges, samples, measure.axis, f"{measure.title}: {said}", of)
     else:
         picture = tag("p", "No sample has any.", class_="note")
     return tag("figure", tag("h3", measure.title), picture, tag("figcaption", said), class_="card")

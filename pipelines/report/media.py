@@ -21,7 +21,7 @@ BITRATE = 64_000
 """bit/s of Opus: more than enough for one voice."""
 CELLS = (260, 96)
 """Of a spectrogram: columns over the clip, rows from 0 to 24 kHz on the mel scale."""
-KHZ = (0.5, 1, 2, 4, 8, 16, 24)
+KHZ = (1, 2, 4, 8, 16)
 _COLOURS = round((TOP_DB - FLOOR_DB) / STEP_DB) + 1
 _LEFT, _TOP, _WIDTH, _WAVE, _GAP, _PICTURE, _BELOW = 30, 2, 306, 36, 6, 120, 18
 
@@ -114,7 +114,7 @@ def panel(audio: Audio, label: str) -> Html:
                 "text",
                 f"{khz:g}",
                 x=_LEFT - 4,
-                y=at(y(mel(1000.0 * khz)) + (8 if khz == 24 else 4)),
+                y=at(y(mel(1000.0 * khz)) + 4),
                 text_anchor="end",
             )
             for khz in KHZ

@@ -134,7 +134,7 @@ def samples_section(samples: Sequence[Shown], names: Mapping[str, str]) -> Html:
     return join(
         _filters(samples),
         tag("div", level_scale(), class_="levels"),
-        [_sample(sample, names) for sample in samples],
+        tag("div", [_sample(sample, names) for sample in samples], class_="samples"),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-MOST_BINS = 24
+MOST_BINS = 32
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -25,6 +25,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step = round_step(high - low, most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [number * step + 0.0 for number in range(first, last + 1)]
+
+
+def ticks_around(high: float, most: int) -> list[float]:
+    """Return round values from 0 to the first that is not below a highest value."""
+    step = round_step(high, most)
+    return [number * step for number in range(max(1, math.ceil(high / step - 1e-9)) + 1)]
 
 
 def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:

@@ -78,6 +78,7 @@ NAMES = {
     "zero": "silence",
 }
 """Drawn words that are written otherwise in running text."""
+SPELLED = ACRONYMS | {"agc"}
 _FIELD = re.compile(r"\{([=#]?)(\w+)(?: ([^}]*))?\}")
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 _MOST_VALUES = 6
@@ -96,7 +97,7 @@ def stage_in_words(stage: StageRecord) -> str:
 def stage_title(label: str) -> str:
     """Return a stage's label as words: `coloured_noise#2` -> `coloured noise 2`."""
     return " ".join(
-        word.upper() if word in ACRONYMS else word
+        word.upper() if word in SPELLED else word
         for word in label.replace("_", " ").replace("#", " ").split()
     )
 
