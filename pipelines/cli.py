@@ -14,6 +14,7 @@ from pipelines.cli_calibrate import calibrate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
 from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_report import report
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
 from pipelines.cli_ui import ui
@@ -251,6 +252,7 @@ app.command()(enhance)
 app.command()(calibrate)
 app.command()(card)
 app.command()(export)
+app.command()(report)
 app.command()(ui)
 
 

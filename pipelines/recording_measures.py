@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.bandwidth import true_bandwidth_hz
+from datagen.examine import CLIPPED_FROM, FLAT_TOP_FROM, in_runs
 from datagen.level import SILENCE_DBFS, active_level_dbfs
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.metrics import Audio, MeasurementError
@@ -67,6 +68,23 @@ def noise_floor_dbfs(audio: Audio) -> float:
     frames = _finite(audio)[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES).astype(np.float64)
     power = np.sort((frames**2).mean(axis=1))[:quiet].mean()
     return max(10.0 * math.log10(power), SILENCE_DBFS) if power > 0.0 else SILENCE_DBFS
+
+
+def flat_top_share(audio: Audio) -> float:
+    """Share of the samples in flat tops: three or more in a row at full scale, or at the loudest value of either sign.
+
+    A lossy codec after a clipper rounds flat tops off, so it is a lower bound, as it is on recordings of others.
+
+    Args:
+        audio: shape (N,), at its own rate: resampling rounds them off too.
+    """
+    if not len(audio) or float(np.abs(_finite(audio)).max()) < FLAT_TOP_FROM:
+        return 0.0
+    flat = in_runs(np.abs(audio) >= CLIPPED_FROM)
+    for extreme in (audio.max(), audio.min()):
+        if FLAT_TOP_FROM <= abs(extreme) < CLIPPED_FROM:
+            flat += in_runs(audio == extreme)
+    return flat / len(audio)
 
 
 def _finite(audio: Audio) -> Audio:

@@ -1,4 +1,4 @@
-"""Charts as SVG that is part of the page: it follows the page's colours, light and dark, and is read aloud by its label.
+"""Charts as SVG that is part of the page: it follows its colours, light and dark, and is read aloud by its label.
 
 Lengths are in units of the drawing, about a pixel each on a phone; the page scales drawings to its columns.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.report.markup import Html, tag
-from pipelines.report.scales import Scale, Values, figure, percent, ticks
+from pipelines.report.scales import Scale, Values, figure, percent, ticks, ticks_around
 from pipelines.report.scales import coordinate as at
 
 WIDTH, HEIGHT = 340, 190
@@ -22,11 +22,16 @@ _LABEL_WIDTH, _LABEL_HEIGHT = 130, 116
 def drawing(width: float, height: float, label: str, *content: object) -> Html:
     """Return an SVG drawing that says what it shows."""
     return tag(
-        "svg", *content, viewBox=f"0 0 {at(width)} {at(height)}", role="img", aria_label=label, width=at(width)
+        "svg",
+        *content,
+        viewBox=f"0 0 {at(width)} {at(height)}",
+        role="img",
+        aria_label=label,
+        width=at(width),
     )
 
 
-def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str) -> Html:
+def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
     """Draw how values are distributed: the first array as bars, a second one as a line over them.
 
     Args:
@@ -34,22 +39,20 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str) -
         samples: one or two arrays of values; heights are shares of each.
         axis: what the values are, with their unit.
         label: what the chart shows, in words.
+        of: what heights are shares of.
     """
     shares = [np.histogram(values, edges)[0] / max(len(values), 1) for values in samples]
     highest = max(float(share.max()) for share in shares) or 1.0
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
-    y = Scale(0.0, highest, HEIGHT - _BOTTOM, _TOP)
-    marks = ticks(0.0, 100.0 * highest, 4)
+    marks = ticks_around(100.0 * highest, 4)
+    y = Scale(0.0, marks[-1] / 100.0, HEIGHT - _BOTTOM, _TOP)
     parts: list[object] = [
         [
             tag("line", class_="rule", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at(y(m / 100)), y2=at(y(m / 100)))
             for m in marks
         ],
-        [
-            tag("text", figure(m), x=_LEFT - 5, y=at(y(m / 100.0) + 4), text_anchor="end")
-            for m in marks
-        ],
-        tag("text", "% of samples", x=0, y=10),
+        [tag("text", figure(m), x=_LEFT - 5, y=at(y(m / 100.0) + 4), text_anchor="end") for m in marks],
+        tag("text", f"% of {of}", x=0, y=10),
         [_bin(x, y, edges[n], edges[n + 1], share) for n, share in enumerate(shares[0]) if share > 0.0],
     ]
     if len(shares) > 1:
@@ -97,14 +100,27 @@ def bar(share: float, mark: float | None = None, second: float | None = None, of
     parts = [
         tag("rect", class_="rule", fill="none", x=0, y=0, width=_BAR_WIDTH, height=_BAR_HEIGHT),
         *(
-            tag("rect", class_=name, x=0, y=at(n * height), width=at(max(scale(value), 0.0)), height=at(height))
+            tag(
+                "rect",
+                class_=name,
+                x=0,
+                y=at(n * height),
+                width=at(max(scale(value), 0.0)),
+                height=at(height),
+            )
             for n, (value, name) in enumerate(lanes)
         ),
     ]
     if mark is not None:
-        parts.append(tag("line", class_="mark", x1=at(scale(mark)), x2=at(scale(mark)), y1=-2, y2=_BAR_HEIGHT + 2))
+        parts.append(
+            tag("line", class_="mark", x1=at(scale(mark)), x2=at(scale(mark)), y1=-2, y2=_BAR_HEIGHT + 2)
+        )
     return tag(
-        "svg", parts, viewBox=f"-1 -2 {_BAR_WIDTH + 2} {_BAR_HEIGHT + 4}", width=_BAR_WIDTH, aria_hidden="true"
+        "svg",
+        parts,
+        viewBox=f"-1 -2 {_BAR_WIDTH + 2} {_BAR_HEIGHT + 4}",
+        width=_BAR_WIDTH,
+        aria_hidden="true",
     )
 
 
@@ -120,7 +136,9 @@ def key(*names: tuple[str, str]) -> Html:
             shape = tag("rect", class_=style, x=0, y=1, width=24, height=10)
         return tag("svg", shape, viewBox="0 0 24 12", width=24, aria_hidden="true")
 
-    return tag("div", [tag("span", swatch(style), tag("span", name)) for style, name in names], class_="legend")
+    return tag(
+        "div", [tag("span", swatch(style), tag("span", name)) for style, name in names], class_="legend"
+    )
 
 
 def matrix(names: Sequence[str], shares: NDArray[np.float64], label: str) -> Html:

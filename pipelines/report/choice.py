@@ -43,7 +43,9 @@ def _wanted(summary: Summary, chosen: Sequence[int]) -> Iterator[int]:
             if severities[:, axis].any():
                 yield int(np.abs(severities[:, axis] - wanted).argmin())
     stages = summary.fired.sum(axis=1)
-    for column in reversed(range(len(summary.labels))):  # the rarest first: they bring the frequent ones along
+    for column in reversed(
+        range(len(summary.labels))
+    ):  # the rarest first: they bring the frequent ones along
         with_it = summary.fired[:, column]
         if not with_it[list(chosen)].any():
             yield int(np.where(with_it, stages, np.iinfo(stages.dtype).max).argmin())

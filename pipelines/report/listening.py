@@ -34,7 +34,7 @@ def listening(samples: Sequence[Listened]) -> Html:
     Raises:
         UserError: when a file is not audio of one channel at 48 kHz.
     """
-    return join(tag("div", level_scale(), class_="scale"), map(_sample, samples))
+    return join(tag("div", level_scale(), class_="levels"), map(_sample, samples))
 
 
 def _sample(sample: Listened) -> Html:

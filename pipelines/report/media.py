@@ -21,7 +21,7 @@ BITRATE = 64_000
 """bit/s of Opus: more than enough for one voice."""
 CELLS = (260, 96)
 """Of a spectrogram: columns over the clip, rows from 0 to 24 kHz on the mel scale."""
-KHZ = (0.5, 1, 2, 4, 8, 16, 24)
+KHZ = (1, 2, 4, 8, 16)
 _COLOURS = round((TOP_DB - FLOOR_DB) / STEP_DB) + 1
 _LEFT, _TOP, _WIDTH, _WAVE, _GAP, _PICTURE, _BELOW = 30, 2, 306, 36, 6, 120, 18
 
@@ -33,7 +33,9 @@ def excerpt(audio: Audio) -> Audio:
 
 def player(audio: Audio, label: str) -> Html:
     """Return a player of a clip at 48 kHz, shape (N,)."""
-    return tag("audio", controls=True, preload="none", aria_label=label, src=data_uri("audio/webm", opus(audio)))
+    return tag(
+        "audio", controls=True, preload="none", aria_label=label, src=data_uri("audio/webm", opus(audio))
+    )
 
 
 def opus(audio: Audio) -> bytes:
@@ -43,7 +45,9 @@ def opus(audio: Audio) -> bytes:
     file = io.BytesIO()
     # Without bitexact there would be random identifiers in it.
     with av.open(file, "w", format="webm", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ, layout="mono", options={"b": str(BITRATE)})
+        stream = container.add_stream(
+            "libopus", rate=SAMPLE_RATE_HZ, layout="mono", options={"b": str(BITRATE)}
+        )
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None], np.float32), "flt", "mono")
         frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, 0
         for given in (frame, None):
@@ -57,7 +61,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def spectrogram_png(audio: Audio) -> bytes:
-    """Draw the spectrogram of a clip, shape (N,), as PNG, one pixel a cell; `FLOOR_DB` to `TOP_DB` from dark to light."""
+    """Draw the spectrogram of a clip, shape (N,), as PNG, a pixel a cell; `FLOOR_DB` to `TOP_DB`, dark to light."""
     from PIL import Image
 
     levels = mel_cells(spectrogram_db(audio), CELLS)[::-1]
@@ -65,16 +69,21 @@ def spectrogram_png(audio: Audio) -> bytes:
     picture = Image.fromarray(shades, "P")
     picture.putpalette(palette())
     content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True, bits=5)
+    picture.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
 @cache
 def palette() -> bytes:
-    """Return the colours of a spectrogram from `FLOOR_DB` to `TOP_DB`, red, green, blue: lightness alone tells levels."""
+    """Return colours from `FLOOR_DB` to `TOP_DB`, red, green, blue: their lightness alone tells levels."""
     from matplotlib import colormaps
 
-    return (colormaps["magma"](np.linspace(0.0, 1.0, _COLOURS))[:, :3] * 255.0).round().astype(np.uint8).tobytes()
+    return (
+        (colormaps["magma"](np.linspace(0.0, 1.0, _COLOURS))[:, :3] * 255.0)
+        .round()
+        .astype(np.uint8)
+        .tobytes()
+    )
 
 
 def panel(audio: Audio, label: str) -> Html:
@@ -101,12 +110,24 @@ def panel(audio: Audio, label: str) -> Html:
             preserveAspectRatio="none",
         ),
         [
-            tag("text", f"{khz:g}", x=_LEFT - 4, y=at(y(mel(1000.0 * khz)) + (8 if khz == 24 else 4)), text_anchor="end")
+            tag(
+                "text",
+                f"{khz:g}",
+                x=_LEFT - 4,
+                y=at(y(mel(1000.0 * khz)) + 4),
+                text_anchor="end",
+            )
             for khz in KHZ
         ],
         tag("text", "kHz", x=_LEFT - 4, y=bottom + 3, text_anchor="end"),
         [
-            tag("text", f"{second:g}{' s' if second == 0 else ''}", x=at(x(second)), y=bottom + 14, text_anchor="middle")
+            tag(
+                "text",
+                f"{second:g}{' s' if second == 0 else ''}",
+                x=at(x(second)),
+                y=bottom + 14,
+                text_anchor="middle",
+            )
             for second in ticks(0.0, seconds, 6)
         ],
         tag(
@@ -125,7 +146,7 @@ def panel(audio: Audio, label: str) -> Html:
 
 
 def _wave(audio: Audio, middle: float) -> str:
-    """Return the outline of a waveform as a path: the highest and lowest value of each unit of width; full scale fills it."""
+    """Return a waveform as a path: the highest and lowest value of each unit of width; full scale fills it."""
     edges = np.linspace(0, len(audio), _WIDTH + 1).astype(int)[:-1]
     if not len(audio):
         return ""
@@ -158,5 +179,7 @@ def level_scale() -> Html:
         tag("text", f"{level:g}", x=at(x(level)), y=26, text_anchor="middle")
         for level in ticks(FLOOR_DB, TOP_DB, 5)
     ]
-    label = f"Colours of the spectrograms: {FLOOR_DB:g} dBFS is darkest, {TOP_DB:g} dBFS and above is lightest"
+    label = (
+        f"Colours of the spectrograms: {FLOOR_DB:g} dBFS is darkest, {TOP_DB:g} dBFS and above is lightest"
+    )
     return drawing(330, 30, label, steps, marks, tag("text", "dBFS", x=278, y=10))

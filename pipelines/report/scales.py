@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-MOST_BINS = 24
+MOST_BINS = 32
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -27,6 +27,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [number * step + 0.0 for number in range(first, last + 1)]
 
 
+def ticks_around(high: float, most: int) -> list[float]:
+    """Return round values from 0 to the first that is not below a highest value."""
+    step = round_step(high, most)
+    return [number * step for number in range(max(1, math.ceil(high / step - 1e-9)) + 1)]
+
+
 def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:
     """Return edges of equal bins over all values of some arrays, on round numbers.
 
@@ -40,14 +46,14 @@ def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:
     if whole:
         step = max(1.0, math.ceil((high - low + 1.0) / MOST_BINS))
         count = int((high - low) // step) + 1
-        return low - 0.5 + step * np.arange(count + 1)
+        return low - 0.5 + step * np.arange(count + 1, dtype=np.float64)
     if high <= low:
         half = max(abs(low) * 0.05, 0.5)
         return np.array([low - half, low + half])
     step = round_step(high - low, MOST_BINS)
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
-    return step * np.arange(first, last + 1)
+    return step * np.arange(first, last + 1, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Scale:
 
 def coordinate(value: float) -> str:
     """Write a place in a drawing: tenths are enough."""
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{value:.1f}".removesuffix(".0")
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def figure(value: float) -> str:

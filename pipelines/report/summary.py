@@ -114,9 +114,21 @@ def read_summary(path: Path) -> Summary:
     with pq.ParquetFile(path) as table:
         names = table.schema_arrow.names
         measured = [m.column for m in (*MEASURES, *SEVERITIES) if m.column in names and m is not STAGE_COUNT]
-        codecs = [name for name in names if name.rpartition(".")[2] in CODEC_COLUMNS and ".measured." not in name]
+        codecs = [
+            name for name in names if name.rpartition(".")[2] in CODEC_COLUMNS and ".measured." not in name
+        ]
         rates = [rate for name in codecs if (rate := _rate_column(name)) in names]
-        wanted = ["split", "speaker", "seconds", "aligned", "stages", "source_sha256", *measured, *codecs, *rates]
+        wanted = [
+            "split",
+            "speaker",
+            "seconds",
+            "aligned",
+            "stages",
+            "source_sha256",
+            *measured,
+            *codecs,
+            *rates,
+        ]
         content = table.read(columns=wanted)
     labels, fired = _fired(content["stages"])
     columns = {name: _floats(content[name]) for name in measured}
