@@ -46,9 +46,9 @@ def report(
 ) -> None:
     """Write a page about a corpus, a training run or an evaluation.
 
-    Of a corpus: distributions, stages, failures, cost, and samples to hear. Of a run: learning curves, before and after,
-    scores by condition, sizes, lineage, settings, the model's card. It is one file that needs no network, and the same
-    for the same corpus or run.
+    Of a corpus: distributions, stages, failures, cost, and samples to hear. Of a run: learning curves, before and
+    after, scores by condition, sizes, lineage, settings, the model's card. It is one file that needs no network, and
+    the same for the same corpus or run.
     """
     from pipelines.report.run import Sources
     from pipelines.report.subject import report_on
