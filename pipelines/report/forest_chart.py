@@ -6,12 +6,14 @@ from typing import Any
 from pipelines.report.charts import drawing
 from pipelines.report.line_chart import COLOURS, ROW_HEIGHT, legend
 from pipelines.report.markup import Html, tag
+from pipelines.report.scales import Scale, figure, ticks
+from pipelines.report.scales import coordinate as at
 from pipelines.scores import Column
 
 WIDTH = 340
 _LABEL, _RIGHT, _TOP, _BOTTOM = 138, 16, 46, 20
 _SYSTEM_HEIGHT, _GAP = 9, 7
-_TICKS = 3
+MOST_TICKS = 4
 _LABEL_LETTERS = 24
 
 _Entries = list[tuple[int, str, Mapping[str, Any]]]
@@ -49,7 +51,8 @@ def forest_chart(
     if not ends:
         return None
     margin = (max(ends) - min(ends)) / 20.0 or 0.5
-    scale = _Scale(min(ends) - margin, max(ends) + margin)
+    low, high = min(ends) - margin, max(ends) + margin
+    scale = Scale(low, high, _LABEL, WIDTH - _RIGHT)
     names, lines = legend(systems, 4.0)
     parts: list[object] = []
     above = _TOP + ROW_HEIGHT * (lines - 1)
@@ -64,35 +67,21 @@ def forest_chart(
         f"{column.heading} by condition, with 95 % intervals; the table below has the numbers",
         tag("text", column.heading, class_="title", x=4, y=12),
         names,
-        [_tick(value, scale, above - 8, height, column) for value in scale.ticks()],
+        [_tick(value, scale, above - 8, height) for value in ticks(low, high, MOST_TICKS)],
         parts,
     )
 
 
-class _Scale:
-    """From values to places across the picture."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
-
-    def place(self, value: float) -> str:
-        share = (value - self._low) / (self._high - self._low)
-        return f"{_LABEL + (WIDTH - _RIGHT - _LABEL) * share:.1f}"
-
-    def ticks(self) -> list[float]:
-        return [self._low + (self._high - self._low) * number / _TICKS for number in range(_TICKS + 1)]
-
-
-def _tick(value: float, scale: _Scale, top: int, height: int, column: Column) -> list[Html]:
-    x = scale.place(value)
+def _tick(value: float, scale: Scale, top: int, height: int) -> list[Html]:
+    x = at(scale(value))
     return [
         tag("line", x1=x, x2=x, y1=top, y2=height - _BOTTOM, class_="rule"),
-        tag("text", f"{value:.{column.digits}f}", x=x, y=height - 6, text_anchor="middle"),
+        tag("text", figure(value), x=x, y=height - 6, text_anchor="middle"),
     ]
 
 
 def _condition(
-    condition: str, entries: _Entries, top: float, scale: _Scale, column: Column, base: str
+    condition: str, entries: _Entries, top: float, scale: Scale, column: Column, base: str
 ) -> list[Html]:
     label = condition if len(condition) <= _LABEL_LETTERS else condition[: _LABEL_LETTERS - 1] + "…"
     middle = top + _SYSTEM_HEIGHT * len(entries) / 2.0
@@ -100,9 +89,9 @@ def _condition(
     for row, (place, name, entry) in enumerate(entries):
         y, colour = f"{top + _SYSTEM_HEIGHT * (row + 0.5):.1f}", place % COLOURS
         if entry["low"] is not None and entry["high"] is not None:
-            low, high = scale.place(entry["low"]), scale.place(entry["high"])
+            low, high = at(scale(entry["low"])), at(scale(entry["high"]))
             parts.append(tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"reach s{colour}"))
         said = tag("title", f"{condition}, {name}: {entry['mean']:.{column.digits}f}")
         kind = f"hollow s{colour}" if name == base else f"s{colour} f{colour}"
-        parts.append(tag("circle", said, cx=scale.place(entry["mean"]), cy=y, r=3, class_=kind))
+        parts.append(tag("circle", said, cx=at(scale(entry["mean"])), cy=y, r=3, class_=kind))
     return parts

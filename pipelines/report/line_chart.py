@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
+from pipelines.report.scales import Scale, figure, ticks
 from pipelines.run_records import Points
 
 WIDTH, HEIGHT = 340, 200
@@ -17,7 +18,7 @@ COLOURS = 6
 ROW_HEIGHT = 12
 """Of a legend."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 32, 24
-_TICKS = 4
+MOST_TICKS = 5
 _LOG_FROM = 20.0
 """A line whose largest value is so many times its least is drawn on a logarithmic scale, if all are positive."""
 _LETTER = 5.6
@@ -68,28 +69,23 @@ class _Axis:
         if high <= low:
             margin = abs(low) / 10.0 or 0.5
             low, high = low - margin, high + margin
-        self.low, self.high, self.log = low, high, log
-        self._begin, self._end = begin, end
+        self._low, self._high, self._log = low, high, log
+        self._scale = Scale(self._inner(low), self._inner(high), begin, end)
 
     def place(self, value: float) -> float:
         """Return where a value stands."""
-        low, high, at = (
-            (math.log(v) if self.log else v) for v in (self.low, self.high, max(value, self.low))
-        )
-        return self._begin + (self._end - self._begin) * (at - low) / (high - low)
+        return self._scale(self._inner(value))
 
     def ticks(self) -> list[float]:
         """Return round values within the axis."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            candidates = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
-            inside = [value for value in candidates if self.low <= value <= self.high]
-            return inside[:: max(1, -(-len(inside) // (_TICKS + 1)))]
-        rough = (self.high - self.low) / _TICKS
-        magnitude = 10.0 ** math.floor(math.log10(rough))
-        step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough)
-        first = math.ceil(self.low / step - 1e-9)
-        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        if not self._log:
+            return ticks(self._low, self._high)
+        decades = range(math.floor(math.log10(self._low)), math.ceil(math.log10(self._high)) + 1)
+        inside = [f * 10.0**d for d in decades for f in (1, 2, 5) if self._low <= f * 10.0**d <= self._high]
+        return inside[:: max(1, -(-len(inside) // MOST_TICKS))]
+
+    def _inner(self, value: float) -> float:
+        return math.log(value) if self._log else value
 
 
 def _thinned(points: Points) -> Points:
@@ -122,10 +118,10 @@ def _grid(across: _Axis, up: _Axis) -> list[Html]:
     for value in up.ticks():
         y = up.place(value)
         parts.append(_rule(_LEFT, WIDTH - _RIGHT, y, y, "rule"))
-        parts.append(tag("text", _short(value), x=_LEFT - 5, y=f"{y + 3.5:.1f}", text_anchor="end"))
+        parts.append(tag("text", figure(value), x=_LEFT - 5, y=f"{y + 3.5:.1f}", text_anchor="end"))
     for value in across.ticks():
         x = f"{across.place(value):.1f}"
-        parts.append(tag("text", _short(value), x=x, y=HEIGHT - 8, text_anchor="middle"))
+        parts.append(tag("text", figure(value), x=x, y=HEIGHT - 8, text_anchor="middle"))
     return parts
 
 
@@ -161,9 +157,3 @@ def _told(title: str, lines: Mapping[str, Points], kept_step: int | None) -> str
     ]
     kept = [f"the weights of step {kept_step} were kept"] if kept_step is not None else []
     return f"{title}: {'; '.join([*told, *kept])}"
-
-
-def _short(value: float) -> str:
-    if value and abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"

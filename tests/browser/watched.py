@@ -4,7 +4,7 @@ from typing import Any
 
 WIDTHS = (360, 1440)
 """Of a telephone and of a desk, in CSS pixels."""
-SMALLEST_LETTERS_PX = 10.0
+SMALLEST_LETTERS_PX = 9.0
 PLAYED_S = 0.05
 
 
@@ -62,7 +62,7 @@ class Watched:
               return least;
             }"""
         )
-        assert smallest >= SMALLEST_LETTERS_PX - 0.5, f"letters of {smallest} px"
+        assert smallest >= SMALLEST_LETTERS_PX, f"letters of {smallest} px"
         silent = self.value(
             """() => [...document.querySelectorAll("img, [role=img], audio")]
               .filter(e => !(e.alt || e.getAttribute("aria-label"))).map(e => e.outerHTML)"""
