@@ -21,13 +21,15 @@ SENTENCES = {
     "bandpass": "band-pass ({family}[, order {order}]) from {low_hz} to {high_hz}",
     "bandwidth_loss": "resampled to {rate_hz} and back ({method}[ {quality}])[, which leaves {=bandwidth_hz}]",
     "bit_depth": "quantised to {bits} bits[, {=snr_db SNR}]",
-    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][ below quantile {low_quantile} and above {high_quantile}]",
+    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][ below quantile {low_quantile} and above "
+    "{high_quantile}]",
     "clock_drift": "clock drift of {drift_ppm}",
     "codec": "{codec}[ at {bitrate_kbps}][, quality {quality}][, {law}-law][, audio band {bandwidth_hz}]"
     "[, sampled at {rate_hz}]",
     "coloured_noise": "coloured noise (power falls as 1/f^{exponent}) at {snr_db SNR}",
     "comb": "one reflection, {delay_ms} later at {echo_db} (comb filter)",
-    "comfort_noise": "pauses filled with comfort noise, {level_offset_db} against their own[; {=replaced_share} of the clip]",
+    "comfort_noise": "pauses filled with comfort noise, {level_offset_db} against their own[; "
+    "{=replaced_share} of the clip]",
     "compressor": "compressor of ratio {ratio}[, {reduction_db} down on average][, from {threshold_dbfs} on]",
     "dc_offset": "DC offset of {offset} of full scale",
     "expander": "expander of ratio {ratio}[, {reduction_db} down on average][, below {threshold_dbfs}]",
@@ -46,13 +48,14 @@ SENTENCES = {
     "microphone_eq": "microphone response: {deviation_db} off on average, at most {largest_db} at {largest_hz}",
     "noise": "noise from {#begin_samples source} at {snr_db SNR}",
     "noise_gate": "noise gate that turns {cut_share} of the speech down, by up to {range_db}",
-    "noise_suppressor": "noise suppressor with a floor of {floor_db}; what the speech loses is at {speech_distortion_db}",
+    "noise_suppressor": "noise suppressor with a floor of {floor_db}; what the speech loses is at "
+    "{speech_distortion_db}",
     "notch": "{#notches notch}, {depth_db} deep",
     "opus_packet_loss": "packet loss inside Opus[ at {bitrate_kbps}]: {loss_share lost}, in bursts of "
     "{mean_burst_packets} × {packet_ms} on average[; {=repaired_share} repaired]",
     "overdrive": "overdrive ({curve}) by {drive_db}[, {=sdr_db SDR}]",
-    "packet_loss": "packet loss: {loss_share lost}, in bursts of {mean_burst_packets} × {packet_ms} on average, concealed by "
-    "{concealment}",
+    "packet_loss": "packet loss: {loss_share lost}, in bursts of {mean_burst_packets} × {packet_ms} on average, "
+    "concealed by {concealment}",
     "phaser": "phaser[ at {rate_hz}][, mix {mix}]",
     "room": "room with an RT60 of {rt60_s}[ and a DRR of {=drr_db}]",
     "short_events": "{#begin_samples short event} ({kind}), the loudest at {loudest_snr_db SNR}",
