@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.bandwidth import true_bandwidth_hz
-from datagen.examine import CLIPPED_FROM, FLAT_TOP_FROM, in_runs
+from datagen.examine import in_runs
 from datagen.level import SILENCE_DBFS, active_level_dbfs
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.metrics import Audio, MeasurementError
@@ -15,6 +15,9 @@ from pipelines.metrics import Audio, MeasurementError
 FRAME_SAMPLES = SAMPLE_RATE_HZ // 20
 """50 ms: shorter than most pauses between words."""
 QUIET_SHARE = 0.1
+NEAR_EXTREME = 0.99
+TINY = 1e-3
+"""Extremes below -60 dBFS are rounding noise, whose steps are flat."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,19 @@ def noise_floor_dbfs(audio: Audio) -> float:
 
 
 def flat_top_share(audio: Audio) -> float:
-    """Share of the samples in flat tops: three or more in a row at full scale, or at the loudest value of either sign.
+    """Share of the samples in flat tops: three or more in a row that nearly reach the highest or the lowest value.
 
-    A lossy codec after a clipper rounds flat tops off, so it is a lower bound, as it is on recordings of others.
+    Of what was not clipped, only the top of the loudest wave is counted; codecs and filters round clipped tops off.
 
     Args:
         audio: shape (N,), at its own rate: resampling rounds them off too.
     """
-    if not len(audio) or float(np.abs(_finite(audio)).max()) < FLAT_TOP_FROM:
+    if not len(audio) or not _finite(audio).any():
         return 0.0
-    flat = in_runs(np.abs(audio) >= CLIPPED_FROM)
-    for extreme in (audio.max(), audio.min()):
-        if FLAT_TOP_FROM <= abs(extreme) < CLIPPED_FROM:
-            flat += in_runs(audio == extreme)
-    return flat / len(audio)
+    top, bottom = float(audio.max()), float(audio.min())
+    return (
+        in_runs(audio >= NEAR_EXTREME * max(top, TINY)) + in_runs(audio <= NEAR_EXTREME * min(bottom, -TINY))
+    ) / len(audio)
 
 
 def _finite(audio: Audio) -> Audio:

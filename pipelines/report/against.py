@@ -81,7 +81,7 @@ def _with_recordings(
         if not len(a) or not len(b):
             continue
         differences.append(Difference(measure, a, b))
-        said = f"A: {in_words(measure, a, len(rows))}; B: {in_words(measure, b, measured)}"
+        said = f"A: {in_words(measure, a, len(rows), 'clips')}; B: {in_words(measure, b, measured, 'recordings')}"
         charts.append(figure_of(measure, [a, b], said))
     of = f"{count(measured)} recordings" + (f" of {count(found)}" if found > measured else "")
     care = f" {of} say little about a distribution: read this with care." if measured < FEW else ""

@@ -1,5 +1,6 @@
 """How far two sets of values are apart, in numbers and in words."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,11 @@ from pipelines.report.page import table
 from pipelines.report.scales import Values, figure, percent
 from pipelines.report.summary import Measure
 
-ALIKE, SOMEWHAT, DIFFERENT = 0.1, 0.25, 0.5
+ALIKE, DIFFERENT = 0.1, 0.5
+DEGREES = ((0.25, "somewhat different"), (DIFFERENT, "different"))
 """Kolmogorov-Smirnov distances up to which two distributions are called so."""
+DISTANCES = {"dBFS": "dB", "%": "percentage points", "0 to 1": ""}
+"""Units of differences, where they are not those of the values."""
 CENTRAL = (0.05, 0.95)
 
 
@@ -44,23 +48,29 @@ class Difference:
         low, high = np.quantile(self.a, CENTRAL)
         return float(((self.b >= low) & (self.b <= high)).mean())
 
+    @property
+    def chance(self) -> float:
+        """KS distance that arrays of these sizes from one distribution exceed once in twenty times (Smirnov, 1948)."""
+        return 1.36 * math.sqrt((len(self.a) + len(self.b)) / (len(self.a) * len(self.b)))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether they are far apart, and chance does not explain it."""
+        return self.ks > max(DIFFERENT, self.chance)
+
     def in_words(self) -> str:
         """Say how alike they are, and which way B differs."""
-        how = (
-            "alike"
-            if self.ks <= ALIKE
-            else "somewhat different"
-            if self.ks <= SOMEWHAT
-            else "different"
-            if self.ks <= DIFFERENT
-            else "very different"
-        )
+        if self.ks <= ALIKE:
+            return "alike"
+        if self.ks <= self.chance:
+            return "too few values to tell them apart"
+        how = next((word for limit, word in DEGREES if self.ks <= limit), "very different")
         apart = float(np.median(self.b) - np.median(self.a))
-        if self.ks <= ALIKE or abs(apart) < 1e-9:
+        if abs(apart) < 1e-9:
             return how
-        unit = f" {self.measure.unit}" if self.measure.unit and " " not in self.measure.unit else ""
-        unit = " dB" if unit == " dBFS" else " percentage points" if unit == " %" else unit
-        return f"{how}: in B the median is {figure(abs(apart))}{unit} {'higher' if apart > 0 else 'lower'}"
+        unit = DISTANCES.get(self.measure.unit, self.measure.unit)
+        by = f"{figure(abs(apart))} {unit}".strip()
+        return f"{how}: in B the median is {by} {'higher' if apart > 0 else 'lower'}"
 
 
 def differences_table(differences: list[Difference]) -> Html:
@@ -74,7 +84,7 @@ def differences_table(differences: list[Difference]) -> Html:
             figure(one.wasserstein),
             f"{one.ks:.2f}",
             percent(one.covered),
-            tag("span", one.in_words(), class_="bad" if one.ks > DIFFERENT else None),
+            tag("span", one.in_words(), class_="bad" if one.is_large else None),
         )
         for one in ordered
     ]

@@ -30,11 +30,11 @@ def figure_of(measure: Measure, samples: list[Values], said: str) -> Html:
     return tag("figure", tag("h3", measure.title), picture, tag("figcaption", said), class_="card")
 
 
-def in_words(measure: Measure, values: Values, samples: int) -> str:
+def in_words(measure: Measure, values: Values, samples: int, noun: str = "samples") -> str:
     """Say how many samples have a value, and where most values lie."""
     if not len(values):
-        return f"none of {count(samples)} samples"
+        return f"none of {count(samples)} {noun}"
     low, middle, high = (figure(float(value)) for value in np.quantile(values, CENTRAL))
-    has = "all samples" if len(values) == samples else f"{percent(len(values) / samples)} of the samples"
+    has = f"all {noun}" if len(values) == samples else f"{percent(len(values) / samples)} of the {noun}"
     unit = f" {measure.unit}" if measure.unit and " " not in measure.unit else ""
     return f"{has}; median {middle}{unit}, 90 % from {low} to {high}{unit}"

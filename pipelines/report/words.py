@@ -21,16 +21,18 @@ SENTENCES = {
     "bandpass": "band-pass ({family}[, order {order}]) from {low_hz} to {high_hz}",
     "bandwidth_loss": "resampled to {rate_hz} and back ({method}[ {quality}])[, which leaves {=bandwidth_hz}]",
     "bit_depth": "quantised to {bits} bits[, {=snr_db SNR}]",
-    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][, {=clip_sdr_db SDR}][; {=clipped_share} clipped]",
+    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][ below quantile {low_quantile} and above "
+    "{high_quantile}]",
     "clock_drift": "clock drift of {drift_ppm}",
     "codec": "{codec}[ at {bitrate_kbps}][, quality {quality}][, {law}-law][, audio band {bandwidth_hz}]"
     "[, sampled at {rate_hz}]",
     "coloured_noise": "coloured noise (power falls as 1/f^{exponent}) at {snr_db SNR}",
     "comb": "one reflection, {delay_ms} later at {echo_db} (comb filter)",
-    "comfort_noise": "comfort noise in pauses, {level_offset_db} beside the true floor; {=replaced_share} replaced",
-    "compressor": "compressor of ratio {ratio}: {reduction_db} down on average",
+    "comfort_noise": "pauses filled with comfort noise, {level_offset_db} against their own[; "
+    "{=replaced_share} of the clip]",
+    "compressor": "compressor of ratio {ratio}[, {reduction_db} down on average][, from {threshold_dbfs} on]",
     "dc_offset": "DC offset of {offset} of full scale",
-    "expander": "expander of ratio {ratio}: {reduction_db} down on average",
+    "expander": "expander of ratio {ratio}[, {reduction_db} down on average][, below {threshold_dbfs}]",
     "final_level": "set to an active level of {active_level_dbfs}",
     "freeverb": "artificial reverberation (Freeverb)[, room size {room_size}][, mix {mix}]",
     "gain_step": "level steps by {step_db} at {start_s}[ until {end_s}]",
@@ -38,20 +40,21 @@ SENTENCES = {
     "highpass": "high-pass ({family}[, order {order}]) at {cutoff_hz}",
     "interfering_talker": "{#speakers other talker} at {sir_db SIR}",
     "jitter": "jitter buffer: {#event_count event}, playing up to {largest_offset_ms} early or late",
-    "level": "level changed by {gain_db}",
+    "level": "level changed[ by {gain_db}][ to {active_level_dbfs}]",
     "level_drift": "level drifts over {range_db}",
-    "limiter": "limiter: highest peak {peak_reduction_db} down",
+    "limiter": "limiter[, the highest peak {peak_reduction_db} down][, ceiling {ceiling_dbfs}]",
     "lowpass": "low-pass ({family}[, order {order}]) at {cutoff_hz}",
     "mains_hum": "mains hum of {begin_hz} at {snr_db SNR}",
     "microphone_eq": "microphone response: {deviation_db} off on average, at most {largest_db} at {largest_hz}",
     "noise": "noise from {#begin_samples source} at {snr_db SNR}",
-    "noise_gate": "noise gate: {range_db} down for {cut_share} of the time",
-    "noise_suppressor": "noise suppressor with a floor of {floor_db}, speech distorted at {speech_distortion_db}",
+    "noise_gate": "noise gate that turns {cut_share} of the speech down, by up to {range_db}",
+    "noise_suppressor": "noise suppressor with a floor of {floor_db}; what the speech loses is at "
+    "{speech_distortion_db}",
     "notch": "{#notches notch}, {depth_db} deep",
-    "opus_packet_loss": "packet loss inside Opus[ at {bitrate_kbps}]: {loss_share} lost, on average "
-    "{mean_burst_packets} packets of {packet_ms} in a row[; {=repaired_share} repaired]",
+    "opus_packet_loss": "packet loss inside Opus[ at {bitrate_kbps}]: {loss_share lost}, in bursts of "
+    "{mean_burst_packets} × {packet_ms} on average[; {=repaired_share} repaired]",
     "overdrive": "overdrive ({curve}) by {drive_db}[, {=sdr_db SDR}]",
-    "packet_loss": "packet loss: {loss_share} lost, on average {mean_burst_packets} packets of {packet_ms} in a row, "
+    "packet_loss": "packet loss: {loss_share lost}, in bursts of {mean_burst_packets} × {packet_ms} on average, "
     "concealed by {concealment}",
     "phaser": "phaser[ at {rate_hz}][, mix {mix}]",
     "room": "room with an RT60 of {rt60_s}[ and a DRR of {=drr_db}]",
@@ -159,9 +162,15 @@ def _in_general(stage: StageRecord) -> str:
     names = [name for name, value in stage.values.items() if isinstance(value, int | float | str)]
     names.sort(key=lambda name: name not in stage.measured)
     parts = [
-        f"{stage_title(name)} {in_units(name, stage.values[name])}{_measured(name, stage.values[name], stage.measured)}"
-        for name in names[:_MOST_VALUES]
+        f"{_spelled(name)} {in_units(name, stage.values[name])}{_measured(name, stage.values[name], stage.measured)}"
+        for name in names
         if not name.endswith("_seed")
     ]
     title = stage_title(stage.stage)
-    return f"{title}: {', '.join(parts)}" if parts else title
+    return f"{title}: {', '.join(parts[:_MOST_VALUES])}" if parts else title
+
+
+def _spelled(name: str) -> str:
+    """Return a value's name as words, without its unit."""
+    first, _, last = name.rpartition("_")
+    return stage_title(first if first and last in UNITS else name)
