@@ -18,14 +18,15 @@ from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.run_record import RUN_FILE
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
+from pipelines.mlflow_link import LINK_FILE, read_link
 from pipelines.mlflow_online_dataset import OnlineDataset, online_tags
 from pipelines.registry import log_model, logged_models, register, registered_name
 from pipelines.tracking import BUNDLE_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.tracker import Metric, StageStart, Status, ValidationSample
 
-LINK_FILE = "mlflow.json"
-"""In a stage's folder: which MLflow run and model belong to it."""
+__all__ = ["ENDED_TAG", "LINK_FILE", "MlflowTracker", "read_link"]
+
 ENDED_TAG = f"{TAG}ended_because"
 MAX_PARAM_CHARACTERS = 6000
 MAX_PARAMS_A_CALL = 100
@@ -222,15 +223,6 @@ class MlflowTracker:
         content = read_link(stage_dir) if "run_id" not in more else {}
         content |= {"tracking_uri": self._client.tracking_uri, **more}
         write_atomically(stage_dir / LINK_FILE, json.dumps(content, indent=2).encode())
-
-
-def read_link(stage_dir: Path) -> dict[str, str]:
-    """Return what a stage's folder knows of MLflow: run, model, registered version; empty if nothing."""
-    try:
-        content = json.loads((stage_dir / LINK_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

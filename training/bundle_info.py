@@ -16,6 +16,8 @@ from manifests.selection import SelectionRecord
 FORMAT = 3
 """1 kept its weights in a zip archive of torch's own, `weights.pt`; the repairing nets of 2 had no mask."""
 MODEL_FILE = "model.json"
+MODEL_FOLDER = "model"
+"""Where a stage of a run keeps its bundle."""
 MODEL_FILE_LIMIT_BYTES = 2**22
 
 

@@ -17,10 +17,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from manifests.canonical import digest, rounded
+from manifests.canonical import rounded
 from manifests.corpus import CorpusManifest
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.flat import settings_digest
 from manifests.online import OnlineRecord
 from manifests.packages import code_version, locked_packages
 from manifests.run_record import StageRun, write_run
@@ -80,7 +81,7 @@ class StageStart:
     @property
     def experiment_digest(self) -> str:
         """Digest of all settings of the experiment."""
-        return digest({name: self.params[name] for name in sorted(self.params)})
+        return settings_digest(self.params)
 
     @property
     def data_id(self) -> str:
