@@ -14,15 +14,15 @@ from typing import Any
 
 from manifests.errors import UserError
 from manifests.experiment import STAGES
-from pipelines.mlflow_tracker import LINK_FILE, read_link
+from manifests.run_record import read_run
+from pipelines.mlflow_link import read_link
+from pipelines.model_folders import found_below
 from pipelines.models import local_artifact
 from pipelines.registry import BUNDLE_PATH
 from pipelines.tracking import JOB_TAG, TAG, open_existing_store
-from training.run import MODEL_FOLDER
+from training.bundle_info import MODEL_FOLDER
 from training.tracker import FileTracker
 
-SEARCHED_DEPTH = 4
-"""Folders below the current one in which a run that was moved is found."""
 _ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
 
 
@@ -39,11 +39,15 @@ class RunFiles:
 
 @contextmanager
 def run_files(run_id: str) -> Iterator[RunFiles]:
-    """Lend the files of an MLflow run within the block.
+    """Lend the files of a run within the block: of a stage whose folder lies here, else of what MLflow knows.
 
     Raises:
-        UserError: when MLflow knows no such run, or it is none of ssiforge.
+        UserError: when there is no such run, or it is none of ssiforge.
     """
+    for folder in found_below([Path()]).runs:
+        if _is_named(folder, run_id):
+            yield RunFiles(folder, False, lent=False)
+            return
     client, run = _run(run_id)
     with tempfile.TemporaryDirectory() as scratch:
         if run.data.tags.get(JOB_TAG) == "evaluate":
@@ -53,32 +57,35 @@ def run_files(run_id: str) -> Iterator[RunFiles]:
         if stage not in STAGES:
             raise UserError(f"{run_id}: is a run in MLflow, but not one of 'ssiforge train' or 'evaluate'")
         recorded = Path(run.data.tags.get(f"{TAG}run_dir", "")) / stage
-        for folder in (recorded, *_stage_folders(Path(), stage, SEARCHED_DEPTH)):
-            if read_link(folder).get("run_id") == run_id and (folder / FileTracker.EVENTS_FILE).is_file():
-                yield RunFiles(folder, False, lent=False)
-                return
+        if _is_named(recorded, run_id) and (recorded / FileTracker.EVENTS_FILE).is_file():
+            yield RunFiles(recorded, False, lent=False)
+            return
         yield RunFiles(_written(client, run, Path(scratch) / stage), False, lent=True)
+
+
+def _is_named(stage_dir: Path, run_id: str) -> bool:
+    """Say whether a stage's folder is that of a run: by MLflow's id, or by its own."""
+    if read_link(stage_dir).get("run_id") == run_id:
+        return True
+    try:
+        record = read_run(stage_dir)
+    except UserError:  # of another format: it is not the one
+        return False
+    return record is not None and record.id == run_id
 
 
 def _run(run_id: str) -> tuple[Any, Any]:
     client = open_existing_store()
     if client is None:
-        raise UserError(f"{run_id}: neither a folder nor a run: nothing was recorded in MLflow here")
+        raise UserError(
+            f"{run_id}: neither a folder nor a run of one here, and there are no records of MLflow"
+        )
     from mlflow.exceptions import MlflowException
 
     try:
         return client, client.get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"{run_id}: neither a folder nor a run that MLflow knows") from error
-
-
-def _stage_folders(root: Path, stage: str, depth: int) -> Iterator[Path]:
-    """Find folders of that name that MLflow's runs are linked to."""
-    for folder in sorted(root.iterdir()) if depth else ():
-        if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith((".", "mlartifacts")):
-            if folder.name == stage and (folder / LINK_FILE).is_file():
-                yield folder
-            yield from _stage_folders(folder, stage, depth - 1)
+        raise UserError(f"{run_id}: neither a folder nor a run that is known here or in MLflow") from error
 
 
 def _written(client: Any, run: Any, folder: Path) -> Path:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from manifests.errors import UserError
 from manifests.experiment import STAGES, StageName
+from manifests.flat import flat
 from manifests.online import OnlineRecord
-from training.bundle import BundleInfo, is_bundle, read_info
-from training.run import EXPERIMENT_FILE, MODEL_FOLDER, flat
+from manifests.run_record import StageRun, read_run
+from training.bundle_info import MODEL_FOLDER, BundleInfo, is_bundle, read_info
+from training.run import EXPERIMENT_FILE
 from training.tracker import FileTracker
 
 Points = tuple[tuple[int, float], ...]
@@ -64,6 +66,8 @@ class StageRecords:
     heard: tuple[Heard, ...]
     model: BundleInfo | None
     """None where the stage is not finished."""
+    run: StageRun | None
+    """What decided it; None in runs of versions that did not write it down."""
     folder: Path
 
 
@@ -72,7 +76,7 @@ def is_run(folder: Path) -> bool:
     return bool(_stage_folders(folder))
 
 
-def read_run(folder: Path) -> tuple[StageRecords, ...]:
+def read_stages(folder: Path) -> tuple[StageRecords, ...]:
     """Read the stages that a run folder holds, in their order; of a stage's folder, that stage alone.
 
     Raises:
@@ -121,6 +125,7 @@ def _read_stage(stage: StageName, folder: Path) -> StageRecords:
             curves=_curves(folder / FileTracker.METRICS_FILE),
             heard=_heard(folder / FileTracker.SAMPLES_FOLDER, model.steps if model else None),
             model=model,
+            run=read_run(folder),
             folder=folder,
         )
     except (KeyError, TypeError, ValueError) as error:

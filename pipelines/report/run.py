@@ -25,10 +25,10 @@ from pipelines.report.page import Section, page, scrolling
 from pipelines.report.run_lineage import run_lineage
 from pipelines.report.run_parts import CURVES, curves, overview, settings
 from pipelines.report.sizes import ExportRecords, is_export, read_export, sizes
-from pipelines.run_records import StageRecords, read_run
+from pipelines.run_records import StageRecords, read_stages
 from pipelines.scores import DEGRADED
 from training.bundle import Bundle, load_bundle
-from training.run import MODEL_FOLDER
+from training.bundle_info import MODEL_FOLDER
 
 REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
@@ -62,7 +62,7 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
         UserError: when the folder holds no run, a given evaluation or export is of other models, or a file in one is
         not what it should be.
     """
-    stages = read_run(folder)
+    stages = read_stages(folder)
     bundles = [load_bundle(stage.folder / MODEL_FOLDER) for stage in stages if stage.model is not None]
     ours = {bundle.info.id for bundle in bundles}
     evaluations = _found(folder, more.evaluations, is_evaluation, read_evaluation, _judged, ours)
@@ -82,17 +82,18 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
 
 
 def report_of_id(run_id: str, out: Path | None = None, more: Sources = Sources()) -> Path:
-    """Write the page of a run that MLflow knows by its id; return where it is.
+    """Write the page of a run that is given by its id; return where it is.
 
     It is made of the files in the run's folder, which gets the page; where that is gone, of what MLflow keeps.
 
     Args:
-        run_id: of a training stage or of an evaluation; `runs:/` may stand before it.
+        run_id: that of a training stage in its `run.json`, or of a stage or an evaluation in MLflow, before which
+            `runs:/` may stand.
         out: folder of the page; `report` in the run's folder, or `reports/RUN_ID` where that is gone.
         more: what else belongs to it.
 
     Raises:
-        UserError: when MLflow knows no such run of ssiforge.
+        UserError: when there is no such run of ssiforge.
     """
     name = run_id.removeprefix("runs:/")
     with run_files(name) as files:

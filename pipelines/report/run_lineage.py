@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.evaluation_records import EvaluationRecords
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_svg import graph_svg
-from pipelines.mlflow_tracker import read_link
+from pipelines.mlflow_link import read_link
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.media import data_uri
 from pipelines.report.page import scrolling

@@ -116,13 +116,26 @@ def settings(stages: Sequence[StageRecords]) -> Html:
     for stage in stages[1:]:
         if other := {name: value for name, value in stage.settings.items() if first.get(name) != value}:
             parts.append(_settings(other, f"Settings of the {stage.stage} that differ"))
-    return join(parts)
+    return join(parts, _packages(stages))
 
 
-def _settings(content: Mapping[str, object], caption: str) -> Html:
+def _packages(stages: Sequence[StageRecords]) -> list[Html]:
+    """Return the versions that trained the stages, once for all stages that had the same."""
+    by_versions: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for stage in stages:
+        if stage.run is not None:
+            versions = {"ssiforge": stage.run.code_version, **stage.run.packages}
+            by_versions.setdefault(tuple(versions.items()), []).append(stage.stage)
+    return [
+        _settings(dict(versions), f"Packages that trained {', '.join(names)}", "package", "version")
+        for versions, names in by_versions.items()
+    ]
+
+
+def _settings(
+    content: Mapping[str, object], caption: str, first: str = "setting", second: str = "value"
+) -> Html:
     rows = [(tag("code", name), str(value)) for name, value in content.items()]
     return tag(
-        "details",
-        tag("summary", f"{caption}: {len(content)}"),
-        table(("setting", "value"), rows, label=caption),
+        "details", tag("summary", f"{caption}: {len(content)}"), table((first, second), rows, label=caption)
     )

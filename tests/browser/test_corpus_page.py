@@ -1,4 +1,4 @@
-"""The page of a generated corpus in a real browser: it filters, plays, fits a telephone, and obeys no stranger's name."""
+"""The page of a generated corpus in a real browser: it filters, plays, fits, and obeys no stranger."""
 
 import shutil
 from collections.abc import Callable
@@ -55,7 +55,9 @@ def test_filters_leave_the_samples_that_fit(visit: Visit, page: str) -> None:
     seen.page.select_option("#filters [name=split]", "test")
     assert shown(seen) < clipped
     seen.page.click("#filters [type=reset]")
-    seen.page.wait_for_function(f"() => document.getElementById('shown').textContent.startsWith('{SAMPLES} of')")
+    seen.page.wait_for_function(
+        f"() => document.getElementById('shown').textContent.startsWith('{SAMPLES} of')"
+    )
     seen.page.locator("#filters [name=level]").fill("1")
     assert shown(seen) < SAMPLES
     assert not seen.complaints
@@ -87,7 +89,9 @@ def test_filters_and_players_are_used_by_keyboard(visit: Visit, page: str) -> No
     seen.page.keyboard.type("clipping")
     assert 0 < shown(seen) < SAMPLES
     reached = visit(page).reached_by_tab()
-    assert {"a", "select", "input", "button", "audio", "summary"} <= {name.partition("#")[0] for name in reached}
+    assert {"a", "select", "input", "button", "audio", "summary"} <= {
+        name.partition("#")[0] for name in reached
+    }
 
 
 def test_names_of_strangers_are_read_and_not_obeyed(visit: Visit, page: str) -> None:

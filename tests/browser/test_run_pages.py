@@ -13,7 +13,7 @@ from tiny_corpora import build_corpus, voice
 from watched import WIDTHS, Watched
 
 from pipelines.evaluate import evaluate
-from pipelines.mlflow_tracker import read_link
+from pipelines.mlflow_link import read_link
 from pipelines.report.run import report_evaluation, report_run
 from pipelines.train import train
 

@@ -19,6 +19,7 @@ from tiny_runs import BEST_STEP, KEYS, wave, write_run
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
+from manifests.run_record import read_run
 from pipelines.evaluate import evaluate
 from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
 
@@ -284,7 +285,8 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(
 def test_mlflow_alone_gives_the_page_of_a_run_whose_folder_is_gone(
     store: Any, tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.mlflow_tracker import MlflowTracker, read_link
+    from pipelines.mlflow_link import read_link
+    from pipelines.mlflow_tracker import MlflowTracker
 
     folder = tmp_path / "run"
     write_run(folder, corpus, make_bundle, stages=("teacher",), trackers=[MlflowTracker(store)])
@@ -292,9 +294,12 @@ def test_mlflow_alone_gives_the_page_of_a_run_whose_folder_is_gone(
     by_id = report_of_id(f"runs:/{run_id}")
     assert by_id == folder / "teacher" / "report" / "index.html"
     wanted = outline(by_id)
+    record = read_run(folder / "teacher")
+    assert record is not None
     moved = tmp_path / "records of runs" / "moved"
     shutil.move(folder, moved)
-    assert report_of_id(run_id).resolve() == moved / "teacher" / "report" / "index.html"
+    for name in (run_id, record.id):
+        assert report_of_id(name).resolve() == moved / "teacher" / "report" / "index.html"
     shutil.rmtree(moved)
     got = outline(report_of_id(run_id))
     assert [svg.get("aria-label") for svg in got.named("svg")] == [
