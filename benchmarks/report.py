@@ -67,9 +67,8 @@ def main() -> None:
         generate(given.recipe, sources, corpus, LocalProcesses(2), given.rendered, overrides=ANY_BANDWIDTH)
         lengthen(corpus, given.rows)
         columns = len(pq.read_schema(corpus / SAMPLES_FILE))
-        print(
-            f"{SAMPLES_FILE}: {given.rows} rows, {columns} columns, {(corpus / SAMPLES_FILE).stat().st_size / MB:.0f} MB"
-        )
+        megabytes = (corpus / SAMPLES_FILE).stat().st_size / MB
+        print(f"{SAMPLES_FILE}: {given.rows} rows, {columns} columns, {megabytes:.0f} MB")
         command = [sys.executable, "-m", "pipelines.cli", "report", str(corpus)]
         began = time.monotonic()
         subprocess.run(command, check=True)

@@ -12,7 +12,7 @@ from pipelines.report.distributions import figure_of, in_words
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import facts
 from pipelines.report.recordings import MEASURED, MOST_MEASURED, measure_clips, measure_recordings, spread
-from pipelines.report.samples import SampleReader
+from pipelines.report.sample_reader import SampleReader
 from pipelines.report.scales import count, figure
 from pipelines.report.summary import MEASURES, SEVERITIES, Summary, read_summary
 

@@ -41,6 +41,7 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
         label: what the chart shows, in words.
         of: what heights are shares of.
     """
+    counts = bool((edges % 1.0 == 0.5).all())
     shares = [np.histogram(values, edges)[0] / max(len(values), 1) for values in samples]
     highest = max(float(share.max()) for share in shares) or 1.0
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
@@ -64,6 +65,7 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
         [
             tag("text", figure(m), x=at(x(m)), y=HEIGHT - _BOTTOM + 14, text_anchor="middle")
             for m in ticks(float(edges[0]), float(edges[-1]), 6)
+            if not counts or m % 1.0 == 0.0
         ]
     )
     parts.append(tag("text", axis, x=at((_LEFT + WIDTH - _RIGHT) / 2), y=HEIGHT - 5, text_anchor="middle"))

@@ -15,16 +15,16 @@ from pipelines.report.corpus_sections import (
     at_a_glance,
     cost,
     distributions,
-    drawn_and_delivered,
     failures,
     licences,
     splits_and_speakers,
-    stages_together,
 )
 from pipelines.report.material import read_kinds, read_names, read_refusals
 from pipelines.report.page import Section, page
-from pipelines.report.samples import SampleReader, samples_section
+from pipelines.report.sample_reader import SampleReader
+from pipelines.report.samples import samples_section
 from pipelines.report.scales import count
+from pipelines.report.stage_sections import drawn_and_delivered, stages_together
 from pipelines.report.summary import Summary, read_summary
 
 REPORT_FILE = "report/index.html"
