@@ -14,8 +14,10 @@ from pipelines.cli_card import card
 from pipelines.cli_export import export
 from pipelines.cli_lineage import lineage
 from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_report import report
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
+from pipelines.cli_ui import ui
 
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
@@ -251,6 +253,8 @@ app.command()(calibrate)
 app.command()(card)
 app.command()(export)
 app.command()(lineage)
+app.command()(report)
+app.command()(ui)
 
 
 @app.command()
