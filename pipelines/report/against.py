@@ -1,6 +1,6 @@
 """`--against B`: a corpus beside another one, or beside a folder of real degraded recordings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from manifests.corpus import SAMPLES_FILE, is_corpus, read_manifest
@@ -13,9 +13,11 @@ from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import facts
 from pipelines.report.recordings import MEASURED, MOST_MEASURED, measure_clips, measure_recordings, spread
 from pipelines.report.sample_reader import SampleReader
-from pipelines.report.scales import count, figure
-from pipelines.report.summary import MEASURES, SEVERITIES, Summary, read_summary
+from pipelines.report.scales import Values, count, figure, percent
+from pipelines.report.summary import MEASURES, SEVERITIES, Measure, Summary, read_summary
 
+MENTIONED = 0.02
+"""Difference of the shares of samples that have a value."""
 FEW = 20
 """Recordings: fewer than this say little about a distribution."""
 
@@ -65,8 +67,22 @@ def _with_corpus(summary: Summary, against: str) -> Compared:
         ("Speakers", f"{count(len(shared))} of the {count(len(talkers))} names in A are in B as well"),
     ]
     lead = "B is another corpus; its distributions are drawn as lines over those of this one, A, and its stages below."
-    body = join(facts(identity), differences_table(differences), tag("p", EXPLAINED, class_="note"))
+    rarer = list(_rarer(pairs, summary.samples, other.samples))
+    body = join(
+        facts(identity),
+        differences_table(differences),
+        tag("p", EXPLAINED, class_="note"),
+        tag("ul", [tag("li", sentence) for sentence in rarer]) if rarer else None,
+    )
     return Compared(lead, body, other)
+
+
+def _rarer(pairs: list[tuple[Measure, Values, Values]], a_samples: int, b_samples: int) -> Iterator[str]:
+    """Say of which measures more samples of A than of B have a value, or the other way round."""
+    for measure, a, b in pairs:
+        here, there = len(a) / max(a_samples, 1), len(b) / max(b_samples, 1)
+        if abs(here - there) > MENTIONED:
+            yield f"{measure.title}: {percent(here)} of A's samples have any, {percent(there)} of B's"
 
 
 def _with_recordings(

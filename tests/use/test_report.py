@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from pages import Page
@@ -23,13 +24,14 @@ from scipy import stats
 from datagen.level import scaled
 from manifests.corpus import read_manifest
 from manifests.errors import UserError
+from manifests.sample import AXES
 from manifests.store import open_store
 from pipelines.executors import InProcess
 from pipelines.figures import FLOOR_DB, TOP_DB
 from pipelines.generate import generate
 from pipelines.merge import merge
 from pipelines.recording_measures import flat_top_share
-from pipelines.report.choice import chosen_samples
+from pipelines.report.choice import SEVERITIES_SHOWN, chosen_samples
 from pipelines.report.corpus_report import corpus_page, write_report
 from pipelines.report.differences import Difference
 from pipelines.report.material import read_names
@@ -166,10 +168,18 @@ def test_the_page_of_a_corpus_in_a_bucket_is_the_same(hostile: Path, content: by
 # --- right ------------------------------------------------------------------------------------------
 
 
-def test_the_summary_agrees_with_every_sample(summary: Summary, records: list[dict[str, Any]]) -> None:
+def test_the_summary_agrees_with_every_sample(
+    hostile: Path, summary: Summary, records: list[dict[str, Any]]
+) -> None:
     fired = Counter(label for record in records for label in {stage["label"] for stage in record["stages"]})
     assert dict(zip(summary.labels, summary.fired.sum(axis=0).tolist(), strict=True)) == dict(fired)
     assert summary.samples == SAMPLES
+    by_key = {record["key"]: record for record in records}
+    keys = pq.read_table(hostile / "samples.parquet", columns=["key"])["key"].to_pylist()
+    for row, key in enumerate(keys):
+        labels = {label for label, here in zip(summary.labels, summary.fired[row], strict=True) if here}
+        assert labels == {stage["label"] for stage in by_key[key]["stages"]}
+        assert summary.columns["severity.noisiness"][row] == by_key[key]["severity"]["noisiness"]
     for column in MEASURED_COLUMNS & set(summary.columns):
         group, name = column.split(".")
         expected = sorted(v for r in records if (v := r[group].get(name)) is not None)
@@ -216,9 +226,11 @@ def test_chosen_samples_are_of_every_stage_and_severity(summary: Summary) -> Non
     assert summary.fired[chosen].any(axis=0).all()
     assert chosen_samples(summary, SAMPLES + 1) == list(range(SAMPLES))
     assert chosen_samples(summary, 0) == []
-    noisiness = summary.columns["severity.noisiness"]
-    for wanted in (0.85, 0.2):
-        assert int(np.abs(noisiness - wanted).argmin()) in chosen
+    few = chosen_samples(summary, 1 + len(AXES) * len(SEVERITIES_SHOWN))
+    for column in (f"severity.{axis}" for axis in AXES):
+        severity = summary.columns[column]
+        for wanted in SEVERITIES_SHOWN if severity.any() else ():
+            assert int(np.abs(severity - wanted).argmin()) in few
 
 
 def test_players_play_the_clips(hostile: Path, content: bytes) -> None:
@@ -314,6 +326,7 @@ def test_two_corpora_are_compared(hostile: Path, tmp_path: Path, ssiforge: Run) 
         r"SNR, dB\n.*?\nvery different: in B the median is 2\d(\.\d)? dB higher", page.text, re.DOTALL
     )
     assert any(a.get("class") == "line-b" for a in page.of("path"))
+    assert "Severity of coloration: " in page.text  # without codecs, fewer samples have any
     row = re.search(r"\ncodec\ncoloration\n(.*?)\nfinal level\n", page.text, re.DOTALL)
     assert row is not None
     assert row[1].split("\n")[0] == "37.5 %"
