@@ -8,11 +8,16 @@ from collections.abc import Callable, Sequence
 
 from manifests.corpus import CorpusManifest
 from manifests.store import Store
+from pipelines.croissant import CROISSANT_FILE, write_croissant
+from pipelines.dataset_card import CARD_FILE, write_dataset_card
 
 Companion = Callable[[Store, CorpusManifest], None]
 """Writes its files, whole or not at all, into the store of a finished corpus; the same bytes for the same corpus."""
 
-COMPANIONS: dict[str, Companion] = {}
+COMPANIONS: dict[str, Companion] = {
+    CROISSANT_FILE: write_croissant,
+    CARD_FILE: write_dataset_card,
+}
 """By the first file that each writes, whose absence says that it is to be made again."""
 
 
