@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.degradations import bind
+from datagen.environment import code_version
 from datagen.plan import samples_of_splits
 from datagen.shard import corpus_plan_digest
 from manifests.catalogue import Catalogue, read_catalogue
@@ -21,7 +22,7 @@ from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.recipe import Limits, Recipe
 from manifests.store import Place, Store, absolute, is_remote, open_store
-from pipelines.companions import missing_companions, write_companions
+from pipelines.companions import missing_companions, remove_companions, write_companions
 from pipelines.corpus_folder import begin, corpus_folder, planned
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
 from pipelines.executors import Executor, Job, Lost
@@ -29,6 +30,8 @@ from pipelines.generate_checks import asked_shares, check_files, check_material
 from pipelines.generate_progress import Progress, ProgressView, State, write_progress
 from pipelines.interrupts import interruptible
 from pipelines.ledger import Ledger
+from pipelines.openlineage import corpus_name
+from pipelines.openlineage_corpus import catalogue_inputs, generate_job, told
 from pipelines.outstanding import Shards, asked_of, finished_shards
 from pipelines.room_bank import copied_into, simulated_rooms
 from pipelines.shard_result import recalled
@@ -106,7 +109,9 @@ def generate(
         if held is not None and len(kept) == len(shards) and is_up_to_date(held, store, shards):
             write_companions(store, held, missing_companions(store))
             return Generated(held, 0, len(kept), time.monotonic() - began)
-        with Ledger() as ledger:
+        inputs = catalogue_inputs(catalogue, catalogue.digest)
+        name = corpus_name(recipe.name, bound.digest, catalogue.digest, seed, code_version())
+        with told(store, generate_job(recipe.name), inputs, name), Ledger() as ledger:
             old = (task for task in shards if task in kept)
             for report in asked_of(store, lambda task: recalled(task, store), old):
                 ledger.add(report)
@@ -115,6 +120,7 @@ def generate(
             lost = render_missing(executor, job, shards, ledger, progress, store, recipe.limits, say)
             asked = asked_shares(bound, plan.counts, unavailable)
             run = Run(progress.elapsed_s, progress.stage_seconds)
+            remove_companions(store)
             manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run)
             write_companions(store, manifest)
     return Generated(manifest, progress.shards_done, len(kept), time.monotonic() - began)

@@ -21,14 +21,16 @@ from manifests.corpus import (
     open_corpus,
 )
 from manifests.errors import UserError
-from manifests.parts import LEAST_WEIGHT, MOST_WEIGHT, Part, part_names, product
+from manifests.parts import LEAST_WEIGHT, MOST_WEIGHT, Part, merged_id, part_names, product
 from manifests.store import Place, Store, absolute
-from pipelines.companions import write_companions
+from pipelines.companions import missing_companions, remove_companions, write_companions
 from pipelines.corpus_copy import copy_corpus
 from pipelines.corpus_folder import MERGED, corpus_folder, plan_content
 from pipelines.corpus_manifest import held_manifest
 from pipelines.merge_manifest import merged_manifest
 from pipelines.merge_tables import Material, check_leaks, joined_catalogue, read_material, write_samples
+from pipelines.openlineage import corpus_dataset, merged_name
+from pipelines.openlineage_corpus import MERGE_JOB, told
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ def merge(
         copied = sum(_copied(chosen, parts, store)) if copy else 0
         held = held_manifest(store)
         if held is not None and held.parts == parts and not any(changed_files(store, held)):
+            write_companions(store, held, missing_companions(store))
             return Merged(held, copied > 0, copied)
-        return Merged(_finish(store, parts, chosen, materials), True, copied)
+        inputs = [corpus_dataset(one.corpus.manifest) for one in chosen]
+        with told(store, MERGE_JOB, inputs, merged_name(merged_id(parts))):
+            return Merged(_finish(store, parts, chosen, materials), True, copied)
 
 
 # --- what is merged -------------------------------------------------------------------------------
@@ -241,6 +246,7 @@ def _finish(
     files = {name: store.sha256(name) for name in (PLAN_FILE, SOURCES_FILE, SAMPLES_FILE)}
     manifests = [one.corpus.manifest for one in chosen]
     manifest = merged_manifest(parts, manifests, materials, catalogue.digest, files)
+    remove_companions(store)
     store.write(CORPUS_FILE, manifest.model_dump_json(indent=2).encode() + b"\n")
     write_companions(store, manifest)
     return manifest

@@ -20,7 +20,8 @@ from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
 from pipelines.mlflow_link import LINK_FILE, read_link
 from pipelines.mlflow_online_dataset import OnlineDataset, online_tags
-from pipelines.registry import log_model, logged_models, register, registered_name
+from pipelines.model_card import summary, write_card
+from pipelines.registry import CARD_FILE, log_model, logged_models, register, registered_name
 from pipelines.tracking import BUNDLE_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.tracker import Metric, StageStart, Status, ValidationSample
@@ -92,9 +93,14 @@ class MlflowTracker:
         self._record_model(bundle_dir, info, self._started().experiment)
 
     def _record_model(self, bundle_dir: Path, info: BundleInfo, experiment: str) -> None:
+        card = bundle_dir / CARD_FILE
+        # One that `ssiforge card` wrote there says more than this one could.
+        if not card.is_file() or info.id not in card.read_text(encoding="utf-8"):
+            write_card(str(bundle_dir), (), None, card)
         model_id = log_model(self._client, self._run_id, bundle_dir, info)
         name = registered_name(experiment, info.stage)
-        version = register(self._client, name, model_id, self._run_id, info)
+        described = summary(card.read_text(encoding="utf-8"))
+        version = register(self._client, name, model_id, self._run_id, info, described)
         self._client.set_tag(self._run_id, BUNDLE_TAG, info.id)
         self._write_link(bundle_dir.parent, {"model_id": model_id, "registered": f"{name}/{version}"})
 

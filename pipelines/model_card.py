@@ -23,6 +23,8 @@ from training.models.chain import Chain
 from training.models.stft import HOP_SAMPLES, WINDOW_SAMPLES
 
 MAX_WORSE = 12
+MAX_DESCRIPTION_CHARACTERS = 5_000
+"""The width of MLflow's column, which some databases enforce."""
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 STAGES: dict[StageName, str] = {
@@ -74,6 +76,15 @@ def card(bundle: Bundle, scores: Sequence[CardScores], licence: str | None) -> s
     )
     body = "\n\n".join(f"## {title}\n\n{text}" if title else text for title, text in sections.items())
     return f"---\n{front}---\n\n# {escaped(_name(info))}\n\n{body}\n"
+
+
+def summary(card: str) -> str:
+    """Return as much of a card as MLflow takes as a description: whole sections, without what hubs read."""
+    _, _, body = card.partition("\n---\n")
+    body = body.strip()
+    while len(body) > MAX_DESCRIPTION_CHARACTERS:
+        body = body.rpartition("\n\n## ")[0] or body[:MAX_DESCRIPTION_CHARACTERS]
+    return body
 
 
 def _name(info: BundleInfo) -> str:

@@ -15,6 +15,8 @@ from training.bundle import BundleInfo
 
 ARTIFACT = "bundle"
 """Name of the bundle among a logged model's artifacts."""
+CARD_FILE = "README.md"
+"""A model's card, in its bundle's folder and beside what MLflow makes of it."""
 BUNDLE_PATH = f"artifacts/{ARTIFACT}"
 """Where the bundle lies within a logged model."""
 
@@ -85,12 +87,16 @@ def _write_pyfunc(package: Path, bundle_dir: Path, model_id: str, run_id: str) -
             pip_requirements=[f"ssiforge=={metadata.version('ssiforge')}"],
             mlflow_model=Model(model_id=model_id, run_id=run_id),
         )
+    if (copy / CARD_FILE).is_file():
+        shutil.copy(copy / CARD_FILE, package)
 
 
-def register(client: Any, name: str, model_id: str, run_id: str, info: BundleInfo) -> str:
+def register(
+    client: Any, name: str, model_id: str, run_id: str, info: BundleInfo, description: str = ""
+) -> str:
     """Make a logged model a version of a registered model; return the version.
 
-    A bundle whose run registered it already keeps its version.
+    A bundle whose run registered it already keeps its version. The description is Markdown.
     """
     from mlflow.exceptions import MlflowException
 
@@ -103,7 +109,12 @@ def register(client: Any, name: str, model_id: str, run_id: str, info: BundleInf
         if version.tags.get(BUNDLE_TAG) == info.id and version.run_id == run_id:
             return str(version.version)
     made = client.create_model_version(
-        name, f"models:/{model_id}", run_id=run_id, tags=model_tags(info), model_id=model_id
+        name,
+        f"models:/{model_id}",
+        run_id=run_id,
+        tags=model_tags(info),
+        model_id=model_id,
+        description=description,
     )
     return str(made.version)
 

@@ -76,6 +76,8 @@ def open_store(store: Store | None = None) -> Any:
     # Set before mlflow is imported: it would print links with pictures and report usage to its makers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Bars of its own, wherever tqdm happens to be installed.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     for name in ("mlflow", "alembic"):

@@ -16,6 +16,7 @@ from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
 from pipelines.models import resolve_model
 from pipelines.online import OnlineRequest, prepare, refuse_other_samples
+from pipelines.openlineage_training import TrainingLineage
 from pipelines.progress import JobProgress
 from pipelines.selecting import how_many, select
 from pipelines.tracking import open_store
@@ -95,14 +96,17 @@ def train(
     if resume:
         tracker.report_finished_models(model_dir(run_dir, name) for name in STAGES)
     shown: Tracker = BarTracker() if sys.stderr.isatty() else LineTracker(say)
+    lineage = TrainingLineage(run_dir, experiment.name)
+    trackers = (tracker, lineage, shown)
     if elsewhere is not None:
-        return elsewhere(
-            experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, dict(named)
-        )
+        with lineage:
+            return elsewhere(
+                experiment, corpus, run_dir, stages, resume, device, trackers, selection, dict(named)
+            )
     rendering = prepared.rendering(run_dir, online.workers) if prepared and online else nullcontext()
-    with rendering as fresh:
+    with lineage, rendering as fresh:
         return train_here(
-            experiment, corpus, run_dir, stages, resume, device, (tracker, shown), selection, named, fresh
+            experiment, corpus, run_dir, stages, resume, device, trackers, selection, named, fresh
         )
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -103,6 +104,36 @@ def test_registered_model_reloads_with_another_batch_and_length_and_holds_no_pic
     assert package is not None
     suffixes = {path.suffix for path in package.rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".joblib", ".cloudpickle"}
+
+
+def test_every_registered_model_has_a_card_that_hubs_read(trained: Any) -> None:
+    from huggingface_hub import ModelCard
+
+    from pipelines.model_card import MAX_DESCRIPTION_CHARACTERS
+    from pipelines.models import resolve_model
+
+    client, run_dir, bundles = trained
+    for stage, info in bundles.items():
+        version = client.get_model_version(f"ssiforge-tiny-{stage}", "1")
+        model = link(run_dir, stage)["model_id"]
+        package = Path(url2pathname(client.get_logged_model(model).artifact_location.removeprefix("file://")))
+        held = resolve_model(f"ssiforge-tiny-{stage}").bundle_dir
+        for place in (run_dir / stage / "model", package, held):
+            card = ModelCard.load(place / "README.md")
+            assert card.data.pipeline_tag == "audio-to-audio"
+            assert card.data.library_name == "ssiforge"
+            assert info.id in card.text
+        assert version.description.startswith(f"# ssiforge tiny {stage}\n")
+        assert info.id in version.description
+        assert len(version.description) <= MAX_DESCRIPTION_CHARACTERS
+
+
+def test_a_longer_card_is_described_by_whole_sections() -> None:
+    from pipelines.model_card import MAX_DESCRIPTION_CHARACTERS, summary
+
+    card = "---\na: b\n---\n\n# name\n\nfacts\n\n## Use\n\nthus\n\n## Data\n\n" + "x" * 6000 + "\n"
+    assert summary(card) == "# name\n\nfacts\n\n## Use\n\nthus"
+    assert len(summary("---\na: b\n---\n\n" + "y" * 9000)) == MAX_DESCRIPTION_CHARACTERS
 
 
 def test_audio_and_spectrogram_of_fixed_samples_are_artifacts(trained: Any) -> None:

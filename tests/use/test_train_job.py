@@ -1,5 +1,6 @@
 """`ssiforge train`: stages become linked MLflow runs; an interrupted run goes on as itself; another run is refused."""
 
+import json
 import os
 import signal
 import subprocess
@@ -50,6 +51,11 @@ def test_four_stages_become_four_linked_runs_that_lineage_walks(store: Any, corp
         assert store.list_artifacts(run.info.run_id, "samples")
         assert resolve_model(f"ssiforge-tiny-{stage}").info.id == models[stage].id
     answer = lineage("ssiforge-tiny-joint/1")
+    told = [json.loads(line) for line in Path("runs/tiny/lineage.ndjson").read_text().splitlines()]
+    assert [event["job"]["name"] for event in told if event["eventType"] == "COMPLETE"] == [
+        *(f"train.tiny.{stage}" for stage in STAGES),
+        "train.tiny",
+    ]
     made = {node.id for node in answer.graph.nodes.values() if node.kind == "model"}
     assert made == {info.id for info in models.values()}
     assert any(line.startswith("joint: ") for line in lines)

@@ -1,0 +1,100 @@
+"""`lineage.ndjson`: the events of the jobs that made a corpus or a run, one a line, and sent where that is asked for.
+
+The times stand here and nowhere else: the file is in no digest, and whatever is written anew about a corpus takes from
+it what happened when. `OPENLINEAGE_URL` (with `OPENLINEAGE_ENDPOINT` and `OPENLINEAGE_API_KEY`) names a server that is
+told each event as it happens. What cannot be sent is said, and stays in the file.
+"""
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from typing import Any
+
+from manifests.store import Store
+
+LINEAGE_FILE = "lineage.ndjson"
+DEFAULT_ENDPOINT = "api/v1/lineage"
+SEND_TIMEOUT_S = 5.0
+
+Json = dict[str, Any]
+
+
+def recorded(store: Store) -> list[Json]:
+    """Return the events so far; a line that is no event is left out."""
+    try:
+        lines = store.read(LINEAGE_FILE).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    events = []
+    for line in lines:
+        try:
+            content = json.loads(line)
+            _ = content["eventType"], content["run"]["runId"], content["job"]["name"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        events.append(content)
+    return events
+
+
+def record(store: Store, events: Sequence[Json]) -> None:
+    """Add events to the file, whole or not at all, and send them.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    lines = (json.dumps(each, ensure_ascii=False) for each in (*recorded(store), *events))
+    store.write(LINEAGE_FILE, "".join(f"{line}\n" for line in lines).encode())
+    for each in events:
+        send(each, store.where(LINEAGE_FILE))
+
+
+def last_of(events: Sequence[Json], run: str) -> Json | None:
+    """Return the last event of a run."""
+    return next((each for each in reversed(events) if each["run"]["runId"] == run), None)
+
+
+def send(content: Json, kept_in: str) -> None:
+    """Send an event to the server that the environment names; a failure is a line on stderr.
+
+    Args:
+        content: the event.
+        kept_in: where it can be read, whatever happens.
+    """
+    server = os.environ.get("OPENLINEAGE_URL", "").strip()
+    if not server or os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
+        return
+    endpoint = os.environ.get("OPENLINEAGE_ENDPOINT", "").strip() or DEFAULT_ENDPOINT
+    address = f"{server.rstrip('/')}/{endpoint.lstrip('/')}"
+    try:
+        _post(address, json.dumps(content).encode(), os.environ.get("OPENLINEAGE_API_KEY", "").strip())
+    except (OSError, ValueError, HTTPException) as error:
+        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
+        print(
+            f"OPENLINEAGE_URL: {content['eventType']} of {content['job']['name']} was not sent ({reason}); it is kept "
+            f"in {kept_in}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _post(address: str, content: bytes, key: str) -> None:
+    if not address.startswith(("http://", "https://")):
+        raise ValueError("it is no http:// or https:// address")
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(address, content, headers, method="POST")
+    with _OPENER.open(request, timeout=SEND_TIMEOUT_S) as answer:
+        answer.read()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The key is for the server that was named, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none: the answer is then an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
