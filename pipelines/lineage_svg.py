@@ -8,7 +8,7 @@ from html import escape
 from pipelines.lineage_graph import Graph, Kind, Node
 from pipelines.lineage_layout import Layout, layered
 
-BOX_WIDTH_PX, BOX_HEIGHT_PX = 168, 46
+BOX_WIDTH_PX, BOX_HEIGHT_PX = 182, 46
 GAP_X_PX, GAP_Y_PX = 22, 54
 MARGIN_PX = 12
 LABEL_CHARACTERS = 24
@@ -105,9 +105,11 @@ def _line(layout: Layout, link: tuple[str, str]) -> str:
 def _relation(layout: Layout, link: tuple[str, str], graph: Graph) -> str:
     relations = sorted(edge.relation for edge in graph.edges if (edge.origin, edge.made) == link)
     (column, row), (before, _) = layout.bends[link][-1], layout.bends[link][-2]
-    x, y = _corner((3 * column + before) / 4, row)
+    x, y = _corner((column + before) / 2, row)  # where the last piece of the line is half way
     words = escape(_shortened(", ".join(relations)))
-    return f'<text class="relation" x="{x + BOX_WIDTH_PX / 2:.1f}" y="{y - 14:.1f}">{words}</text>'
+    return (
+        f'<text class="relation" x="{x + BOX_WIDTH_PX / 2:.1f}" y="{y - GAP_Y_PX / 2 + 3:.1f}">{words}</text>'
+    )
 
 
 def _box(layout: Layout, node: Node, is_start: bool) -> str:
