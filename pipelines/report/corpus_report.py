@@ -23,7 +23,7 @@ from pipelines.report.material import read_kinds, read_names, read_refusals
 from pipelines.report.page import Section, page
 from pipelines.report.sample_reader import SampleReader
 from pipelines.report.samples import samples_section
-from pipelines.report.scales import count
+from pipelines.report.scales import count, figure
 from pipelines.report.stage_sections import drawn_and_delivered, stages_together
 from pipelines.report.summary import Summary, read_summary
 
@@ -115,7 +115,8 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
 
 def _lead(manifest: CorpusManifest) -> str:
     splits = ", ".join(f"{count(number)} {split}" for split, number in manifest.samples.items())
-    return f"{manifest.hours:g} hours of degraded speech with its target at {manifest.sample_rate_hz} Hz: {splits}."
+    rate = f"{manifest.sample_rate_hz} Hz"
+    return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}: {splits}."
 
 
 def _recipe(store: Store) -> str:
