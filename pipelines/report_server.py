@@ -54,7 +54,7 @@ class Report:
     place: str
     """The folder relative to where it was looked for."""
     title: str
-    """As the page has it, with HTML's entities resolved."""
+    """As the page has it, with HTML's entities resolved; the place where it has none."""
 
     @property
     def name(self) -> str:
@@ -85,18 +85,21 @@ def _report(root: Path, folder: Path) -> Report | None:
     if (content := _read(folder / PAGE_FILE, _HEAD_BYTES)) is None or _GENERATOR not in content:
         return None
     title = _TITLE.search(content)
-    name = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
-    return Report(folder, folder.relative_to(root.resolve()).as_posix(), name)
+    place = folder.relative_to(root.resolve()).as_posix()
+    return Report(folder, place, html.unescape(title[1].decode("utf-8", "replace")) if title else place)
 
 
 def _read(path: Path, limit: int | None = None) -> bytes | None:
-    """Read a plain file; None where there is none, or a link or a device in its place."""
+    """Read a plain file; None where there is none, or a link, a folder or a device in its place."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - of a descriptor
-        return stream.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return stream.read(limit)
 
 
 class ReportServer(ThreadingHTTPServer):
@@ -194,7 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
             return index_page(self.server.find(), self.server.mlflow_url)
         match = _REPORT_URL.fullmatch(path)
         report = self.server.report(match[1]) if match else None
-        return _read(report.folder / PAGE_FILE) if report is not None else None
+        content = _read(report.folder / PAGE_FILE) if report is not None else None
+        # It may be another file by now.
+        return content if content is not None and _GENERATOR in content[:_HEAD_BYTES] else None
 
 
 def index_page(reports: Sequence[Report], mlflow_url: str) -> bytes:

@@ -45,6 +45,7 @@ def served(tmp_path: Path) -> Path:
     (root / "linked-page").mkdir()
     (root / "linked-page" / "index.html").symlink_to(outside)
     os.mkfifo(root / "linked-page" / "fifo")
+    (root / "a-folder" / "index.html").mkdir(parents=True)
     (root / "pipe").mkdir()
     os.mkfifo(root / "pipe" / "index.html")
     return root
@@ -96,6 +97,9 @@ def test_reports_are_listed_and_served_with_headers_that_bind_them(
 def test_a_report_that_is_written_later_is_found(server: ReportServer, served: Path) -> None:
     write_page(served / "runs" / "a" / "report", "Run a")
     assert b">Run a</a>" in ask(server.server_port, "/")[1]
+    (report,) = (found for found in server.find() if found.title == TITLE)
+    (served / "corpus/report/index.html").write_text("secret")
+    assert ask(server.server_port, f"/{report.name}/")[0].status == 404
 
 
 @pytest.mark.parametrize(
