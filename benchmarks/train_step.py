@@ -29,12 +29,12 @@ from training_corpus import write_corpus  # noqa: E402
 
 from manifests.corpus import Corpus, open_corpus  # noqa: E402
 from manifests.experiment import Experiment, StageName, StageSettings, load_experiment  # noqa: E402
+from manifests.flat import flat  # noqa: E402
 from training.bundle import Bundle, BundleInfo  # noqa: E402
 from training.checkpoint import Checkpoints, Identity  # noqa: E402
 from training.loop import Fit, Task, fit  # noqa: E402
 from training.objective import LOSS  # noqa: E402
 from training.precision import Precision  # noqa: E402
-from training.run import flat  # noqa: E402
 from training.stages import build_task  # noqa: E402
 from training.stream import Batch, Reader, SampleStream  # noqa: E402
 from training.tracker import FileTracker, Metric, Several, StageStart, Tracker  # noqa: E402

@@ -159,10 +159,10 @@ class _Clipping:
         if max(self.high, -self.low) < FLAT_TOP_FROM:
             return
         for channel in block.T:
-            self.over += _in_runs(np.abs(channel) >= CLIPPED_FROM)
+            self.over += in_runs(np.abs(channel) >= CLIPPED_FROM)
             for extreme in (float(channel.max()), float(channel.min())):
                 if FLAT_TOP_FROM <= abs(extreme) < CLIPPED_FROM:
-                    flat = _in_runs(channel == np.float32(extreme))
+                    flat = in_runs(channel == np.float32(extreme))
                     self.flat[extreme] = self.flat.get(extreme, 0) + flat
 
     @property
@@ -172,7 +172,7 @@ class _Clipping:
         return (self.over + at_extremes) / max(1, self.samples)
 
 
-def _in_runs(mask: NDArray[np.bool_]) -> int:
+def in_runs(mask: NDArray[np.bool_]) -> int:
     """Count the true values that stand in runs of at least `CLIPPED_RUN`."""
     if np.count_nonzero(mask) < CLIPPED_RUN:
         return 0

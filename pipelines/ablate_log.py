@@ -9,13 +9,12 @@ from typing import Any
 
 from manifests.corpus import Corpus
 from manifests.files import write_atomically
+from manifests.flat import flat
 from pipelines.ablate_report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from pipelines.ablate_scores import RunResult
 from pipelines.ablate_statistics import mean_over
 from pipelines.mlflow_corpus import corpus_dataset
-from pipelines.registry import BUNDLE_TAG
-from pipelines.tracking import JOB_TAG, TAG, experiment_id, open_store
-from training.run import flat
+from pipelines.tracking import BUNDLE_TAG, JOB_TAG, TAG, experiment_id, open_store
 from training.tracker import FileTracker
 
 LINK_FILE = "mlflow.json"

@@ -1,6 +1,5 @@
 """The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,9 +12,12 @@ from pipelines.cli_ablate import ablate
 from pipelines.cli_calibrate import calibrate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
+from pipelines.cli_lineage import lineage
 from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_report import report
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
+from pipelines.cli_ui import ui
 
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
@@ -250,33 +252,9 @@ app.command()(enhance)
 app.command()(calibrate)
 app.command()(card)
 app.command()(export)
-
-
-@app.command()
-def lineage(
-    reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="REF", help="A model, run, corpus, sample key, source hash or path, recipe digest."
-        ),
-    ],
-    corpus: Annotated[
-        list[str] | None, typer.Option(help="Look into this corpus as well; repeatable.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid graph.")] = False,
-) -> None:
-    """Walk from a model back to its sources, or from a source forward to corpora and models."""
-    from pipelines.lineage import lineage as run
-    from pipelines.lineage_tree import print_lineage
-
-    found = run(reference, corpus or [])
-    if as_json:
-        print(json.dumps(found.json(), indent=2, ensure_ascii=False))
-    elif as_mermaid:
-        print(found.mermaid())
-    else:
-        print_lineage(found)
+app.command()(lineage)
+app.command()(report)
+app.command()(ui)
 
 
 @app.command()

@@ -111,6 +111,9 @@ def evaluate(
         typer.Option(help="ONNX file of the ICASSP 2024 challenge's SIGMOS, to score with it too."),
     ] = None,
     keep: Keep = None,
+    listen: Annotated[
+        int, typer.Option(min=0, max=100, help="Keep the audio of so many samples, for 'ssiforge report'.")
+    ] = 4,
 ) -> None:
     """Score models on a corpus or on a folder of recordings, broken down by degradation."""
     from pipelines.evaluate import evaluate as run
@@ -118,7 +121,10 @@ def evaluate(
 
     where = absolute(corpus or input_dir or "none")
     folder = out or Path("evaluations") / where.rpartition("/")[2]
-    print_evaluation(run(model, folder, corpus, input_dir, split, limit, device, say, keep, workers, sigmos))
+    found = run(
+        model, folder, corpus, input_dir, split, limit, device, say, keep, workers, sigmos, listen=listen
+    )
+    print_evaluation(found)
     say(f"{folder}: holds the scores of every sample, their means and the comparisons")
 
 

@@ -10,6 +10,7 @@ from manifests.corpus import CorpusManifest
 from manifests.store import Store
 from pipelines.croissant import CROISSANT_FILE, write_croissant
 from pipelines.dataset_card import CARD_FILE, write_dataset_card
+from pipelines.lineage_index import INDEX_FILE, write_index
 from pipelines.openlineage_corpus import write_lineage
 from pipelines.openlineage_log import LINEAGE_FILE
 
@@ -20,6 +21,7 @@ Companion = Callable[[Store, CorpusManifest], None]
 """
 
 COMPANIONS: dict[str, Companion] = {
+    INDEX_FILE: write_index,
     CROISSANT_FILE: write_croissant,
     CARD_FILE: write_dataset_card,
     LINEAGE_FILE: write_lineage,

@@ -10,6 +10,7 @@ from manifests.canonical import digest
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically
+from manifests.packages import code_version, locked_packages
 from manifests.recipe import SPLITS
 from manifests.selection import Selection
 from manifests.store import Place
@@ -17,6 +18,7 @@ from pipelines.bootstrap import LEAST_SPEAKERS
 from pipelines.comparison import compared
 from pipelines.dnsmos import model_hashes
 from pipelines.enhance import files_below
+from pipelines.evaluation_audio import KEPT, keeping
 from pipelines.evaluation_files import check_writable, write_rows, write_tables
 from pipelines.evaluation_samples import Heard, HeldOut, Recordings
 from pipelines.metrics import pesq_is_installed
@@ -55,6 +57,7 @@ def evaluate(
     keep: str | None = None,
     workers: int = 0,
     sigmos: Path | None = None,
+    listen: int = KEPT,
 ) -> Evaluation:
     """Score the input and each model's output on every sample; write the results and log them to MLflow.
 
@@ -70,6 +73,7 @@ def evaluate(
         keep: an expression of `pipelines.keep_grammar`; samples of the corpus for which it does not hold are left out.
         workers: processes that score, while this one enhances; with 0 it does both. The result is the same.
         sigmos: network of `pipelines.sigmos`, for its scores too.
+        listen: of so many samples the audio is kept (`pipelines.evaluation_audio`).
 
     Raises:
         UserError: when a model, the corpus, the split or the folder does not exist or is empty, or `sigmos` is
@@ -101,7 +105,8 @@ def evaluate(
 
     rows: list[Row] = []
     with JobProgress("evaluate", heard.total, "samples") as progress:
-        for of_sample in scored(_enhanced(heard, models, device), sigmos, workers):
+        enhanced = keeping(_enhanced(heard, models, device), heard.total, listen, out)
+        for of_sample in scored(enhanced, sigmos, workers):
             rows += of_sample
             progress.advance(1)
     if not rows:
@@ -189,5 +194,7 @@ def _result(
         "comparisons": compared(rows, shown),
         "failures": reasons(rows),
         "notes": notes,
+        "code_version": code_version(),
+        "packages": locked_packages(),
         "scores_digest": digest([[row.key, row.system, dict(row.scores)] for row in rows]),
     }

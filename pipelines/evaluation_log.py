@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from manifests.canonical import digest
 from manifests.corpus import Corpus
 from pipelines.evaluate import RESULT_FILE, Evaluation, titles
+from pipelines.evaluation_audio import FOLDER, INDEX_FILE
 from pipelines.evaluation_files import COMPARISON_FILE, ROWS_CSV_FILE, ROWS_FILE, SUMMARY_FILE
 from pipelines.mlflow_corpus import corpus_dataset
 from pipelines.models import ModelRef
-from pipelines.registry import BUNDLE_TAG
 from pipelines.scores import DEGRADED
-from pipelines.tracking import JOB_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id, open_store
+from pipelines.tracking import BUNDLE_TAG, JOB_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id, open_store
 
 MOST_METRICS = 1000
 """MLflow takes so many at once."""
@@ -37,6 +38,8 @@ def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus
         f"{TAG}stage": model.info.stage,
         f"{TAG}split": where,
         f"{TAG}scores_digest": result["scores_digest"],
+        f"{TAG}code_version": result["code_version"],
+        f"{TAG}packages_digest": digest(result["packages"]),
         "mlflow.source.name": "ssiforge evaluate",
         "mlflow.source.type": "LOCAL",
     }
@@ -58,6 +61,8 @@ def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus
         client.log_batch(run_id, metrics=metrics[start : start + MOST_METRICS])
     for file in (RESULT_FILE, ROWS_FILE, ROWS_CSV_FILE, SUMMARY_FILE, COMPARISON_FILE):
         client.log_artifact(run_id, str(evaluation.out / file), "evaluation")
+    if (evaluation.out / FOLDER / INDEX_FILE).is_file():
+        client.log_artifacts(run_id, str(evaluation.out / FOLDER), f"evaluation/{FOLDER}")
     client.set_terminated(run_id, "FINISHED")
     return run_id
 

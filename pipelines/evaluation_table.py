@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipelines.evaluate import Evaluation
 from pipelines.scores import DEGRADED, Column
-from pipelines.summary import summarised
+from pipelines.summary import best_mean, summarised
 
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal and nobody says how wide it is."""
@@ -62,7 +62,7 @@ def _means(summary: Mapping[str, Mapping[str, Any]], shown: Sequence[Column]) ->
     for system in summary:
         table.add_column(system, justify="right")
     for column in shown:
-        best = _best(summary, column)
+        best = best_mean(summary, column)
         cells = []
         for entries in summary.values():
             entry = entries[column.name]
@@ -71,7 +71,7 @@ def _means(summary: Mapping[str, Mapping[str, Any]], shown: Sequence[Column]) ->
                 ends = f"{entry['low']:.{column.digits}f}, {entry['high']:.{column.digits}f}"
                 text.append(f" ({ends})", style="dim")
             cells.append(text)
-        table.add_row(_heading(column), *cells)
+        table.add_row(column.heading, *cells)
     return table
 
 
@@ -90,9 +90,9 @@ def _table(
     if counted:
         table.add_column("n", justify="right")
     for column in shown:
-        table.add_column(_heading(column), justify="right")
+        table.add_column(column.heading, justify="right")
     for name, summary in summaries.items():
-        best = {column.name: _best(summary, column) for column in shown}
+        best = {column.name: best_mean(summary, column) for column in shown}
         for position, (system, entries) in enumerate(summary.items()):
             cells = [_cell(entries[column.name], column, best[column.name]) for column in shown]
             lead = Text(system, style="dim" if system == DEGRADED else "")
@@ -117,7 +117,7 @@ def _comparisons(pairs: Sequence[Mapping[str, Any]], shown: Sequence[Column]) ->
     few = _few(judged)
     table = _empty("mean differences", "systems")
     for column in few:
-        table.add_column(_heading(column), justify="right")
+        table.add_column(column.heading, justify="right")
     for pair in pairs:
         entries = [pair["scores"][column.name] for column in few]
         cells = [_change(entry, column) for entry, column in zip(entries, few, strict=True)]
@@ -133,7 +133,7 @@ def _pair(pair: Mapping[str, Any], judged: Sequence[Column]) -> Table:
     for column in judged:
         entry = pair["scores"][column.name]
         if entry["mean"] is None:
-            table.add_row(_heading(column), "-", "", "", "", "0", "", entry["verdict"])
+            table.add_row(column.heading, "-", "", "", "", "0", "", entry["verdict"])
             continue
         sure = entry["low"] is not None
         ends = f"{entry['low']:+.{column.digits}f}, {entry['high']:+.{column.digits}f}" if sure else "-"
@@ -141,7 +141,7 @@ def _pair(pair: Mapping[str, Any], judged: Sequence[Column]) -> Table:
         by = f"{entry['units']} {entry['unit']}s"
         share = f"{100 * entry['better']:.0f} %"
         table.add_row(
-            _heading(column), _change(entry, column), ends, share, p, str(entry["n"]), by, entry["verdict"]
+            column.heading, _change(entry, column), ends, share, p, str(entry["n"]), by, entry["verdict"]
         )
     return table
 
@@ -163,23 +163,6 @@ def _empty(title: str, first: str) -> Table:
 def _few(shown: Sequence[Column]) -> list[Column]:
     """Leave out the dimensions of SIGMOS, for which a line has no room."""
     return [c for c in shown if not c.name.startswith("sigmos_") or c.name == "sigmos_ovrl"]
-
-
-def _heading(column: Column) -> str:
-    if column.describes:
-        return column.title
-    return column.title + {True: "↑", False: "↓", None: "→0"}[column.higher_is_better]
-
-
-def _best(summary: Mapping[str, Any], column: Column) -> float | None:
-    """Return the best mean; where zero is best, that with the smallest mean distance from it."""
-    entries = [m[column.name] for m in summary.values() if m[column.name]["mean"] is not None]
-    if not entries or column.describes:
-        return None
-    if column.higher_is_better is None:
-        return float(min(entries, key=lambda entry: entry["mean_absolute"])["mean"])
-    means = [entry["mean"] for entry in entries]
-    return float(max(means) if column.higher_is_better else min(means))
 
 
 def _cell(entry: Mapping[str, Any], column: Column, best: float | None) -> Text:

@@ -28,7 +28,7 @@ _CELL_PIXELS = 2
 _LEFT, _BETWEEN, _RIGHT, _ABOVE, _BELOW = 44, 12, 10, 20, 20
 _TICKS_KHZ = (0, 0.5, 1, 2, 4, 8, 16, 24)
 _PALETTE_COLOURS = 48
-_STEP_DB = 3.0
+STEP_DB = 3.0
 """Levels of a pair are rounded to this: a third of the bytes, and no eye sees it."""
 
 
@@ -106,20 +106,20 @@ def before_and_after_png(before: NDArray[np.float32], after: NDArray[np.float32]
         place = (left / width, _BELOW / height, panel_width / width, panel_height / height)
         axis = figure.add_axes(place)
         axis.imshow(
-            _mel_cells(spectrogram_db(wave)),
+            mel_cells(spectrogram_db(wave), PAIR_CELLS),
             origin="lower",
             aspect="auto",
             cmap="magma",
             vmin=FLOOR_DB,
             vmax=TOP_DB,
-            extent=(0.0, len(wave) / SAMPLE_RATE_HZ, 0.0, _mel(SAMPLE_RATE_HZ / 2.0)),
+            extent=(0.0, len(wave) / SAMPLE_RATE_HZ, 0.0, mel(SAMPLE_RATE_HZ / 2.0)),
             interpolation="nearest",
         )
         axis.set_title(title, fontsize=8, loc="left", pad=3)
         seconds = range(int(len(wave) / SAMPLE_RATE_HZ) + 1)
         axis.set_xticks(seconds, [str(second) if second else "0 s" for second in seconds])
         khz = [f"{tick:g}{' kHz' if tick == _TICKS_KHZ[-1] else ''}" for tick in _TICKS_KHZ]
-        axis.set_yticks([_mel(1_000.0 * tick) for tick in _TICKS_KHZ], [] if number else khz)
+        axis.set_yticks([mel(1_000.0 * tick) for tick in _TICKS_KHZ], [] if number else khz)
         axis.tick_params(labelsize=7, length=2, pad=2)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -130,16 +130,24 @@ def before_and_after_png(before: NDArray[np.float32], after: NDArray[np.float32]
     return content.getvalue()
 
 
-def _mel(hz: float) -> float:
-    """Return the mel value of a frequency (O'Shaughnessy, Speech Communication, 1987)."""
+def mel(hz: float) -> float:
+    """Return the mel value of a frequency in Hz (O'Shaughnessy, Speech Communication, 1987)."""
     return 2595.0 * math.log10(1.0 + hz / 700.0)
 
 
-def _mel_cells(levels_db: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average the power of a spectrogram over cells, `PAIR_CELLS`, in dB; shape (rows, columns)."""
-    columns, rows = PAIR_CELLS
+def mel_cells(levels_db: NDArray[np.float64], cells: tuple[int, int]) -> NDArray[np.float64]:
+    """Average the power of a spectrogram over cells of time and mel frequency, in dB, in steps of `STEP_DB`.
+
+    Args:
+        levels_db: shape (481, frames), of `spectrogram_db`.
+        cells: columns and rows.
+
+    Returns:
+        Shape (rows, columns), the lowest frequency first.
+    """
+    columns, rows = cells
     power = 10.0 ** (levels_db / 10.0)
-    mels = np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2.0), rows + 1)
+    mels = np.linspace(0.0, mel(SAMPLE_RATE_HZ / 2.0), rows + 1)
     bins = (10.0 ** (mels / 2595.0) - 1.0) * 700.0 * FRAME_SAMPLES / SAMPLE_RATE_HZ
     for edges in (np.minimum(bins + 0.5, len(power)), np.linspace(0.0, power.shape[1], columns + 1)):
         # What lies between two edges is what came up to the second less what came up to the first.
@@ -147,5 +155,5 @@ def _mel_cells(levels_db: NDArray[np.float64]) -> NDArray[np.float64]:
         whole = np.minimum(edges.astype(int), len(power) - 1)
         upto = total[whole] + (edges - whole)[:, None] * power[whole]
         power = (np.diff(upto, axis=0) / np.diff(edges)[:, None]).T
-    levels: NDArray[np.float64] = _STEP_DB * np.round(10.0 * np.log10(np.maximum(power, 1e-30)) / _STEP_DB)
+    levels: NDArray[np.float64] = STEP_DB * np.round(10.0 * np.log10(np.maximum(power, 1e-30)) / STEP_DB)
     return levels

@@ -69,13 +69,13 @@ def check_material(bound: BoundRecipe, catalogue: Catalogue, counts: Counts) -> 
 def asked_shares(bound: BoundRecipe, counts: Counts, unavailable: dict[str, list[Split]]) -> dict[str, float]:
     """Share of the corpus's samples to which each stage should be applied, by label."""
     total = sum(counts.values())
+    of_stages = bound.shares()
     shares = {}
     for step in bound.steps:
-        of_step = step.shares()
         for choice in step.choices:
             if choice.stage is None:
                 continue
             without = sum(counts[split] for split in unavailable.get(choice.label, ()))
             possible = 0.0 if is_excluded(choice.stage, bound.recipe) else 1.0 - without / total
-            shares[choice.label] = of_step[choice.label] * possible
+            shares[choice.label] = of_stages[choice.label] * possible
     return shares

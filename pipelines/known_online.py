@@ -11,10 +11,13 @@ from manifests.catalogue import read_catalogue
 from manifests.corpus import SOURCES_FILE
 from manifests.errors import UserError
 from manifests.online import ONLINE_FOLDER, OnlineRecord, read_online
+from manifests.run_record import read_run
 from manifests.source import Source
-from pipelines.models import local_bundles
-from pipelines.tracking import ONLINE_SOURCE_TYPE, all_experiment_ids, pages
-from training.bundle import read_info
+from pipelines.arrow_values import strings
+from pipelines.mlflow_records import Stored
+from pipelines.model_folders import Found
+from pipelines.tracking import ONLINE_SOURCE_TYPE
+from training.bundle_info import read_info
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,43 @@ class KnownOnline:
             for source in catalogue.of(kind, "train")
         }
 
+    def source(self, sha256: str) -> Source | None:
+        """Return a source that samples may hold."""
+        return self.sources.get(sha256)
 
-def known_online(client: Any | None, folders: Iterable[Path]) -> dict[str, KnownOnline]:
-    """Return the fresh samples that MLflow runs and local models name, by data id."""
-    named = _in_mlflow(client) if client is not None else []
-    for bundle_dir in (found for folder in folders for found in local_bundles(folder)):
+    def starting(self, prefix: str) -> set[str]:
+        """Return the content hashes of sources that begin so."""
+        return {sha256 for sha256 in self.sources if sha256.startswith(prefix)}
+
+    def at(self, path: str) -> dict[str, str]:
+        """Return hash and path of the sources whose path is this one, or ends in it after a `/`."""
+        tail = "/" + path.lstrip("/")
+        rows = self.sources.values()
+        return {row.sha256: row.path for row in rows if row.path == path or row.path.endswith(tail)}
+
+    def hashes_with(self, column: str, value: str) -> Any:
+        """Return the hashes of the sources of a speaker or under a licence, an Arrow array."""
+        return strings(row.sha256 for row in self.sources.values() if getattr(row, column) == value)
+
+    def listed(self, hashes: Any) -> list[Source]:
+        """Return the sources with some hashes (an Arrow array)."""
+        return [self.sources[sha256] for sha256 in hashes.to_pylist()]
+
+
+def known_online(stored: Stored | None, found: Found) -> dict[str, KnownOnline]:
+    """Return the fresh samples that MLflow runs, local runs and local models name, by data id."""
+    named = [*_in_mlflow(stored)] if stored is not None else []
+    for folder, run_dir in (
+        *((bundle, bundle.parent.parent) for bundle in found.bundles),
+        *((stage, stage.parent) for stage in found.runs),
+    ):
         try:
-            record = read_info(bundle_dir).online
-        except UserError:  # of an older format: nothing can be said about it
+            run = read_run(folder)
+            record = run.online if run is not None else read_info(folder).online
+        except UserError:  # of another format: nothing can be said about it
             continue
         if record is not None:
-            named.append((record, bundle_dir.parent.parent / ONLINE_FOLDER))
+            named.append((record, run_dir / ONLINE_FOLDER))
     known: dict[str, KnownOnline] = {}
     for record, folder in named:
         place = folder if _holds(folder, record) else None
@@ -57,15 +86,12 @@ def known_online(client: Any | None, folders: Iterable[Path]) -> dict[str, Known
     return known
 
 
-def _in_mlflow(client: Any) -> list[tuple[OnlineRecord, Path]]:
-    experiments = all_experiment_ids(client)
-    runs = pages(client.search_runs, experiments) if experiments else []
-    used = [item.dataset for run in runs if run.inputs for item in run.inputs.dataset_inputs]
-    return [
+def _in_mlflow(stored: Stored) -> Iterable[tuple[OnlineRecord, Path]]:
+    return (
         (OnlineRecord.model_validate_json(dataset.profile), Path(json.loads(dataset.source)["location"]))
-        for dataset in used
+        for dataset in stored.datasets
         if dataset.source_type == ONLINE_SOURCE_TYPE
-    ]
+    )
 
 
 def _holds(folder: Path, record: OnlineRecord) -> bool:

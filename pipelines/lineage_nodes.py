@@ -1,37 +1,58 @@
 """What a lineage says of each kind of thing."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from manifests.canonical import digest
 from manifests.source import Source
+from pipelines.catalogue_queries import Summary
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
-from pipelines.lineage_graph import Node
-from pipelines.lineage_records import ModelRecord, RunRecord
+from pipelines.lineage_graph import Deferred, Node
+from pipelines.lineage_records import EVALUATE, ModelRecord, RunRecord, VersionRecord
 
 SHORT = 12
 """Digits of a digest that are shown."""
 
 
-def model_node(bundle_id: str, model: ModelRecord | None) -> Node:
-    """Describe a model; None for one that is only mentioned by another."""
+def model_node(bundle_id: str, model: ModelRecord | None, versions: Sequence[VersionRecord] = ()) -> Node:
+    """Describe a model; None for one that is only mentioned by another.
+
+    Args:
+        bundle_id: of it.
+        model: what is known of it.
+        versions: under which it is registered.
+    """
     if model is None:
         return Node("model", bundle_id, f"{bundle_id[:SHORT]} (not found here)")
-    names = ", ".join(model.registered)
     facts = {
         "bundle_id": bundle_id,
         "stage": model.stage,
-        "registered": names,
-        "code_version": model.code_version,
+        "registered": ", ".join(_named(version) for version in versions),
+        **model.facts,
         "folder": ", ".join(model.folders),
     }
+    if stale := "; ".join(dict.fromkeys(version.stale for version in versions if version.stale)):
+        facts["stale"] = stale
     return Node("model", bundle_id, f"{model.stage} {bundle_id[:SHORT]}", facts)
 
 
+def version_node(version: VersionRecord) -> Node:
+    """Describe a registered version."""
+    facts = {"bundle_id": version.bundle_id, "aliases": list(version.aliases)}
+    stale = {"stale": version.stale} if version.stale else {}
+    return Node("version", version.title, _named(version), facts | stale)
+
+
+def _named(version: VersionRecord) -> str:
+    return " ".join([version.title, *(f"@{alias}" for alias in version.aliases)])
+
+
 def run_node(run: RunRecord) -> Node:
-    """Describe an MLflow run."""
-    facts = {"run_id": run.run_id, "status": run.status, **run.facts}
-    return Node("evaluation" if run.job == "evaluate" else "run", run.run_id, run.name, facts)
+    """Describe a training run, or an evaluation."""
+    facts = {"run_id": run.run_id, **run.facts}
+    return Node("evaluation" if run.job == EVALUATE else "run", run.run_id, run.name, facts)
 
 
 def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
@@ -46,6 +67,11 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
         "samples": ", ".join(f"{split} {count}" for split, count in manifest.samples.items()),
         "seed": "" if manifest.parts else manifest.seed,
         "code_version": manifest.code_version,
+        "packages": manifest.environment,
+        "packages_digest": digest(manifest.environment),
+        "recipe_digest": manifest.recipe_digest,
+        "catalogue_digest": manifest.catalogue_digest,
+        "grown_from": manifest.grown_from,
         "licences": manifest.licences,
     }
     return Node("corpus", corpus_id, f"{manifest.recipe} {corpus_id[:SHORT]}", facts)
@@ -66,17 +92,25 @@ def online_node(fresh: KnownOnline) -> Node:
 
 def online_recipe_node(fresh: KnownOnline) -> Node:
     """Describe the recipe of fresh samples."""
-    digest = fresh.record.recipe_digest
-    return Node("recipe", digest, fresh.record.recipe, {"digest": digest})
+    recipe_digest = fresh.record.recipe_digest
+    return Node("recipe", recipe_digest, fresh.record.recipe, {"digest": recipe_digest})
 
 
 def online_sources_node(fresh: KnownOnline) -> Node:
     """Describe the sources from which fresh training samples are drawn; the files are among the facts."""
-    digest = fresh.record.catalogue_digest
+    rows_digest = fresh.record.catalogue_digest
     if not fresh.sources:
-        return Node("sources", digest, f"{digest[:SHORT]} (catalogue not found here)", {"digest": digest})
-    label, facts = _described(list(fresh.sources.values()))
-    return Node("sources", f"{digest}/{fresh.record.data_id}", label, {"digest": digest, **facts})
+        return Node(
+            "sources",
+            rows_digest,
+            f"{rows_digest[:SHORT]} (catalogue not found here)",
+            {"digest": rows_digest},
+        )
+    rows = list(fresh.sources.values())
+    kinds, licences = Counter(row.kind for row in rows), Counter(row.licence for row in rows)
+    speakers = {row.speaker for row in rows if row.speaker}
+    label, facts = _described(Summary(kinds, licences, len(speakers), len(rows)), lambda: rows)
+    return Node("sources", f"{rows_digest}/{fresh.record.data_id}", label, {"digest": rows_digest, **facts})
 
 
 def recipe_node(corpus: KnownCorpus) -> Node:
@@ -87,24 +121,47 @@ def recipe_node(corpus: KnownCorpus) -> Node:
 
 def sources_node(corpus: KnownCorpus) -> Node:
     """Describe all sources that the samples of a corpus hold; the files themselves are among the facts."""
-    rows = [source for sha256, source in corpus.sources.items() if sha256 in corpus.used]
-    label, facts = _described(rows)
-    digest = corpus.manifest.catalogue_digest
-    return Node("sources", f"{digest}/{corpus.manifest.id}", label, facts)
+    catalogue, used = corpus.catalogue, corpus.used
+    label, facts = _described(catalogue.summed(used), lambda: catalogue.listed(used))
+    return Node("sources", f"{corpus.manifest.catalogue_digest}/{corpus.manifest.id}", label, facts)
 
 
-def _described(rows: list[Source]) -> tuple[str, dict[str, Any]]:
-    """Sum up sources in words, and list them."""
-    kinds, licences = Counter(row.kind for row in rows), Counter(row.licence for row in rows)
-    speakers = {row.speaker for row in rows if row.speaker}
-    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+def _described(summary: Summary, rows: Callable[[], list[Source]]) -> tuple[str, dict[str, Any]]:
+    """Say in words what sources are, and list them for who asks."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.kinds.items()))
     facts: dict[str, Any] = {
-        "files": len(rows),
-        "speakers": len(speakers),
-        "licences": dict(sorted(licences.items())),
-        "sources": [{"sha256": row.sha256, "name": row.name, **_source_facts(row)} for row in rows],
+        "files": summary.files,
+        "speakers": summary.speakers,
+        "licences": dict(sorted(summary.licences.items())),
+        "sources": Deferred(lambda: [listed(row) for row in rows()]),
     }
-    return f"{counts} of {len(speakers)} speakers", facts
+    return f"{counts} of {summary.speakers:,} speakers", facts
+
+
+def listed(source: Source) -> dict[str, Any]:
+    """Describe one source of many."""
+    return {"sha256": source.sha256, "name": source.name, **_source_facts(source)}
+
+
+def heard_node(
+    kind: Literal["speaker", "licence"],
+    name: str,
+    samples: Mapping[str, Mapping[str, int]],
+    files: int,
+    rows: Callable[[], list[Source]],
+) -> Node:
+    """Describe a speaker or a licence by the sources that are theirs.
+
+    Args:
+        kind: which of the two.
+        name: of it.
+        samples: how many hold such a source, by corpus and split.
+        files: number of the sources.
+        rows: returns the sources.
+    """
+    heard = {place: dict(of_splits) for place, of_splits in samples.items()}
+    sources = Deferred(lambda: [listed(row) for row in rows()])
+    return Node(kind, name, name, {"files": files, "heard": heard, "sources": sources})
 
 
 def source_node(sha256: str, source: Source | None) -> Node:

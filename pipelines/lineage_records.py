@@ -1,26 +1,37 @@
-"""What is known of models and runs: from MLflow, and from bundles that lie in folders, joined by bundle id."""
+"""What is known of models, runs, evaluations and registered versions: from MLflow, and from plain files in folders.
+
+The two are joined by identity: a model by its bundle's id, a training run by the MLflow run id in the `mlflow.json`
+beside its `run.json`, an evaluation by its scores. Each is enough alone.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from manifests.canonical import digest
 from manifests.errors import UserError
-from pipelines.models import local_bundles
-from pipelines.registry import BUNDLE_TAG
+from manifests.flat import flat, settings_digest
+from manifests.run_record import StageRun, read_run
+from pipelines.evaluation_record import evaluation_id, read_evaluation
+from pipelines.mlflow_link import read_link
+from pipelines.mlflow_records import Stored, StoredModel, StoredRun, StoredVersion
+from pipelines.model_folders import Found
 from pipelines.tracking import (
+    BUNDLE_TAG,
     CORPUS_SOURCE_TYPE,
     JOB_TAG,
     KEEP_DIGEST_TAG,
     KEEP_TAG,
     ONLINE_SOURCE_TYPE,
+    STALE_TAG,
     TAG,
-    all_experiment_ids,
-    pages,
 )
-from training.bundle import BundleInfo, read_info
+from training.bundle_info import MODEL_FOLDER, BundleInfo, is_bundle, read_info
 
 PARENT_TAG = f"{TAG}parent."
+EVALUATE = "evaluate"
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,22 +41,22 @@ class ModelRecord:
     bundle_id: str
     stage: str
     corpus_id: str
-    code_version: str
     parents: Mapping[str, str]
     """Bundle ids, by role."""
     run_ids: frozenset[str] = frozenset()
-    registered: tuple[str, ...] = ()
-    """`NAME/VERSION`, with aliases: `NAME/3 @champion`."""
     folders: tuple[str, ...] = ()
+    model_ids: tuple[str, ...] = ()
+    """MLflow's, newest first."""
+    facts: Facts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """An MLflow run."""
+    """A training run, or the evaluation of one model."""
 
     run_id: str
+    """MLflow's for a training run that it knew, else the digest of what decides it."""
     name: str
-    status: str
     job: str
     """`train` or `evaluate`."""
     corpora: tuple[str, ...]
@@ -54,7 +65,28 @@ class RunRecord:
     """Bundle ids of what it started from or learnt from, by role."""
     bundle_id: str
     """For an evaluation: which model it scored."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    split: str = ""
+    """For an evaluation: which of the corpus."""
+    other_ids: frozenset[str] = frozenset()
+    """By which it is found too."""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A version of a registered model."""
+
+    name: str
+    version: int
+    bundle_id: str
+    aliases: tuple[str, ...] = ()
+    stale: str = ""
+    """Why it should not be used any more; empty for a version that may."""
+
+    @property
+    def title(self) -> str:
+        """`NAME/3`."""
+        return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -63,108 +95,252 @@ class Records:
 
     models: Mapping[str, ModelRecord]
     runs: Mapping[str, RunRecord]
+    versions: Mapping[str, VersionRecord] = field(default_factory=dict)
+    """By `NAME/3`."""
+
+    def run_named(self, reference: str) -> RunRecord | None:
+        """Find a run by any of its ids, `runs:/` before it or not."""
+        name = reference.removeprefix("runs:/")
+        return self.runs.get(name) or next((r for r in self.runs.values() if name in r.other_ids), None)
+
+    def model_named(self, reference: str) -> str:
+        """Return the bundle id that a reference to a model means; empty where it means none that is known.
+
+        Args:
+            reference: a bundle id, MLflow's id of a model, `NAME/3`, `NAME@alias` or `NAME`, `models:/` before it or
+                not.
+        """
+        name = reference.removeprefix("models:/")
+        if name in self.models:
+            return name
+        for model in self.models.values():
+            if name in model.model_ids:
+                return model.bundle_id
+        if name in self.versions:
+            return self.versions[name].bundle_id
+        for version in self.versions.values():
+            if name in {f"{version.name}@{alias}" for alias in version.aliases}:
+                return version.bundle_id
+        newest = max((v for v in self.versions.values() if v.name == name), key=_number, default=None)
+        return newest.bundle_id if newest else ""
 
 
-def collect(client: Any | None, folders: Iterable[Path]) -> Records:
-    """Read MLflow (if there is a store) and the bundles below some folders."""
+def _number(version: VersionRecord) -> int:
+    return version.version
+
+
+def collect(stored: Stored | None, found: Found) -> Records:
+    """Join what MLflow recorded (if there is a store) and what lies in folders."""
     models: dict[str, ModelRecord] = {}
     runs: dict[str, RunRecord] = {}
-    if client is not None and (experiments := all_experiment_ids(client)):
-        oldest_first = pages(client.search_runs, experiments, order_by=["attributes.start_time ASC"])
-        runs = {str(run.info.run_id): _run(run) for run in oldest_first}
-        names = _registered(client)
-        for logged in pages(client.search_logged_models, experiments):
-            if BUNDLE_TAG in logged.tags:
-                _merge(models, _logged(logged, names.get(logged.tags[BUNDLE_TAG], ())))
-    for folder in folders:
-        for bundle_dir in local_bundles(folder):
-            try:
-                _merge(models, _local(bundle_dir, read_info(bundle_dir)))
-            except UserError:  # of an older format: nothing can be said about it
-                continue
-    return Records(models, runs)
+    versions: dict[str, VersionRecord] = {}
+    for logged in stored.models if stored else ():
+        _merge_model(models, _stored_model(logged))
+    for run in stored.runs if stored else ():
+        _merge_run(runs, _stored_run(run))
+    for version in stored.versions if stored else ():
+        record = _stored_version(version)
+        versions[record.title] = record
+    for folder in found.runs:
+        if (run_here := _readable(read_run, folder)) is not None:
+            _add_local_run(models, runs, folder, run_here)
+    for folder in found.bundles:
+        if (info := _readable(read_info, folder)) is not None:
+            _merge_model(models, _local_model(folder, info))
+            for registered in _registered_here(folder, info):
+                versions.setdefault(registered.title, registered)
+    for folder in found.evaluations:
+        for evaluation in _local_evaluations(folder):
+            _merge_run(runs, evaluation)
+    return Records(models, runs, versions)
 
 
-def _merge(models: dict[str, ModelRecord], found: ModelRecord) -> None:
+def _readable(read: Any, folder: Path) -> Any:
+    try:
+        return read(folder)
+    except UserError:  # of another format: nothing can be said about it
+        return None
+
+
+def _merge_model(models: dict[str, ModelRecord], found: ModelRecord) -> None:
     known = models.get(found.bundle_id)
     if known is not None:
         found = replace(
             known,
             run_ids=known.run_ids | found.run_ids,
-            registered=known.registered or found.registered,
+            model_ids=tuple(dict.fromkeys((*known.model_ids, *found.model_ids))),
             folders=tuple(dict.fromkeys((*known.folders, *found.folders))),
+            facts={**found.facts, **known.facts},
         )
     models[found.bundle_id] = found
 
 
-def _logged(model: Any, registered: tuple[str, ...]) -> ModelRecord:
+def _merge_run(runs: dict[str, RunRecord], found: RunRecord) -> None:
+    known = runs.get(found.run_id)
+    if known is not None:
+        found = replace(
+            known,
+            corpora=tuple(dict.fromkeys((*known.corpora, *found.corpora))),
+            parents={**found.parents, **known.parents},
+            other_ids=known.other_ids | found.other_ids,
+            facts={**found.facts, **known.facts},
+        )
+    runs[found.run_id] = found
+
+
+def _stored_model(model: StoredModel) -> ModelRecord:
     tags = model.tags
     return ModelRecord(
-        tags[BUNDLE_TAG],
+        model.bundle_id,
         tags.get(f"{TAG}stage", ""),
         tags.get(f"{TAG}corpus_id", ""),
-        tags.get(f"{TAG}code_version", ""),
         _parents(tags),
-        frozenset({str(model.source_run_id)} if model.source_run_id else ()),
-        registered,
+        frozenset({model.run_id} if model.run_id else ()),
+        (),
+        (model.model_id,),
+        _said({name: tags.get(f"{TAG}{name}", "") for name in ("code_version", "stage_digest")}),
     )
 
 
-def _local(folder: Path, info: BundleInfo) -> ModelRecord:
-    return ModelRecord(
-        info.id,
-        info.stage,
-        info.corpus_id,
-        info.code_version,
-        {str(role): bundle_id for role, bundle_id in info.parents.items()},
-        folders=(str(folder),),
-    )
-
-
-def _run(run: Any) -> RunRecord:
-    tags = run.data.tags
-    used = [
-        str(item.dataset.digest)
-        for item in (run.inputs.dataset_inputs if run.inputs else [])
-        if item.dataset.source_type in (CORPUS_SOURCE_TYPE, ONLINE_SOURCE_TYPE)
-    ]
-    tagged = [tags[f"{TAG}corpus_id"]] if f"{TAG}corpus_id" in tags else []
+def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
     facts = {
-        "seed": run.data.params.get("seed", ""),
+        "code_version": info.code_version,
+        "packages_digest": info.environment.get("packages_digest", ""),
+        "experiment": info.experiment.get("name", ""),
+        "experiment_digest": settings_digest(flat(info.experiment)),
+        "stage_digest": info.stage_digest,
+        "preset": info.preset,
+        "steps": info.steps,
+        "dry_share": info.repair.get("dry_share") or "",
+    }
+    parents = {str(role): bundle_id for role, bundle_id in info.parents.items()}
+    place = (str(folder.resolve()),)
+    return ModelRecord(info.id, info.stage, info.corpus_id, parents, folders=place, facts=_said(facts))
+
+
+def _stored_run(run: StoredRun) -> RunRecord:
+    tags = run.tags
+    used = [
+        dataset.digest
+        for dataset in run.datasets
+        if dataset.source_type in (CORPUS_SOURCE_TYPE, ONLINE_SOURCE_TYPE)
+    ]
+    corpus_id, split = tags.get(f"{TAG}corpus_id", ""), tags.get(f"{TAG}split", "")
+    job, bundle_id = tags.get(JOB_TAG, "train"), tags.get(BUNDLE_TAG, "")
+    facts = {
+        "status": run.status,
+        "seed": run.seed,
         "code_version": tags.get(f"{TAG}code_version", ""),
+        "packages_digest": tags.get(f"{TAG}packages_digest", ""),
         "experiment_digest": tags.get(f"{TAG}experiment_digest", ""),
         "folder": tags.get(f"{TAG}run_dir", ""),
-        "split": tags.get(f"{TAG}split", ""),
+        "split": split,
         "keep": tags.get(KEEP_TAG, ""),
         "selection": tags.get(KEEP_DIGEST_TAG, ""),
+        "mlflow_run_id": run.run_id,
     }
+    run_id = run.run_id
+    if job == EVALUATE and (scores := tags.get(f"{TAG}scores_digest")):
+        run_id = evaluation_id(bundle_id, scores, corpus_id, split, tags.get(KEEP_DIGEST_TAG, ""))
     return RunRecord(
-        str(run.info.run_id),
-        str(run.info.run_name),
-        str(run.info.status),
-        tags.get(JOB_TAG, "train"),
-        tuple(dict.fromkeys((*used, *tagged))),
+        run_id,
+        run.name,
+        job,
+        tuple(dict.fromkeys((*used, *([corpus_id] if corpus_id else [])))),
         _parents(tags),
-        tags.get(BUNDLE_TAG, ""),
-        {name: value for name, value in facts.items() if value},
+        bundle_id,
+        split,
+        frozenset({run.run_id}),
+        _said(facts),
     )
+
+
+def _add_local_run(
+    models: dict[str, ModelRecord], runs: dict[str, RunRecord], stage_dir: Path, run: StageRun
+) -> None:
+    """Add a run that left its record in a folder, and tell its model which run made it."""
+    run_id = read_link(stage_dir).get("run_id", run.id)
+    corpora = (run.corpus_id, run.online.corpus_id if run.online else "")
+    facts = {
+        "status": run.status,
+        "ended_because": run.ended_because,
+        "code_version": run.code_version,
+        "packages_digest": run.packages_digest,
+        "packages": run.packages,
+        "experiment_digest": run.experiment_digest,
+        "stage_digest": run.stage_digest,
+        "folder": str(stage_dir.resolve().parent),
+        "keep": run.selection.expression if run.selection else "",
+        "selection": run.selection.digest if run.selection else "",
+        "record_id": run.id,
+    }
+    known = runs.get(run_id)
+    _merge_run(
+        runs,
+        RunRecord(
+            run_id,
+            f"{run.experiment}-{run.stage}",
+            "train",
+            tuple(corpus_id for corpus_id in corpora if corpus_id),
+            {str(role): bundle_id for role, bundle_id in run.parents.items()},
+            "",
+            "",
+            frozenset({run.id}),
+            _said(facts),
+        ),
+    )
+    if known is not None:  # where MLflow says that it ran is not where it lies now
+        moved = {**runs[run_id].facts, "folder": facts["folder"]}
+        runs[run_id] = replace(runs[run_id], facts=moved)
+    bundle_dir = stage_dir / MODEL_FOLDER
+    info = _readable(read_info, bundle_dir) if is_bundle(bundle_dir) else None
+    if info is not None and info.id == run.model_id:
+        _merge_model(models, replace(_local_model(bundle_dir, info), run_ids=frozenset({run_id})))
+
+
+def _stored_version(version: StoredVersion) -> VersionRecord:
+    return VersionRecord(
+        version.name, version.version, version.bundle_id, version.aliases, version.tags.get(STALE_TAG, "")
+    )
+
+
+def _registered_here(bundle_dir: Path, info: BundleInfo) -> Iterable[VersionRecord]:
+    """Return the version that the folder of a stage remembers, for when MLflow is gone."""
+    name, _, version = read_link(bundle_dir.parent).get("registered", "").rpartition("/")
+    if name and version.isdigit() and bundle_dir.name == MODEL_FOLDER:
+        yield VersionRecord(name, int(version), info.id)
+
+
+def _local_evaluations(folder: Path) -> Iterable[RunRecord]:
+    for one in read_evaluation(folder):
+        facts = {
+            "split": one.split,
+            "samples": one.samples,
+            "code_version": one.code_version,
+            "packages_digest": digest(one.packages) if one.packages else "",
+            "packages": one.packages,
+            "keep": one.keep,
+            "selection": one.selection,
+            "scores_digest": one.scores_digest,
+            "folder": str(folder.resolve()),
+        }
+        yield RunRecord(
+            one.id,
+            f"evaluate-{one.stage}-{one.split}",
+            EVALUATE,
+            (one.corpus_id,) if one.corpus_id else (),
+            {},
+            one.bundle_id,
+            one.split,
+            facts=_said(facts),
+        )
+
+
+def _said(facts: Facts) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in ("", None, {})}
 
 
 def _parents(tags: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(PARENT_TAG): value for name, value in tags.items() if name.startswith(PARENT_TAG)
     }
-
-
-def _registered(client: Any) -> dict[str, tuple[str, ...]]:
-    """Return names of registered versions by bundle id. Aliases stand at the registered model alone."""
-    aliases: dict[str, list[str]] = {}
-    for model in pages(client.search_registered_models):
-        for alias, version in (getattr(model, "aliases", None) or {}).items():
-            aliases.setdefault(f"{model.name}/{version}", []).append(f"@{alias}")
-    found: dict[str, list[str]] = {}
-    for version in pages(client.search_model_versions):
-        if bundle_id := version.tags.get(BUNDLE_TAG):
-            name = f"{version.name}/{version.version}"
-            found.setdefault(bundle_id, []).append(" ".join([name, *sorted(aliases.get(name, []))]))
-    return {bundle_id: tuple(sorted(names)) for bundle_id, names in found.items()}

@@ -2,14 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 from manifests.parts import Part
 from manifests.recipe import SPLITS
-from pipelines.known_corpora import KnownCorpus, SampleUse
+from manifests.source import Source
+from pipelines.arrow_values import strings, union
+from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_nodes import (
     corpus_node,
+    heard_node,
     model_node,
     online_node,
     online_recipe_node,
@@ -18,8 +22,14 @@ from pipelines.lineage_nodes import (
     run_node,
     source_node,
     sources_node,
+    version_node,
 )
-from pipelines.lineage_records import ModelRecord, Records, RunRecord
+from pipelines.lineage_records import EVALUATE, ModelRecord, Records, RunRecord
+from pipelines.sample_uses import SampleUse
+
+VALIDATION = "validation data of"
+"""The relation of data that chose among a model's checkpoints, and taught it nothing."""
+_HEARD_IN_TRAINING = frozenset({"train", "val"})
 
 
 class Walk:
@@ -44,6 +54,8 @@ class Walk:
             - {""}
         )
         """Ids of corpora that models were trained on and that do not lie anywhere known."""
+        self._walked: set[tuple[str, ...]] = set()
+        """What was gone through already, and in which direction: many ways lead to one thing."""
 
     @property
     def with_sources(self) -> list[KnownCorpus | KnownOnline]:
@@ -59,9 +71,7 @@ class Walk:
     def around_run(self, run: RunRecord) -> Node:
         """Back from a run to its inputs, on to its models."""
         node = self._back_from_run(run)
-        for model in self.records.models.values():
-            if run.run_id in model.run_ids:
-                self._made_by(run, node, model)
+        self._on_from_run(run)
         return node
 
     def around_corpus(self, corpus_id: str) -> Node:
@@ -94,52 +104,109 @@ class Walk:
     def around_source(self, sha256: str) -> Node:
         """On from a source to the samples that hold it and the models that heard them."""
         node = self._source(sha256)
-        for corpus in self.corpora.values():
-            if corpus.manifest.parts or sha256 not in corpus.sources:
+        for corpus in self._corpora_to_search():
+            if corpus.manifest.parts:
+                self._heard_in(corpus, corpus.samples_with_any(strings([sha256])), node)
                 continue
-            keys: dict[str, list[str]] = {}
-            for sample in corpus.samples_with(sha256):
-                keys.setdefault(sample.shard, []).append(sample.key)
+            keys = corpus.uses.shards_with(sha256)
             shards = [self._shard(corpus, name, in_shard) for name, in_shard in keys.items()]
             for shard in shards:
-                self.graph.link(node, shard, f"in {len(shard.facts['samples'])} samples of")
+                self.graph.link(node, shard, "in samples of")
             if shards:
                 self._on_from_shards(corpus, shards)
+                self._on_from_what_it_was(corpus, node)
         for data_id, fresh in self.online.items():
-            if sha256 in fresh.sources:
-                made = self._corpus(data_id)
-                self.graph.link(node, made, "may be heard in")
-                self._on_from_corpus(data_id, made, ("train",))
+            if fresh.source(sha256) is not None:
+                self._may_be_heard_in(data_id, node)
         return node
+
+    def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
+        """On from a speaker or a licence to the corpora and models that heard anything of theirs; None if unknown."""
+        searched = {c.manifest.id: c for c in self._corpora_to_search()} | dict(self.online)
+        found = {place: data.hashes_with(kind, name) for place, data in searched.items()}
+        found = {place: hashes for place, hashes in found.items() if len(hashes)}
+        if not found:
+            return None
+        samples = {
+            place: self.corpora[place].samples_with_any(hashes)
+            for place, hashes in found.items()
+            if place in self.corpora
+        }
+
+        def listed() -> list[Source]:
+            rows = (row for place, hashes in found.items() for row in searched[place].listed(hashes))
+            return list({row.sha256: row for row in rows}.values())
+
+        files = len(union(found.values()))
+        node = self.graph.add(heard_node(kind, name, samples, files, listed))
+        for place in found:
+            if place in samples:
+                self._heard_in(self.corpora[place], samples[place], node)
+            else:
+                self._may_be_heard_in(place, node)
+        return node
+
+    def _corpora_to_search(self) -> list[KnownCorpus]:
+        """Return the corpora that have samples of their own, and merged ones of which a part has been moved away."""
+        return [
+            corpus
+            for corpus in self.corpora.values()
+            if not corpus.manifest.parts or any(p.corpus not in self.corpora for p in corpus.manifest.parts)
+        ]
+
+    def _heard_in(self, corpus: KnownCorpus, samples: Mapping[str, int], node: Node) -> None:
+        """Go on to a corpus of which so many samples, by split, hold one of some sources."""
+        if samples:
+            made = self._corpus(corpus.manifest.id)
+            self.graph.link(node, made, f"heard in {sum(samples.values()):,} samples of")
+            self._on_from_corpus(corpus.manifest.id, made, tuple(samples))
+            self._on_from_what_it_was(corpus, node)
+
+    def _may_be_heard_in(self, data_id: str, node: Node) -> None:
+        """Go on to fresh samples, of which nobody kept a list."""
+        made = self._corpus(data_id)
+        self.graph.link(node, made, "may be heard in")
+        self._on_from_corpus(data_id, made, ("train",))
+
+    def _on_from_what_it_was(self, corpus: KnownCorpus, node: Node) -> None:
+        """Go on to the smaller corpus that lay here before, whose samples are among those of this one."""
+        if (before := corpus.manifest.grown_from) in self.corpora_only_named:
+            smaller = self._corpus(before)
+            self.graph.link(node, smaller, "may be heard in")
+            self._on_from_corpus(before, smaller)
 
     def _back_from_model(self, bundle_id: str) -> Node:
         model = self.records.models.get(bundle_id)
         node = self._model(bundle_id)
-        if model is None:
+        if model is None or not self._first_time("back", bundle_id):
             return node
         runs = [self.records.runs[i] for i in sorted(model.run_ids) if i in self.records.runs]
         for run in runs:
             self.graph.link(self._back_from_run(run), node, "made")
-        if not runs:  # MLflow knows nothing of it: the bundle says by itself what it was made from
+        if not runs:  # no run is known: the bundle says by itself what it was made from
             self._link_origins(node, (model.corpus_id,), model.parents)
         return node
 
     def _back_from_run(self, run: RunRecord) -> Node:
         node = self._run(run)
-        self._link_origins(node, run.corpora, run.parents)
-        if run.job == "evaluate" and run.bundle_id:
-            self.graph.link(self._back_from_model(run.bundle_id), node, "scored by")
+        if self._first_time("back from run", run.run_id):
+            self._link_origins(node, run.corpora, run.parents)
+            if run.job == EVALUATE and run.bundle_id:
+                self.graph.link(self._back_from_model(run.bundle_id), node, "scored by")
         return node
 
     def _link_origins(self, node: Node, corpora: Sequence[str], parents: Mapping[str, str]) -> None:
         for corpus_id in corpora:
-            self.graph.link(self._back_from_corpus(corpus_id), node, "data of")
+            if corpus_id:
+                self.graph.link(self._back_from_corpus(corpus_id), node, "data of")
         for role, bundle_id in parents.items():
             self.graph.link(self._back_from_model(bundle_id), node, f"{role} of")
 
     def _back_from_corpus(self, corpus_id: str) -> Node:
         node = self._corpus(corpus_id)
         corpus = self.corpora.get(corpus_id)
+        if not self._first_time("back from corpus", corpus_id):
+            return node
         if corpus is not None and corpus.manifest.parts:
             for part in corpus.manifest.parts:
                 self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
@@ -155,23 +222,25 @@ class Walk:
 
     def _on_from_corpus(self, corpus_id: str, node: Node, splits: Collection[str] = SPLITS) -> None:
         """Go on to what was made of some splits of a corpus: what lies in the test split alone trained no model."""
+        if not self._first_time("on from corpus", corpus_id, *sorted(splits)):
+            return
         for merged in self.corpora.values():
             for part in merged.manifest.parts:
                 if part.corpus == corpus_id:
                     made = self._corpus(merged.manifest.id)
                     self.graph.link(node, made, _merged_into(part))
                     self._on_from_corpus(merged.manifest.id, made, splits)
-        relation = "data of" if "train" in splits else "validation data of"
+        relation = "data of" if "train" in splits else VALIDATION
+        trains = bool(_HEARD_IN_TRAINING & set(splits))
         for run in self.records.runs.values():
             if corpus_id not in run.corpora:
                 continue
-            if run.job == "evaluate" and run.facts.get("split") in splits:
+            if run.job == EVALUATE and run.split in splits:
                 self.graph.link(node, self._run(run), "data of")
-            elif run.job != "evaluate" and {"train", "val"} & set(splits):
+            elif run.job != EVALUATE and trains:
                 self.graph.link(node, self._on_from_run(run), relation)
         for model in self.records.models.values():
-            recorded = self._runs_of(model) or not {"train", "val"} & set(splits)
-            if model.corpus_id == corpus_id and not recorded:
+            if model.corpus_id == corpus_id and trains and not self._runs_of(model):
                 made = self._model(model.bundle_id)
                 self.graph.link(node, made, relation)
                 self._on_from_model(model.bundle_id, made)
@@ -180,20 +249,22 @@ class Walk:
         node = self._run(run)
         for model in self.records.models.values():
             if run.run_id in model.run_ids:
-                self._made_by(run, node, model)
+                made = self._model(model.bundle_id)
+                self.graph.link(node, made, "made")
+                self._on_from_model(model.bundle_id, made)
         return node
 
-    def _made_by(self, run: RunRecord, node: Node, model: ModelRecord) -> None:
-        made = self._model(model.bundle_id)
-        self.graph.link(node, made, "made")
-        self._on_from_model(model.bundle_id, made)
-
     def _on_from_model(self, bundle_id: str, node: Node) -> None:
+        if not self._first_time("on", bundle_id):
+            return
+        for version in self.records.versions.values():
+            if version.bundle_id == bundle_id:
+                self.graph.link(node, self.graph.add(version_node(version)), "registered as")
         for run in self.records.runs.values():
             for role, parent in run.parents.items():
                 if parent == bundle_id:
                     self.graph.link(node, self._on_from_run(run), f"{role} of")
-            if run.job == "evaluate" and run.bundle_id == bundle_id:
+            if run.job == EVALUATE and run.bundle_id == bundle_id:
                 self.graph.link(node, self._run(run), "scored by")
         for model in self.records.models.values():
             for role, parent in model.parents.items():
@@ -208,11 +279,18 @@ class Walk:
         splits = {shard.label.partition("/")[0] for shard in shards}
         self._on_from_corpus(corpus.manifest.id, node, splits)
 
+    def _first_time(self, *what: str) -> bool:
+        """Say whether something is gone through for the first time."""
+        is_new = what not in self._walked
+        self._walked.add(what)
+        return is_new
+
     def _runs_of(self, model: ModelRecord) -> bool:
         return any(run_id in self.records.runs for run_id in model.run_ids)
 
     def _model(self, bundle_id: str) -> Node:
-        return self.graph.add(model_node(bundle_id, self.records.models.get(bundle_id)))
+        versions = [v for v in self.records.versions.values() if v.bundle_id == bundle_id]
+        return self.graph.add(model_node(bundle_id, self.records.models.get(bundle_id), versions))
 
     def _run(self, run: RunRecord) -> Node:
         return self.graph.add(run_node(run))
@@ -224,7 +302,7 @@ class Walk:
         return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
 
     def _source(self, sha256: str) -> Node:
-        known = (data.sources[sha256] for data in self.with_sources if sha256 in data.sources)
+        known = (source for data in self.with_sources if (source := data.source(sha256)) is not None)
         return self.graph.add(source_node(sha256, next(known, None)))
 
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:

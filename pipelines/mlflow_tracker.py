@@ -12,20 +12,22 @@ from typing import Any
 
 import soundfile
 
-from manifests.canonical import digest
 from manifests.files import write_atomically
+from manifests.packages import code_version, packages_digest
 from manifests.recipe import SAMPLE_RATE_HZ
+from manifests.run_record import RUN_FILE
 from pipelines.figures import spectrogram_png
 from pipelines.mlflow_corpus import CorpusDataset
+from pipelines.mlflow_link import LINK_FILE, read_link
 from pipelines.mlflow_online_dataset import OnlineDataset, online_tags
 from pipelines.model_card import summary, write_card
-from pipelines.registry import BUNDLE_TAG, CARD_FILE, log_model, logged_models, register, registered_name
-from pipelines.tracking import KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
+from pipelines.registry import CARD_FILE, log_model, logged_models, register, registered_name
+from pipelines.tracking import BUNDLE_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.tracker import Metric, StageStart, Status, ValidationSample
 
-LINK_FILE = "mlflow.json"
-"""In a stage's folder: which MLflow run and model belong to it."""
+__all__ = ["ENDED_TAG", "LINK_FILE", "MlflowTracker", "read_link"]
+
 ENDED_TAG = f"{TAG}ended_because"
 MAX_PARAM_CHARACTERS = 6000
 MAX_PARAMS_A_CALL = 100
@@ -118,6 +120,9 @@ class MlflowTracker:
 
     def stage_ended(self, status: Status, message: str = "") -> None:
         """Close the run with how it ended."""
+        record = self._started().stage_dir / RUN_FILE
+        if record.is_file():
+            self._client.log_artifact(self._run_id, str(record))
         if message:
             self._client.set_tag(self._run_id, ENDED_TAG, message[:500])
         self._client.set_terminated(self._run_id, _STATUS[status])
@@ -146,7 +151,9 @@ class MlflowTracker:
         tags = {
             f"{TAG}stage": start.stage,
             f"{TAG}stage_digest": start.stage_digest,
-            f"{TAG}experiment_digest": digest({name: start.params[name] for name in sorted(start.params)}),
+            f"{TAG}experiment_digest": start.experiment_digest,
+            f"{TAG}code_version": code_version(),
+            f"{TAG}packages_digest": packages_digest(),
             f"{TAG}run_dir": str(start.stage_dir.resolve().parent),
             "mlflow.source.name": "ssiforge train",
             "mlflow.source.type": "LOCAL",
@@ -158,7 +165,7 @@ class MlflowTracker:
                 f"{TAG}recipe": manifest.recipe,
                 f"{TAG}recipe_digest": manifest.recipe_digest,
                 f"{TAG}corpus_seed": str(manifest.seed),
-                f"{TAG}code_version": manifest.code_version,
+                f"{TAG}corpus_code_version": manifest.code_version,
             }
         if start.online is not None:
             tags |= online_tags(start.online)
@@ -222,15 +229,6 @@ class MlflowTracker:
         content = read_link(stage_dir) if "run_id" not in more else {}
         content |= {"tracking_uri": self._client.tracking_uri, **more}
         write_atomically(stage_dir / LINK_FILE, json.dumps(content, indent=2).encode())
-
-
-def read_link(stage_dir: Path) -> dict[str, str]:
-    """Return what a stage's folder knows of MLflow: run, model, registered version; empty if nothing."""
-    try:
-        content = json.loads((stage_dir / LINK_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

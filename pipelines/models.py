@@ -10,7 +10,6 @@ shipped  shipped:small    a model that came with the package (`./shipped` is a f
 
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from urllib.request import url2pathname
 
 from manifests.documents import suggestion
 from manifests.errors import UserError
-from manifests.experiment import STAGES
-from pipelines.registry import BUNDLE_PATH, BUNDLE_TAG, logged_models, versions
-from pipelines.tracking import open_existing_store, pages
-from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, is_bundle, load_bundle, read_info
-from training.run import model_dir
+from pipelines.model_folders import bundle_in, found_below
+from pipelines.registry import BUNDLE_PATH, logged_models, versions
+from pipelines.tracking import BUNDLE_TAG, open_existing_store, pages
+from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, load_bundle, read_info
 from training.shipped_models import DEFAULT, SHIPPED, shipped_bundle, shipped_names
 
 MAX_LISTED = 12
@@ -101,18 +99,6 @@ def _shipped(reference: str) -> ModelRef:
     name = reference.removeprefix(SHIPPED).removeprefix(":") or DEFAULT
     place = shipped_bundle(name)
     return ModelRef(f"{SHIPPED}:{name}", place, read_info(place))
-
-
-def bundle_in(folder: Path) -> Path:
-    """Return the model folder that a folder means: itself, or the last finished stage of a run.
-
-    Raises:
-        UserError: when there is none.
-    """
-    for place in (folder, folder / "model", *(model_dir(folder, stage) for stage in reversed(STAGES))):
-        if is_bundle(place):
-            return place
-    raise UserError(f"{folder}: neither a model nor a run folder with a finished stage")
 
 
 def _in_folder(reference: str, folder: Path) -> ModelRef:
@@ -196,24 +182,9 @@ def registered_names(client: Any) -> list[str]:
     return sorted(model.name for model in pages(client.search_registered_models))
 
 
-def local_bundles(root: Path, depth: int = 4) -> Iterator[Path]:
-    """Find model folders below `root`, no deeper than `depth`; links and hidden folders are not followed."""
-    if is_bundle(root):
-        yield root
-        return
-    if depth > 0:
-        for folder in sorted(root.iterdir()):
-            if (
-                folder.is_dir()
-                and not folder.is_symlink()
-                and not folder.name.startswith((".", "mlartifacts"))
-            ):
-                yield from local_bundles(folder, depth - 1)
-
-
 def _what_there_is(client: Any, reference: str) -> str:
     names = registered_names(client) if client is not None else []
-    folders = [str(path) for path in local_bundles(Path()) if path.parts]
+    folders = [str(path) for path in found_below([Path()]).bundles if path.parts]
     shipped = [f"{SHIPPED}:{name}" for name in shipped_names()]
     if not names and not folders:
         return ", or use ".join(["there is none here yet; train one with 'ssiforge train'", *shipped[:1]])

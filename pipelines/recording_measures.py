@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.bandwidth import true_bandwidth_hz
+from datagen.examine import in_runs
 from datagen.level import SILENCE_DBFS, active_level_dbfs
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.metrics import Audio, MeasurementError
@@ -14,6 +15,9 @@ from pipelines.metrics import Audio, MeasurementError
 FRAME_SAMPLES = SAMPLE_RATE_HZ // 20
 """50 ms: shorter than most pauses between words."""
 QUIET_SHARE = 0.1
+NEAR_EXTREME = 0.99
+TINY = 1e-3
+"""Extremes below -60 dBFS are rounding noise, whose steps are flat."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,22 @@ def noise_floor_dbfs(audio: Audio) -> float:
     frames = _finite(audio)[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES).astype(np.float64)
     power = np.sort((frames**2).mean(axis=1))[:quiet].mean()
     return max(10.0 * math.log10(power), SILENCE_DBFS) if power > 0.0 else SILENCE_DBFS
+
+
+def flat_top_share(audio: Audio) -> float:
+    """Share of the samples in flat tops: three or more in a row that nearly reach the highest or the lowest value.
+
+    Of what was not clipped, only the top of the loudest wave is counted; codecs and filters round clipped tops off.
+
+    Args:
+        audio: shape (N,), at its own rate: resampling rounds them off too.
+    """
+    if not len(audio) or not _finite(audio).any():
+        return 0.0
+    top, bottom = float(audio.max()), float(audio.min())
+    return (
+        in_runs(audio >= NEAR_EXTREME * max(top, TINY)) + in_runs(audio <= NEAR_EXTREME * min(bottom, -TINY))
+    ) / len(audio)
 
 
 def _finite(audio: Audio) -> Audio:

@@ -10,10 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipelines.tracking import TAG, all_experiment_ids, pages
+from pipelines.tracking import BUNDLE_TAG, TAG, all_experiment_ids, pages
 from training.bundle import BundleInfo
 
-BUNDLE_TAG = f"{TAG}bundle_id"
 ARTIFACT = "bundle"
 """Name of the bundle among a logged model's artifacts."""
 CARD_FILE = "README.md"

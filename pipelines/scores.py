@@ -32,6 +32,13 @@ class Column:
     describes: bool = False
     """Whether no value is better than another: a recording's bandwidth, for example."""
 
+    @property
+    def heading(self) -> str:
+        """The title, with an arrow to where better values lie."""
+        if self.describes:
+            return self.title
+        return self.title + {True: "↑", False: "↓", None: "→0"}[self.higher_is_better]
+
 
 @dataclass(frozen=True)
 class Sample:

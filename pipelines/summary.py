@@ -1,6 +1,6 @@
 """Means of scores, with how sure each is, how many samples are in it, and how many are not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,17 @@ def _mean(rows: Sequence[Row], column: Column) -> dict[str, Any]:
     if column.higher_is_better is None and not column.describes:
         entry["mean_absolute"] = rounded(np.abs(values).mean(), DIGITS) if there else None
     return entry | {"n": len(there), "failures": len(rows) - len(there)}
+
+
+def best_mean(summary: Mapping[str, Any], column: Column) -> float | None:
+    """Return the best mean of any system; where zero is best, that with the smallest mean distance from it."""
+    entries = [m[column.name] for m in summary.values() if m[column.name]["mean"] is not None]
+    if not entries or column.describes:
+        return None
+    if column.higher_is_better is None:
+        return float(min(entries, key=lambda entry: entry["mean_absolute"])["mean"])
+    means = [entry["mean"] for entry in entries]
+    return float(max(means) if column.higher_is_better else min(means))
 
 
 def by_condition(rows: Sequence[Row], shown: Sequence[Column]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
+from manifests.flat import flat
 from manifests.selection import Selection, read_selection
 from manifests.store import Place
 from pipelines.mlflow_tracker import MlflowTracker
@@ -25,7 +26,6 @@ from training.run import (
     CHECKPOINT_FOLDER,
     EXPERIMENT_FILE,
     SELECTION_FILE,
-    flat,
     model_dir,
     needed_splits,
 )

@@ -57,7 +57,7 @@ def test_a_shipped_model_is_installed_whole(installed: set[str]) -> None:
 
 
 def test_every_module_and_every_file_that_code_reads_is_installed(installed: set[str]) -> None:
-    kinds = (".py", ".yaml", ".json", ".safetensors", "py.typed", "MODEL_CARD.md")
+    kinds = (".py", ".yaml", ".json", ".css", ".js", ".safetensors", "py.typed", "MODEL_CARD.md")
     there = {
         path.relative_to(ROOT).as_posix()
         for name in PACKAGES

@@ -6,101 +6,61 @@ the whole chain, repairing net included, so that each bundle enhances audio by i
 
 import hashlib
 import platform
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from manifests.canonical import digest, rounded
+from manifests.canonical import rounded
 from manifests.corpus_summary import CorpusSummary
 from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
 from manifests.online import OnlineRecord
+from manifests.packages import code_version, packages_digest
 from manifests.selection import SelectionRecord
+from training.bundle_info import (
+    FORMAT,
+    MODEL_FILE,
+    MODEL_FILE_LIMIT_BYTES,
+    BundleInfo,
+    bounded_content,
+    is_bundle,
+    read_info,
+)
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
 from training.models.repair import RepairConfig, RepairNet
 from training.models.stft import analyse, synthesise
 from training.safetensors_file import SafetensorsError, packed, unpacked
 
-FORMAT = 3
-"""1 kept its weights in a zip archive of torch's own, `weights.pt`; the repairing nets of 2 had no mask."""
-WEIGHTS_FILE = "weights.safetensors"
-MODEL_FILE = "model.json"
+__all__ = [
+    "FORMAT",
+    "MODEL_FILE",
+    "MODEL_FILE_LIMIT_BYTES",
+    "WEIGHTS_FILE",
+    "Bundle",
+    "BundleInfo",
+    "Network",
+    "Origin",
+    "build_network",
+    "is_bundle",
+    "load_bundle",
+    "output_wave",
+    "read_info",
+    "save_bundle",
+]
 
+WEIGHTS_FILE = "weights.safetensors"
 WEIGHTS_LIMIT_BYTES = 2**30
-MODEL_FILE_LIMIT_BYTES = 2**22
 SIZE_LIMIT = 1024
 """Of a network's sizes: what a stranger's model.json may ask for, before its weights are compared with it."""
 
 Network = RepairNet | Chain
 """What a bundle holds: a repairing net alone, or with a denoiser behind it."""
-
-
-class BundleInfo(BaseModel):
-    """The content of `model.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: int = FORMAT
-    id: str
-    """Identity of the model: digest of its weights, architecture, stage, corpus, settings and parents."""
-    stage: StageName
-    preset: str
-    repair: dict[str, Any]
-    """Sizes of the repairing net."""
-    causal: bool
-    """Whether the repairing net, and with it the whole model, looks at past frames only."""
-    denoiser: dict[str, Any] | None
-    """Sizes of the denoiser; None for a repairing net alone."""
-    corpus_id: str
-    """Id of the corpus that it was trained on, or that of `online`."""
-    selection: SelectionRecord | None = None
-    """Which of the corpus's samples it heard; None for all."""
-    online: OnlineRecord | None = None
-    """What decided the fresh samples that it heard; None for none."""
-    stage_digest: str
-    """Identity of the settings that it was trained with."""
-    experiment: dict[str, Any]
-    """The experiment as it was used."""
-    parents: dict[StageName, str]
-    """Ids of the models it was made from: a student's teacher, a denoiser's student and so on."""
-    steps: int
-    """Training steps behind these weights."""
-    stopped_after_step: int | None = None
-    """The step after which the stage was stopped early; None where it did all its steps."""
-    metrics: dict[str, float | None]
-    """Validation results of the kept weights."""
-    code_version: str
-    environment: dict[str, str]
-    weights_sha256: str
-    corpus: CorpusSummary | None = None
-    """What the corpus is made of; its id is above."""
-
-    @property
-    def identity(self) -> str:
-        """Digest of what makes it this model and no other: its weights and all that shaped them."""
-        content = self.model_dump(
-            mode="json",
-            exclude={"id", "experiment", "steps", "metrics", "code_version", "environment", "corpus"},
-        )
-        # A model of the whole corpus has no selection: what came to be recorded later changes no earlier id.
-        return digest(
-            {name: said for name, said in content.items() if said is not None or name == "denoiser"}
-        )
-
-
-class _Format(BaseModel):
-    """What every format of `model.json` begins with."""
-
-    format: int
 
 
 @dataclass(frozen=True)
@@ -176,8 +136,12 @@ def save_bundle(
         steps=steps,
         stopped_after_step=stopped_after_step,
         metrics={name: rounded(value, 6) for name, value in metrics.items()},
-        code_version=_code_version(),
-        environment={"python": platform.python_version(), "torch": str(torch.__version__)},
+        code_version=code_version(),
+        environment={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "packages_digest": packages_digest(),
+        },
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         corpus=origin.corpus,
     )
@@ -188,33 +152,6 @@ def save_bundle(
     return read_info(directory)
 
 
-def is_bundle(directory: Path) -> bool:
-    """Say whether a finished model lies in `directory`."""
-    return (directory / MODEL_FILE).is_file()
-
-
-def read_info(directory: Path) -> BundleInfo:
-    """Read `model.json` alone.
-
-    Raises:
-        UserError: when there is no model, one of another format, or one whose description was altered.
-    """
-    path = directory / MODEL_FILE
-    if not path.is_file():
-        raise UserError(f"{directory}: holds no {MODEL_FILE}, so it is not a finished model")
-    content = _content(path, MODEL_FILE_LIMIT_BYTES)
-    try:
-        written_as = _Format.model_validate_json(content).format
-        if written_as != FORMAT:
-            raise UserError(f"{path}: is of format {written_as}; this version reads format {FORMAT}")
-        info = BundleInfo.model_validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{path}: not the description of a model of this format") from error
-    if info.id != info.identity:
-        raise UserError(f"{path}: was altered, its id is not that of what it says")
-    return info
-
-
 def load_bundle(directory: Path, device: str | torch.device = "cpu") -> Bundle:
     """Read a model, check its weights against their hash, and put it in evaluation mode on `device`.
 
@@ -223,7 +160,7 @@ def load_bundle(directory: Path, device: str | torch.device = "cpu") -> Bundle:
     """
     info = read_info(directory)
     path = directory / WEIGHTS_FILE
-    content = _content(path, WEIGHTS_LIMIT_BYTES)
+    content = bounded_content(path, WEIGHTS_LIMIT_BYTES)
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
         raise UserError(f"{path}: damaged, its SHA-256 is not the one in {MODEL_FILE}")
     try:
@@ -235,18 +172,6 @@ def load_bundle(directory: Path, device: str | torch.device = "cpu") -> Bundle:
     model = build_network(info.repair, info.causal, info.denoiser)
     model.load_state_dict(weights)
     return Bundle(model.to(device).eval(), info, directory)
-
-
-def _content(path: Path, limit_bytes: int) -> bytes:
-    """Read a file that should be small; what a stranger sends may not fill the memory."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is not a file")
-        if path.stat().st_size > limit_bytes:
-            raise UserError(f"{path}: is larger than a model's can be ({limit_bytes:,} bytes)")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 _Forms = dict[str, tuple[torch.dtype, torch.Size]]
@@ -289,10 +214,3 @@ def build_network(repair: Mapping[str, Any], causal: bool, denoiser: Mapping[str
 
 def _tuples(sizes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
-
-
-def _code_version() -> str:
-    try:
-        return version("ssiforge")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"

@@ -3,8 +3,8 @@
 ```
 RUN_DIR/
   online/     what fresh samples are drawn from (`manifests.online`), where there are some
-  teacher/    experiment.json  selection.json (where samples are left out)  checkpoints/  model/ (the bundle)
-              events.jsonl  metrics.jsonl  samples/
+  teacher/    run.json (what it is made from)  experiment.json  selection.json (where samples are left out)
+              checkpoints/  model/ (the bundle)  events.jsonl  metrics.jsonl  samples/
   student/  denoiser/  joint/    alike
 ```
 """
@@ -21,11 +21,13 @@ from manifests.corpus_summary import summary_of
 from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from manifests.files import write_atomically
+from manifests.flat import flat
 from manifests.recipe import Split
 from manifests.selection import Selection
 from manifests.store import Place, absolute
 from training.adversary import build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
+from training.bundle_info import MODEL_FOLDER
 from training.checkpoint import Checkpoints, Identity
 from training.compiling import compile_network
 from training.data import Data
@@ -37,7 +39,6 @@ from training.stages import PARENT, build_task, derived_seed
 from training.stream import SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 
-MODEL_FOLDER = "model"
 CHECKPOINT_FOLDER = "checkpoints"
 EXPERIMENT_FILE = "experiment.json"
 SELECTION_FILE = "selection.json"
@@ -325,11 +326,3 @@ def _held_out(experiment: Experiment, data: Data, batch_size: int) -> list[Any]:
     if not batches:
         raise JobError(f"{source.name}: none of the chosen val samples can be read; run 'ssiforge verify'")
     return batches
-
-
-def flat(content: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted names."""
-    params: dict[str, Any] = {}
-    for name, value in content.items():
-        params |= flat(value, f"{at}{name}.") if isinstance(value, dict) else {f"{at}{name}": value}
-    return params

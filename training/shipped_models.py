@@ -6,7 +6,7 @@ They are put there by hand, from a finished run; an installation may have none.
 from pathlib import Path
 
 from manifests.errors import UserError
-from training.bundle import is_bundle
+from training.bundle_info import is_bundle
 
 SHIPPED = "shipped"
 """How models of here are called: `shipped:NAME`, or the word alone."""

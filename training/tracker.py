@@ -21,7 +21,10 @@ from manifests.canonical import rounded
 from manifests.corpus import CorpusManifest
 from manifests.experiment import StageName
 from manifests.files import write_atomically
+from manifests.flat import settings_digest
 from manifests.online import OnlineRecord
+from manifests.packages import code_version, locked_packages
+from manifests.run_record import StageRun, write_run
 from manifests.selection import SelectionRecord
 from training.bundle import BundleInfo
 
@@ -74,6 +77,16 @@ class StageStart:
     """What decides the fresh samples; None where there are none."""
     online_place: str = ""
     """Folder that holds their recipe and catalogue, absolute."""
+
+    @property
+    def experiment_digest(self) -> str:
+        """Digest of all settings of the experiment."""
+        return settings_digest(self.params)
+
+    @property
+    def data_id(self) -> str:
+        """Id of what is heard: of the fresh samples, or of the corpus."""
+        return self.online.data_id if self.online else self.corpus.id if self.corpus else ""
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ class LineTracker:
 
 
 class FileTracker:
-    """Writes each stage's reports to its folder: `events.jsonl`, `metrics.jsonl` and `samples/*.wav`."""
+    """Writes each stage's reports to its folder: `run.json`, `events.jsonl`, `metrics.jsonl` and `samples/*.wav`."""
 
     EVENTS_FILE = "events.jsonl"
     METRICS_FILE = "metrics.jsonl"
@@ -198,10 +211,26 @@ class FileTracker:
 
     def __init__(self) -> None:
         self._stage_dir = Path()
+        self._run: StageRun | None = None
 
     def stage_started(self, start: StageStart) -> None:
         """Open the stage's files; metrics beyond the step that is resumed from are dropped."""
         self._stage_dir = start.stage_dir
+        self._record(
+            StageRun(
+                experiment=start.experiment,
+                experiment_digest=start.experiment_digest,
+                stage=start.stage,
+                stage_digest=start.stage_digest,
+                corpus_id=start.data_id,
+                selection=start.selection,
+                online=start.online,
+                parents={parent.role: parent.id for parent in start.parents},
+                steps=start.steps,
+                code_version=code_version(),
+                packages=locked_packages(),
+            )
+        )
         self._keep_metrics_up_to(start.resumed_at_step)
         content = asdict(start) | {
             "corpus": start.corpus.id if start.corpus else None,
@@ -233,11 +262,19 @@ class FileTracker:
 
     def model_finished(self, bundle_dir: Path, info: BundleInfo) -> None:
         """Note the model's id."""
+        if self._run is not None:
+            self._record(self._run.model_copy(update={"model_id": info.id}))
         self._event("model_finished", {"id": info.id, "bundle_dir": bundle_dir, "metrics": info.metrics})
 
     def stage_ended(self, status: Status, message: str = "") -> None:
         """Note how it ended."""
+        if self._run is not None:
+            self._record(self._run.model_copy(update={"status": status, "ended_because": message}))
         self._event("stage_ended", {"status": status, "message": message})
+
+    def _record(self, run: StageRun) -> None:
+        self._run = run
+        write_run(self._stage_dir, run)
 
     def _event(self, name: str, content: Mapping[str, Any]) -> None:
         line = json.dumps({"event": name, **content}, default=str)

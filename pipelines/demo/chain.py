@@ -11,6 +11,7 @@ from pipelines.demo.voices import write_voices
 SAMPLES = 260
 SEED = 7
 RERENDERED = 8
+SHOWN = 12
 STAGES = ("teacher", "student", "denoiser", "joint")
 CAVEAT = (
     "Synthetic voices and a few minutes of training make a demonstration, not a product: the scores show that the\n"
@@ -58,16 +59,19 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
     print_lineage(lineage(references[-1], corpora=[corpus]))
     print_evaluation(evaluation, by_condition=False)
     print(f"done in {(time.monotonic() - began) / 60.0:.1f} minutes; open:")
+    from pipelines.report.corpus_report import REPORT_FILE
+
     for what, path in {
         "corpus": corpus,
+        "page of the corpus": corpus / REPORT_FILE,
         "one row a sample": corpus / "samples.parquet",
         "models": run,
         "scores in full": out / "evaluation",
         "before and after": enhanced,
         "runs": f"mlflow ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}",
     }.items():
-        print(f"  {what:<18}{path}")
-    print(f"  {'joint model':<18}{models['joint'].id if 'joint' in models else references[-1]}")
+        print(f"  {what:<20}{path}")
+    print(f"  {'joint model':<20}{models['joint'].id if 'joint' in models else references[-1]}")
     print(CAVEAT)
 
 
@@ -110,6 +114,10 @@ def _corpus(out: Path, catalogue: Path, say: Callable[[str], None]) -> Path:
     found = verify(corpus, RERENDERED, say=say)
     for problem in found.problems:
         say(problem)
+    _step(say, "report: what is in it, to see and to hear", f"ssiforge report CORPUS --samples {SHOWN}")
+    from pipelines.report.corpus_report import write_report
+
+    write_report(str(corpus), None, None, SHOWN, say)
     return corpus
 
 

@@ -52,6 +52,7 @@ def make_bundle() -> Callable[..., Any]:
         corpus_id: str = "0" * 32,
         parents: Mapping[str, str] | None = None,
         seed: int = 0,
+        steps: int = 3,
     ) -> Any:
         import torch
 
@@ -63,6 +64,6 @@ def make_bundle() -> Callable[..., Any]:
         net = build_repair("tiny", causal=stage != "teacher")
         model = net if stage in ("teacher", "student") else Chain(net, build_denoiser("tiny"))
         origin = Origin(stage, "tiny", corpus_id, digest([stage, seed]), {"name": "tiny"}, parents or {})
-        return save_bundle(directory, model, origin, steps=3, metrics={"val/loss": 0.5})
+        return save_bundle(directory, model, origin, steps=steps, metrics={"val/loss": 0.5})
 
     return make

@@ -3,6 +3,9 @@
 import io
 import json
 import shutil
+import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +21,9 @@ from manifests.sample import SampleRecord
 from pipelines.evaluate import evaluate
 from pipelines.lineage import Lineage, lineage
 from pipelines.lineage_tree import print_lineage
+from pipelines.mlflow_records import from_client, from_database
 from pipelines.table import kinds_of, row_of, write_table
+from pipelines.tracking import STALE_TAG
 from training.tracker import Parent, StageStart
 
 
@@ -116,7 +121,8 @@ def test_a_model_leads_back_to_its_teacher_corpus_recipe_and_sources(
     assert {row["sha256"] for row in sources.facts["sources"]} == heard
     assert sources.facts["licences"] == {"CC-BY-4.0": 3, "CC0-1.0": 3}
     relations = {edge.relation for edge in answer.graph.edges}
-    assert relations == {"made", "student of", "teacher of", "data of", "recipe of", "material of"}
+    steps = {"made", "student of", "teacher of", "data of", "recipe of", "material of", "registered as"}
+    assert relations == steps
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -227,6 +233,77 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
     print_lineage(Lineage(graph, graph.nodes["source:1"]), console)
     assert "\x1b" not in console.export_text()
+
+
+def test_a_database_read_directly_says_what_mlflow_says(
+    chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus], store: Any, tmp_path: Path
+) -> None:
+    evaluate(["ssiforge-main-line-student"], tmp_path / "out", corpus=two_corpora[0].store.root, limit=1)
+    store.set_registered_model_alias("ssiforge-main-line-denoiser", "champion", "1")
+    store.set_model_version_tag("ssiforge-main-line-student", "1", STALE_TAG, "a speaker withdrew")
+    deleted = store.create_run("0")
+    store.delete_run(deleted.info.run_id)
+    with sqlite3.connect("mlflow.db") as database:
+        read = from_database(database)
+        assert read is not None and read == from_client(store)
+        assert [version.aliases for version in read.versions].count(("champion",)) == 1
+        assert len(read.runs) == 5 and len(read.models) == 4
+        database.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
+        assert from_database(database) is None
+        database.rollback()
+        database.execute("ALTER TABLE tags RENAME COLUMN value TO content")
+        assert from_database(database) is None
+        database.rollback()
+
+
+def test_a_question_imports_neither_mlflow_nor_torch(
+    chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus]
+) -> None:
+    script = (
+        "import sys\n"
+        "from pipelines.lineage import lineage\n"
+        "assert len(lineage(sys.argv[1]).heard.models) == 3\n"
+        "print({'mlflow', 'torch', 'pandas', 'scipy', 'ray'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", script, file_hash("train hiss 1.wav")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_released_and_stale_versions_are_said_in_words(
+    chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus], store: Any
+) -> None:
+    store.set_registered_model_alias("ssiforge-main-line-denoiser", "champion", "1")
+    store.set_model_version_tag("ssiforge-main-line-student", "1", STALE_TAG, "a speaker withdrew")
+    for reference in (file_hash("train häger 1.wav"), "licence:CC0-1.0", two_corpora[0].manifest.id):
+        said = "\n".join(lineage(reference).heard.sentences())
+        assert "Released models that heard it: ssiforge-main-line-denoiser/1 @champion\n" in said
+        assert "Stale: ssiforge-main-line-student/1: a speaker withdrew" in said
+    for name in ("ssiforge-main-line-denoiser", "ssiforge-main-line-denoiser@champion"):
+        assert lineage(name).start.id == chain["denoiser"].id
+    assert lineage("ssiforge-main-line-student/1").start.facts["stale"] == "a speaker withdrew"
+    test_split = lineage(file_hash("test hiss 1.wav"))
+    assert test_split.heard.sentences()[0] == "Released models that heard it: none"
+
+
+def test_evaluations_are_one_whether_mlflow_or_their_file_tells_of_them(
+    chain: dict[str, Any], two_corpora: tuple[Corpus, Corpus], store: Any
+) -> None:
+    evaluate(["ssiforge-main-line-student"], Path("scores"), corpus=two_corpora[0].store.root, limit=1)
+    with_store = lineage("ssiforge-main-line-student")
+    place = store.get_logged_model(store_model_id(store, chain["student"].id)).artifact_location
+    bundle = Path(place.removeprefix("file://").replace("%20", " ")) / "artifacts" / "bundle"
+    shutil.copytree(bundle, Path("kept") / "student" / "model")
+    Path("mlflow.db").unlink()
+    alone = lineage("kept", [two_corpora[0].url])
+    assert ids(alone, "evaluation") == ids(with_store, "evaluation") and len(ids(alone, "evaluation")) == 1
+    (node,) = [node for node in alone.graph.nodes.values() if node.kind == "evaluation"]
+    assert node.facts["code_version"] and node.facts["packages_digest"]
+
+
+def store_model_id(store: Any, bundle_id: str) -> str:
+    from pipelines.registry import logged_models
+
+    return str(logged_models(store, bundle_id)[0].model_id)
 
 
 @pytest.mark.parametrize("reference", ["nothing", "0" * 32, "deadbeef", "models:/x/1"])

@@ -387,7 +387,7 @@ def test_a_run_names_recipe_catalogue_and_seed_and_lineage_finds_them_when_the_o
 
     answer = lineage("ssiforge-tiny-teacher/1")
     kinds = {node.kind: node for node in answer.graph.nodes.values()}
-    assert {"model", "run", "online", "recipe", "sources"} == set(kinds)
+    assert {"model", "run", "online", "recipe", "sources", "version"} == set(kinds)
     assert kinds["recipe"].id == record.recipe_digest
     assert kinds["sources"].facts["digest"] == record.catalogue_digest
     talkers = {row["sha256"] for row in kinds["sources"].facts["sources"] if row["kind"] == "speech"}

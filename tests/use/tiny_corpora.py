@@ -68,12 +68,23 @@ def file_hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def build_corpus(root: Path, counts: Mapping[str, int], seconds: float = 1.0, seed: int = 7) -> Corpus:
-    """Samples with noise (even ones) and Opus (every third); talker and noise differ between splits."""
+def build_corpus(
+    root: Path,
+    counts: Mapping[str, int],
+    seconds: float = 1.0,
+    seed: int = 7,
+    speech_file: str = "",
+    speaker: str = "",
+) -> Corpus:
+    """Samples with noise (even ones) and Opus (every third); talker and noise differ between splits.
+
+    `speech_file` and `speaker` are names instead of those made up here, for a corpus of one split.
+    """
     catalogue = []
     shards: dict[str, str] = {}
     for split, count in counts.items():
-        talker = source(f"{split} häger {seed}.wav", "speech", f"talker-{split}", "CC-BY-4.0", split)
+        file, name = speech_file or f"{split} häger {seed}.wav", speaker or f"talker-{split}"
+        talker = source(file, "speech", name, "CC-BY-4.0", split)
         hiss = source(f"{split} hiss {seed}.wav", "noise", f"hiss-{split}", "CC0-1.0", split)
         catalogue += [talker, hiss]
         if count:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.models.layers import TimeContext
+from training.models.prelu import PReLU
 
 # Kernels, strides and paddings are (bins, frames).
 Pair = tuple[int, int]
@@ -150,7 +151,7 @@ class ComplexTransposedConv(_ComplexKernel):
 
 def normalised(conv: ComplexConv | ComplexTransposedConv, channels_out: int) -> nn.Sequential:
     """Return ``conv``, then batch norm and PReLU on its real and imaginary channels apart."""
-    return nn.Sequential(conv, nn.BatchNorm2d(2 * channels_out), nn.PReLU())
+    return nn.Sequential(conv, nn.BatchNorm2d(2 * channels_out), PReLU())
 
 
 class ComplexDenseBlock(nn.Module):

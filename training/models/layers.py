@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.prelu import PReLU
 from training.models.stft import at_least_float32
 
 Memory = dict[nn.Module, Tensor]
@@ -213,13 +214,13 @@ class _TFCMLayer(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
-            nn.PReLU(),
+            PReLU(),
             TimeContext(2 * dilation, causal),
             nn.Conv2d(
                 channels, channels, 3, padding=(1, 0), dilation=(1, dilation), groups=channels, bias=False
             ),
             nn.BatchNorm2d(channels),
-            nn.PReLU(),
+            PReLU(),
             nn.Conv2d(channels, channels, 1),
         )
 

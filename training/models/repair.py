@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.models.complex_layers import complex_product
 from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
+from training.models.prelu import PReLU
 from training.models.stft import BINS, analyse, at_least_float32, compress, decompress, synthesise
 from training.models.temporal import gtcm_group
 
@@ -207,7 +208,7 @@ class _Down(nn.Module):
         self.body = nn.Sequential(
             GateConv(channels_in, channels, time_kernel, causal),
             CumulativeNorm(channels),
-            nn.PReLU(),
+            PReLU(),
             TFCM(channels, tfcm_layers, causal),
         )
 
@@ -234,7 +235,7 @@ class _Up(nn.Module):
             TFCM(channels, tfcm_layers, causal),
             TransposedGateConv(channels, channels_out, time_kernel, extra_bins, causal),
             CumulativeNorm(channels_out),
-            nn.PReLU(),
+            PReLU(),
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

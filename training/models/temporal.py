@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from training.models.layers import TimeContext, gate
+from training.models.prelu import PReLU
 
 DILATIONS_FRAMES = (1, 2, 5, 9)
 
@@ -22,13 +23,13 @@ class GTCM(nn.Module):
         super().__init__()
         self.body_in = nn.Sequential(
             nn.Conv1d(features, hidden, 1),
-            nn.PReLU(),
+            PReLU(),
             nn.BatchNorm1d(hidden),
             TimeContext((kernel - 1) * dilation, causal),
             nn.Conv1d(hidden, 2 * hidden, kernel, dilation=dilation),
         )
         self.body_out = nn.Sequential(
-            nn.PReLU(),
+            PReLU(),
             nn.BatchNorm1d(hidden),
             nn.Conv1d(hidden, features, 1),
         )
@@ -58,11 +59,11 @@ class TCM(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv1d(features, hidden, 1),
-            nn.PReLU(),
+            PReLU(),
             nn.BatchNorm1d(hidden),
             TimeContext((kernel - 1) * dilation, causal=True),
             nn.Conv1d(hidden, hidden, kernel, dilation=dilation),
-            nn.PReLU(),
+            PReLU(),
             nn.BatchNorm1d(hidden),
             nn.Conv1d(hidden, features, 1),
         )

@@ -1,0 +1,48 @@
+"""Which versions of which packages a job ran with: recorded with runs, models and evaluations."""
+
+import platform
+import re
+from functools import cache
+from importlib import metadata
+
+from manifests.canonical import digest
+
+PROJECT = "ssiforge"
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_DEVELOPMENT = re.compile(r"extra\s*==\s*['\"]dev['\"]")
+_EXTRA = re.compile(r"\bextra\s*==")
+
+
+@cache
+def _packages() -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    waiting = [PROJECT]
+    for name in waiting:
+        try:
+            held = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # an extra that is not installed, or a source tree that is not
+            continue
+        found[name] = held.version
+        for required in held.requires or ():
+            ours = name == PROJECT and not _DEVELOPMENT.search(required)
+            match = _NAME.match(required)
+            if match and (ours or not _EXTRA.search(required)):
+                needed = re.sub(r"[-_.]+", "-", match[0]).lower()
+                if needed not in waiting:
+                    waiting.append(needed)
+    return tuple(sorted(found.items()))
+
+
+def locked_packages() -> dict[str, str]:
+    """Return name and version of Python and of every installed package that ssiforge needs, directly or not."""
+    return {"python": platform.python_version(), **dict(_packages())}
+
+
+def packages_digest() -> str:
+    """Return one digest for all those versions."""
+    return digest(locked_packages())
+
+
+def code_version() -> str:
+    """Version of ssiforge; `unknown` in a source tree that is not installed."""
+    return dict(_packages()).get(PROJECT, "unknown")

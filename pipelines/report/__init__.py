@@ -1,0 +1,1 @@
+"""Pages about corpora, runs and evaluations: one file each, that works offline."""

@@ -1,0 +1,131 @@
+"""`ssiforge report CORPUS`: the page of a corpus. The same corpus gives the same bytes."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from datagen.degradations import stage_class
+from manifests.corpus import RECIPE_FILE, SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
+from manifests.errors import UserError
+from manifests.files import write_atomically
+from manifests.store import Store, open_store
+from pipelines.report.against import compare
+from pipelines.report.choice import chosen_samples
+from pipelines.report.corpus_sections import (
+    at_a_glance,
+    cost,
+    distributions,
+    failures,
+    licences,
+    splits_and_speakers,
+)
+from pipelines.report.material import read_kinds, read_names, read_refusals
+from pipelines.report.page import Section, page
+from pipelines.report.sample_reader import SampleReader
+from pipelines.report.samples import samples_section
+from pipelines.report.scales import count
+from pipelines.report.stage_sections import drawn_and_delivered, stages_together
+from pipelines.report.summary import Summary, read_summary
+
+REPORT_FILE = "report/index.html"
+
+
+def write_report(
+    place: str, out: Path | None, against: str | None, samples: int, say: Callable[[str], None]
+) -> tuple[str, int]:
+    """Write the page of a corpus; return where it is, and its size in bytes.
+
+    Args:
+        place: folder or URI of the corpus.
+        out: folder to write to; None for the corpus itself.
+        against: another corpus, or a folder of real recordings.
+        samples: how many to show, at most.
+        say: receives lines for people.
+
+    Raises:
+        UserError: when there is no corpus, its tables are missing or damaged, or the page cannot be written.
+    """
+    store = open_store(place)
+    content = corpus_page(store, against, samples, say)
+    try:
+        if out is None:
+            store.write(REPORT_FILE, content)
+            return store.where(REPORT_FILE), len(content)
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / Path(REPORT_FILE).name
+        write_atomically(file, content)
+        return str(file), len(content)
+    except OSError as error:
+        where = store.where(REPORT_FILE) if out is None else out
+        hint = "; choose another place with --out" if out is None else ""
+        raise UserError(f"{where}: cannot be written ({error.strerror or error}){hint}") from error
+
+
+def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[str], None]) -> bytes:
+    """Return the page of a corpus; arguments as of `write_report`.
+
+    Raises:
+        UserError: likewise.
+    """
+    manifest = read_manifest(store)
+    for name in (SAMPLES_FILE, SOURCES_FILE):
+        if store.size(name) is None:
+            raise UserError(
+                f"{store.where(name)}: missing; run the 'ssiforge generate' that made the corpus again"
+            )
+    with store.local_copy(SAMPLES_FILE) as table:
+        summary = read_summary(table)
+        reader = SampleReader(store, manifest, table)
+        compared = compare(summary, reader, against, say) if against is not None else None
+        shown = [reader.read(row) for row in chosen_samples(summary, samples)]
+    other = compared.summary if compared else None
+    names = read_names(store, (source.sha256 for sample in shown for source in sample.record.sources))
+    sections = [
+        Section("glance", "At a glance", at_a_glance(manifest, summary, read_kinds(store), _recipe(store))),
+        *([Section("against", "Against B", compared.body, compared.lead)] if compared else []),
+        Section(
+            "distributions",
+            "Distributions",
+            distributions(summary, other),
+            "What was measured on all samples after they were rendered.",
+        ),
+        Section(
+            "stages", "Drawn and delivered", drawn_and_delivered(manifest, summary, _axes(summary), other)
+        ),
+        Section("together", "Stages together", stages_together(summary)),
+        Section("splits", "Splits and speakers", splits_and_speakers(manifest, summary)),
+        Section(
+            "licences",
+            "Licences",
+            licences(manifest),
+            "Samples that hold material under each.",
+        ),
+        Section("failures", "Failures", failures(manifest, read_refusals(store))),
+        Section("cost", "Cost", cost(manifest)),
+        Section(
+            "samples",
+            "Samples",
+            samples_section(shown, names),
+            f"{len(shown)} of {count(summary.samples)}, chosen to show every stage, and light, medium and strong "
+            "degradation on each axis.",
+        ),
+    ]
+    return page(f"Corpus {manifest.recipe}", _lead(manifest), sections)
+
+
+def _lead(manifest: CorpusManifest) -> str:
+    splits = ", ".join(f"{count(number)} {split}" for split, number in manifest.samples.items())
+    return f"{manifest.hours:g} hours of degraded speech with its target at {manifest.sample_rate_hz} Hz: {splits}."
+
+
+def _recipe(store: Store) -> str:
+    return store.read(RECIPE_FILE).decode(errors="replace") if store.size(RECIPE_FILE) is not None else ""
+
+
+def _axes(summary: Summary) -> dict[str, str]:
+    """Return the axis of each label's stage; nothing for a stage whose package is not installed."""
+    axes: dict[str, str] = {}
+    for label in summary.labels:
+        with suppress(UserError):
+            axes[label] = stage_class(label.partition("#")[0]).axis or "none"
+    return axes

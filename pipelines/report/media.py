@@ -1,0 +1,185 @@
+"""Sound and pictures that are part of a page: Opus in WebM, which all browsers play, and spectrograms of few bytes."""
+
+import base64
+import io
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.recipe import SAMPLE_RATE_HZ
+from pipelines.figures import FLOOR_DB, STEP_DB, TOP_DB, mel, mel_cells, spectrogram_db
+from pipelines.report.charts import drawing
+from pipelines.report.markup import Html, tag
+from pipelines.report.scales import Scale, ticks
+from pipelines.report.scales import coordinate as at
+
+Audio = NDArray[np.float32]
+MOST_SECONDS = 10.0
+"""Longer clips are cut: the page has a limit."""
+BITRATE = 64_000
+"""bit/s of Opus: more than enough for one voice."""
+CELLS = (260, 96)
+"""Of a spectrogram: columns over the clip, rows from 0 to 24 kHz on the mel scale."""
+KHZ = (1, 2, 4, 8, 16)
+_COLOURS = round((TOP_DB - FLOOR_DB) / STEP_DB) + 1
+_LEFT, _TOP, _WIDTH, _WAVE, _GAP, _PICTURE, _BELOW = 30, 2, 306, 36, 6, 120, 18
+
+
+def excerpt(audio: Audio) -> Audio:
+    """Return what a page plays of a clip: its first `MOST_SECONDS`."""
+    return audio[: int(MOST_SECONDS * SAMPLE_RATE_HZ)]
+
+
+def player(audio: Audio, label: str) -> Html:
+    """Return a player of a clip at 48 kHz, shape (N,)."""
+    return tag(
+        "audio", controls=True, preload="none", aria_label=label, src=data_uri("audio/webm", opus(audio))
+    )
+
+
+def opus(audio: Audio) -> bytes:
+    """Encode a clip at 48 kHz, shape (N,), as Opus in WebM; the same clip gives the same bytes."""
+    import av
+
+    file = io.BytesIO()
+    # Without bitexact there would be random identifiers in it.
+    with av.open(file, "w", format="webm", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream(
+            "libopus", rate=SAMPLE_RATE_HZ, layout="mono", options={"b": str(BITRATE)}
+        )
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None], np.float32), "flt", "mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, 0
+        for given in (frame, None):
+            container.mux(stream.encode(given))
+    return file.getvalue()
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return content as an address that needs no other file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def spectrogram_png(audio: Audio) -> bytes:
+    """Draw the spectrogram of a clip, shape (N,), as PNG, a pixel a cell; `FLOOR_DB` to `TOP_DB`, dark to light."""
+    from PIL import Image
+
+    levels = mel_cells(spectrogram_db(audio), CELLS)[::-1]
+    shades = np.rint((np.clip(levels, FLOOR_DB, TOP_DB) - FLOOR_DB) / STEP_DB).astype(np.uint8)
+    picture = Image.fromarray(shades, "P")
+    picture.putpalette(palette())
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+@cache
+def palette() -> bytes:
+    """Return colours from `FLOOR_DB` to `TOP_DB`, red, green, blue: their lightness alone tells levels."""
+    from matplotlib import colormaps
+
+    return (
+        (colormaps["magma"](np.linspace(0.0, 1.0, _COLOURS))[:, :3] * 255.0)
+        .round()
+        .astype(np.uint8)
+        .tobytes()
+    )
+
+
+def panel(audio: Audio, label: str) -> Html:
+    """Draw a clip's waveform above its spectrogram, on one axis of time, with a line that shows what is played.
+
+    Args:
+        audio: at 48 kHz, shape (N,).
+        label: what it is.
+    """
+    seconds = len(audio) / SAMPLE_RATE_HZ
+    x = Scale(0.0, seconds, _LEFT, _LEFT + _WIDTH)
+    top = _TOP + _WAVE + _GAP
+    y = Scale(0.0, mel(SAMPLE_RATE_HZ / 2.0), top + _PICTURE, top)
+    bottom = top + _PICTURE
+    parts = (
+        tag("path", class_="wave", d=_wave(audio, _TOP + _WAVE / 2.0)),
+        tag(
+            "image",
+            href=data_uri("image/png", spectrogram_png(audio)),
+            x=_LEFT,
+            y=top,
+            width=_WIDTH,
+            height=_PICTURE,
+            preserveAspectRatio="none",
+        ),
+        [
+            tag(
+                "text",
+                f"{khz:g}",
+                x=_LEFT - 4,
+                y=at(y(mel(1000.0 * khz)) + 4),
+                text_anchor="end",
+            )
+            for khz in KHZ
+        ],
+        tag("text", "kHz", x=_LEFT - 4, y=bottom + 3, text_anchor="end"),
+        [
+            tag(
+                "text",
+                f"{second:g}{' s' if second == 0 else ''}",
+                x=at(x(second)),
+                y=bottom + 14,
+                text_anchor="middle",
+            )
+            for second in ticks(0.0, seconds, 6)
+        ],
+        tag(
+            "line",
+            class_="playhead",
+            x1=_LEFT,
+            x2=_LEFT,
+            y1=_TOP,
+            y2=bottom,
+            visibility="hidden",
+            data_from=_LEFT,
+            data_to=_LEFT + _WIDTH,
+        ),
+    )
+    return drawing(_LEFT + _WIDTH + 6, bottom + _BELOW, label, *parts)
+
+
+def _wave(audio: Audio, middle: float) -> str:
+    """Return a waveform as a path: the highest and lowest value of each unit of width; full scale fills it."""
+    edges = np.linspace(0, len(audio), _WIDTH + 1).astype(int)[:-1]
+    if not len(audio):
+        return ""
+    edges = np.minimum(edges, len(audio) - 1)
+    half = _WAVE / 2.0
+    high = middle - half * np.clip(np.maximum.reduceat(audio, edges), 0.01, 1.0)
+    low = middle - half * np.clip(np.minimum.reduceat(audio, edges), -1.0, -0.01)
+    upper = "L".join(f"{_LEFT + n} {at(float(value))}" for n, value in enumerate(high))
+    lower = "L".join(f"{_LEFT + n} {at(float(low[n]))}" for n in reversed(range(len(low))))
+    return f"M{upper}L{lower}Z"
+
+
+def level_scale() -> Html:
+    """Explain the colours of all spectrograms."""
+    count = _COLOURS
+    colours = palette()
+    steps = [
+        tag(
+            "rect",
+            x=at(10 + 260 * n / count),
+            y=0,
+            width=at(260 / count + 0.3),
+            height=12,
+            fill="#" + colours[3 * n : 3 * n + 3].hex(),
+        )
+        for n in range(count)
+    ]
+    x = Scale(FLOOR_DB, TOP_DB, 10, 270)
+    marks = [
+        tag("text", f"{level:g}", x=at(x(level)), y=26, text_anchor="middle")
+        for level in ticks(FLOOR_DB, TOP_DB, 5)
+    ]
+    label = (
+        f"Colours of the spectrograms: {FLOOR_DB:g} dBFS is darkest, {TOP_DB:g} dBFS and above is lightest"
+    )
+    return drawing(330, 30, label, steps, marks, tag("text", "dBFS", x=278, y=10))

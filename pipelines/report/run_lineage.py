@@ -1,0 +1,71 @@
+"""Where the models of a run come from, and what was made of them, as its own files say: a picture and a list."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipelines.evaluation_records import EvaluationRecords
+from pipelines.lineage_graph import Graph, Node
+from pipelines.lineage_svg import graph_svg
+from pipelines.mlflow_link import read_link
+from pipelines.report.markup import Html, join, tag
+from pipelines.report.media import data_uri
+from pipelines.report.page import scrolling
+from pipelines.run_records import StageRecords
+
+SHORT = 8
+"""So much of an id is shown where people read it."""
+
+
+def run_lineage(stages: Sequence[StageRecords], evaluations: Mapping[Path, EvaluationRecords]) -> Html | None:
+    """Return the graph of a run's finished models; None where there is none yet."""
+    graph = _graph(stages, evaluations)
+    if not graph.nodes:
+        return None
+    # As a picture it has a style of its own, which the page's policy would not let into the page.
+    drawn = data_uri("image/svg+xml", graph_svg(graph).encode())
+    said = f"Lineage: {len(graph.nodes)} things, {len(graph.edges)} links; the list below tells them"
+    edges = sorted(graph.edges, key=lambda edge: (edge.made, edge.origin, edge.relation))
+    told = [
+        tag("li", f"{_named(graph.nodes[e.made])} ← {e.relation} ← {_named(graph.nodes[e.origin])}")
+        for e in edges
+    ]
+    return join(
+        scrolling(tag("img", src=drawn, alt=said), "Lineage graph"),
+        tag("details", tag("summary", f"In words: {len(edges)} links"), tag("ul", told)),
+    )
+
+
+def _named(node: Node) -> str:
+    return f"{node.kind} {node.label} {node.id}"
+
+
+def _graph(stages: Sequence[StageRecords], evaluations: Mapping[Path, EvaluationRecords]) -> Graph:
+    graph = Graph()
+    for stage in stages:
+        if (info := stage.model) is None:
+            continue
+        model = graph.add(Node("model", info.id, f"{info.stage} {info.id[:SHORT]}"))
+        data = graph.add(_data(stage))
+        if info.corpus is not None and info.online is None:
+            graph.link(graph.add(Node("recipe", info.corpus.recipe, info.corpus.recipe)), data, "recipe of")
+        graph.link(data, model, "trained on")
+        for role, parent in info.parents.items():
+            graph.link(graph.add(Node("model", parent, f"{role} {parent[:SHORT]}")), model, f"{role} of")
+        if registered := read_link(stage.folder).get("registered"):
+            graph.link(model, graph.add(Node("version", registered, registered)), "registered as")
+    ours = {stage.model.id for stage in stages if stage.model is not None}
+    for number, found in enumerate(evaluations.values(), 1):
+        scored = graph.add(
+            Node("evaluation", str(number), f"{found.split or 'recordings'}, {found.samples} samples")
+        )
+        for model_id in (judged.bundle_id for judged in found.models if judged.bundle_id in ours):
+            graph.link(graph.nodes[f"model:{model_id}"], scored, "scored in")
+        if found.corpus_id is not None:
+            corpus = graph.add(Node("corpus", found.corpus_id, found.corpus_id[:SHORT]))
+            graph.link(corpus, scored, "scored on")
+    return graph
+
+
+def _data(stage: StageRecords) -> Node:
+    online = stage.model is not None and stage.model.online is not None
+    return Node("online" if online else "corpus", stage.corpus_id, stage.corpus_id[:SHORT])

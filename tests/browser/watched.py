@@ -1,0 +1,111 @@
+"""A page that is watched: what it complained of, asked and fetched; and what a page must be for anyone to use it."""
+
+from typing import Any
+
+WIDTHS = (360, 1440)
+"""Of a telephone and of a desk, in CSS pixels."""
+SMALLEST_LETTERS_PX = 9.0
+PLAYED_S = 0.05
+
+
+class Watched:
+    """A loaded page."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        """Errors and warnings of the console, exceptions of scripts."""
+        self.dialogs: list[str] = []
+        self.fetched: list[str] = []
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", self._asked)
+        page.on("request", lambda request: self.fetched.append(request.url))
+        page.goto(address, wait_until="load")
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _asked(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def value(self, script: str, argument: Any = None) -> Any:
+        """What a script returns in the page."""
+        return self.page.evaluate(script, argument)
+
+    def is_self_contained(self) -> None:
+        """Nothing but the page itself was fetched, nothing was asked, nothing failed."""
+        others = [url for url in self.fetched if not url.startswith("data:")]
+        assert len(others) == 1, others
+        assert not self.complaints and not self.dialogs
+
+    def is_readable(self) -> None:
+        """Nothing reaches beyond the window, letters are large enough, pictures are told in words."""
+        wide, window = self.value(
+            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert wide <= window, f"{wide} px in a window of {window}"
+        smallest = self.value(
+            """() => {
+              let least = 1e9;
+              const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+              for (let node; (node = walker.nextNode()); ) {
+                const parent = node.parentElement;
+                if (!node.data.trim() || !parent.checkVisibility() || ["SCRIPT", "STYLE"].includes(parent.tagName))
+                  continue;
+                const svg = parent.ownerSVGElement;
+                const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+                least = Math.min(least, scale * parseFloat(getComputedStyle(parent).fontSize));
+              }
+              return least;
+            }"""
+        )
+        assert smallest >= SMALLEST_LETTERS_PX, f"letters of {smallest} px"
+        silent = self.value(
+            """() => [...document.querySelectorAll("img, [role=img], audio")]
+              .filter(e => !(e.alt || e.getAttribute("aria-label"))).map(e => e.outerHTML)"""
+        )
+        assert not [element[:200] for element in silent]
+        assert self.value(
+            "() => document.documentElement.lang && document.querySelectorAll('h1').length === 1"
+        )
+
+    def reached_by_tab(self, most: int = 200) -> list[str]:
+        """What takes the focus, one after the other, when Tab is pressed: `a`, `audio`, `input#stage` and so on."""
+        reached: list[str] = []
+        for _ in range(most):
+            self.page.keyboard.press("Tab")
+            name, seen = self.value(
+                """() => {
+                  const e = document.activeElement;
+                  if (e === document.body) return ["", true];
+                  const seen = getComputedStyle(e).outlineStyle !== "none" || e.tagName === "AUDIO";
+                  return [e.tagName.toLowerCase() + (e.id ? "#" + e.id : ""), seen];
+                }"""
+            )
+            assert seen, f"nobody sees that {name} has the focus"
+            if not name:
+                break
+            if not reached or reached[-1] != name or name != "audio":
+                reached.append(name)
+        return reached
+
+    def plays(self, number: int = 0) -> float:
+        """Let a player play; return the length of what it plays, in seconds."""
+        return float(
+            self.value(
+                """async ([number, least]) => {
+                  const audio = [...document.querySelectorAll("audio")].filter(e => e.checkVisibility())[number];
+                  await audio.play();
+                  const begun = Date.now();
+                  while (audio.currentTime < least && Date.now() - begun < 20000)
+                    await new Promise(done => setTimeout(done, 10));
+                  audio.pause();
+                  if (audio.currentTime < least) throw new Error("it does not play");
+                  return audio.duration;
+                }""",
+                [number, PLAYED_S],
+            )
+        )
