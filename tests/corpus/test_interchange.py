@@ -246,10 +246,14 @@ def test_names_that_are_markup_stay_names(corpus: Path) -> None:
     assert list(manifest.licences) == [LICENCE]
     assert SCRIPT in {record["speaker"] for record in records(corpus)}
     reason = f"{IMAGE}|{SCRIPT}"
-    stages = {**manifest.stages, reason: {"asked": 1.0, "drawn": 1.0}}
+    hostile = {
+        "stages": {reason: {"asked": 1.0, "drawn": 1.0}},
+        "recipe": reason,
+        "environment": {reason: reason},
+    }
     for card in (
         (corpus / "README.md").read_text(),
-        dataset_card(manifest.model_copy(update={"stages": stages}), ("json",)),
+        dataset_card(manifest.model_copy(update=hostile), ("json",)),
     ):
         html = MarkdownIt("commonmark", {"html": True}).enable("table").render(card.partition("\n---\n")[2])
         assert "<img" not in html and "<script" not in html and 'href="javascript' not in html
