@@ -75,7 +75,8 @@ def _notes(stage: StageRecords) -> list[str]:
 
 def curves(stages: Sequence[StageRecords]) -> Html:
     """Return learning curves, a row of charts a stage and the rest folded up."""
-    return join(map(_curves, stages))
+    begun = [stage for stage in stages if stage.curves]
+    return join(map(_curves, begun)) if begun else tag("p", "Nothing was measured yet.", class_="note")
 
 
 def _curves(stage: StageRecords) -> Html:
