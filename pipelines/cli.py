@@ -13,7 +13,8 @@ from pipelines.cli_ablate import ablate
 from pipelines.cli_calibrate import calibrate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
-from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_govern import promote, withdraw
+from pipelines.cli_options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
 
@@ -23,7 +24,7 @@ EXIT_INTERRUPTED = 130
 
 GOES_ON = {
     **dict.fromkeys(
-        ("scan", "generate", "merge", "score", "rooms", "ablate", "demo"),
+        ("scan", "generate", "merge", "score", "rooms", "ablate", "demo", "withdraw"),
         "run the same command again to go on",
     ),
     "train": "run the same command with --resume to go on from the last checkpoint",
@@ -108,6 +109,7 @@ def generate(
         ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for simulated rooms.")] = None,
+    allow_licences: AllowLicences = None,
     overrides: Overrides = None,
 ) -> None:
     """Generate a corpus of degraded and target speech. Run again to finish an interrupted one."""
@@ -124,7 +126,10 @@ def generate(
     executor: Executor = LocalProcesses(workers) if workers else InProcess()
     if ray is not None:
         executor = RayTasks(None if ray == LOCAL_RAY else ray, cpus=max(1, workers))
-    done = run(recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say)
+    allowed = tuple(allow_licences or ())
+    done = run(
+        recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say, allowed
+    )
     manifest = done.manifest
     redrawn = sum(manifest.failures.values())
     lost = f", {len(manifest.lost_shards)} shards given up" if manifest.lost_shards else ""
@@ -250,6 +255,8 @@ app.command()(enhance)
 app.command()(calibrate)
 app.command()(card)
 app.command()(export)
+app.command()(promote)
+app.command()(withdraw)
 
 
 @app.command()

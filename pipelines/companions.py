@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from manifests.corpus import CorpusManifest
 from manifests.store import Store
+from pipelines.attribution import ATTRIBUTION_FILE, write_attribution
 
 Companion = Callable[[Store, CorpusManifest], None]
 """Writes its files, whole or not at all, into the store of a finished corpus; the same bytes for the same corpus."""
 
-COMPANIONS: dict[str, Companion] = {}
+COMPANIONS: dict[str, Companion] = {ATTRIBUTION_FILE: write_attribution}
 """By the first file that each writes, whose absence says that it is to be made again."""
 
 

@@ -15,6 +15,7 @@ from manifests.corpus import (
     CORPUS_FILE,
     SAMPLES_FILE,
     SOURCES_FILE,
+    WITHDRAWALS_FILE,
     Corpus,
     CorpusManifest,
     open_corpus,
@@ -78,6 +79,13 @@ class KnownCorpus:
         """Rows of the catalogue that samples were drawn from, by content hash."""
         with self.store.local_copy(SOURCES_FILE) as path:
             return {source.sha256: source for source in read_catalogue(path)}
+
+    @cached_property
+    def withdrawals(self) -> list[dict[str, Any]]:
+        """What was taken out of earlier versions: the lines of `withdrawals.ndjson`, oldest first."""
+        if not self.manifest.replaces or self.store.size(WITHDRAWALS_FILE) is None:
+            return []
+        return [json.loads(line) for line in self.store.read(WITHDRAWALS_FILE).splitlines()]
 
     @cached_property
     def used(self) -> frozenset[str]:

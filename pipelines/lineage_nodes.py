@@ -22,6 +22,7 @@ def model_node(bundle_id: str, model: ModelRecord | None) -> Node:
         "bundle_id": bundle_id,
         "stage": model.stage,
         "registered": names,
+        "stale": "; ".join(model.stale),
         "code_version": model.code_version,
         "folder": ", ".join(model.folders),
     }

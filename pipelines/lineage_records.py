@@ -8,6 +8,7 @@ from typing import Any
 from manifests.errors import UserError
 from pipelines.models import local_bundles
 from pipelines.registry import BUNDLE_TAG
+from pipelines.stale_mark import STALE_TAG, stale_reasons
 from pipelines.tracking import (
     CORPUS_SOURCE_TYPE,
     JOB_TAG,
@@ -37,6 +38,8 @@ class ModelRecord:
     registered: tuple[str, ...] = ()
     """`NAME/VERSION`, with aliases: `NAME/3 @champion`."""
     folders: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    """Why it should be trained again: data that it heard was withdrawn."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ def collect(client: Any | None, folders: Iterable[Path]) -> Records:
         for logged in pages(client.search_logged_models, experiments):
             if BUNDLE_TAG in logged.tags:
                 _merge(models, _logged(logged, names.get(logged.tags[BUNDLE_TAG], ())))
+        for bundle_id, stale in _stale_versions(client).items():
+            if bundle_id in models:
+                models[bundle_id] = replace(models[bundle_id], stale=stale)
     for folder in folders:
         for bundle_dir in local_bundles(folder):
             try:
@@ -93,6 +99,7 @@ def _merge(models: dict[str, ModelRecord], found: ModelRecord) -> None:
             run_ids=known.run_ids | found.run_ids,
             registered=known.registered or found.registered,
             folders=tuple(dict.fromkeys((*known.folders, *found.folders))),
+            stale=tuple(sorted({*known.stale, *found.stale})),
         )
     models[found.bundle_id] = found
 
@@ -118,6 +125,7 @@ def _local(folder: Path, info: BundleInfo) -> ModelRecord:
         info.code_version,
         {str(role): bundle_id for role, bundle_id in info.parents.items()},
         folders=(str(folder),),
+        stale=tuple(stale_reasons(folder)),
     )
 
 
@@ -154,6 +162,15 @@ def _parents(tags: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(PARENT_TAG): value for name, value in tags.items() if name.startswith(PARENT_TAG)
     }
+
+
+def _stale_versions(client: Any) -> dict[str, tuple[str, ...]]:
+    """Return why registered models are stale, by bundle id."""
+    found: dict[str, set[str]] = {}
+    for version in pages(client.search_model_versions):
+        if said := version.tags.get(STALE_TAG):
+            found.setdefault(version.tags.get(BUNDLE_TAG, ""), set()).update(said.split("; "))
+    return {bundle_id: tuple(sorted(reasons)) for bundle_id, reasons in found.items()}
 
 
 def _registered(client: Any) -> dict[str, tuple[str, ...]]:

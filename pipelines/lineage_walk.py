@@ -105,6 +105,13 @@ class Walk:
                 self.graph.link(node, shard, f"in {len(shard.facts['samples'])} samples of")
             if shards:
                 self._on_from_shards(corpus, shards)
+        for corpus in self.corpora.values():
+            for line in corpus.withdrawals:
+                if any(source["sha256"] == sha256 for source in line["sources"]):
+                    before = self._corpus(line["replaces"])
+                    self.graph.link(node, before, "withdrawn from")
+                    splits = {shard.partition("/")[0] for shard in line["samples"]}
+                    self._on_from_corpus(line["replaces"], before, splits)
         for data_id, fresh in self.online.items():
             if sha256 in fresh.sources:
                 made = self._corpus(data_id)
@@ -140,6 +147,8 @@ class Walk:
     def _back_from_corpus(self, corpus_id: str) -> Node:
         node = self._corpus(corpus_id)
         corpus = self.corpora.get(corpus_id)
+        if corpus is not None and corpus.manifest.replaces:
+            self.graph.link(self._corpus(corpus.manifest.replaces), node, "replaced by")
         if corpus is not None and corpus.manifest.parts:
             for part in corpus.manifest.parts:
                 self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
@@ -161,6 +170,9 @@ class Walk:
                     made = self._corpus(merged.manifest.id)
                     self.graph.link(node, made, _merged_into(part))
                     self._on_from_corpus(merged.manifest.id, made, splits)
+        for newer in self.corpora.values():
+            if newer.manifest.replaces == corpus_id:
+                self.graph.link(node, self._corpus(newer.manifest.id), "replaced by")
         relation = "data of" if "train" in splits else "validation data of"
         for run in self.records.runs.values():
             if corpus_id not in run.corpora:
