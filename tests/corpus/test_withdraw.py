@@ -12,6 +12,7 @@ from manifests.corpus import Corpus, open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
+from pipelines.merge import merge
 from pipelines.verify import verify
 from pipelines.withdraw import Withdrawn, withdraw
 
@@ -187,3 +188,17 @@ def test_the_corpus_itself_is_never_written(before: Path, noise_hash: str) -> No
         speakers = read_catalogue(before / "sources.parquet").of("speech", "val").names("speaker")
         withdraw([f"speaker:{name}" for name in speakers], before, before.parent / "none", InProcess())
     assert open_corpus(before).manifest == opened.manifest
+
+
+def test_it_does_not_come_back_by_merging(
+    after: tuple[Path, Withdrawn], noise_hash: str, small_recipe: Path, catalogue_path: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "other"
+    generate(str(small_recipe), catalogue_path, out, InProcess(), samples=20, seed=6)
+    assert holders(out, noise_hash)
+    with pytest.raises(UserError, match="which was withdrawn from"):
+        merge([after[0], out], tmp_path / "merged")
+    withdraw([noise_hash], out, tmp_path / "clean", InProcess())
+    merge([after[0], tmp_path / "clean"], tmp_path / "merged2")
+    with pytest.raises(UserError, match="was merged from others"):
+        withdraw([noise_hash], tmp_path / "merged2", tmp_path / "no", InProcess())
