@@ -35,7 +35,7 @@ from manifests.errors import JobError, UserError
 from manifests.recipe import Recipe
 from manifests.source import WITHDRAWN, Source
 from manifests.store import Place, Store, absolute
-from pipelines.companions import write_companions
+from pipelines.companions import remove_companions, write_companions
 from pipelines.corpus_folder import corpus_folder, plan_content, rows_to_keep
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
 from pipelines.executors import Executor
@@ -123,6 +123,7 @@ def withdraw(
                     raise JobError(f"{lost[0].task.tar_name}: cannot be written again: {lost[0].reason}")
                 asked = asked_shares(bound, plan["steps"][-1], unavailable)
                 run = Run(time.monotonic() - began, progress.stage_seconds)
+                remove_companions(store)
                 done = finish(
                     store,
                     bound,
