@@ -29,10 +29,11 @@ from datagen.room_simulation import SimulatedRoom, simulate
 from manifests.canonical import canonical_json, digest, file_sha256
 from manifests.errors import UserError
 from manifests.files import TEMPORARY_SUFFIX, write_atomically
+from manifests.licence_names import SIMULATED
 from manifests.recipe import SAMPLE_RATE_HZ, RoomBank
 from manifests.source import Source
 
-LICENCE = "CC0-1.0 (simulated)"
+LICENCE = SIMULATED
 STALE_S = 3_600.0
 """A temporary file of this age has no writer any more."""
 NAME_PREFIX = "simulated-"

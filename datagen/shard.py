@@ -18,7 +18,7 @@ from datagen.audio import flac_bytes
 from datagen.chain import SampleFailed, StageClock
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version, environment
-from datagen.plan import Material, plan
+from datagen.plan import Material, plan, sample_key
 from datagen.render import Rendered, render
 from manifests.canonical import canonical_json, digest, file_sha256
 from manifests.corpus import FORMAT, Failure, Member, SampleEntry, ShardRecord
@@ -32,6 +32,24 @@ Poisoned = frozenset[tuple[int, int]]
 """(index, attempt) of draws that crashed a worker: they count as failed without being tried again."""
 OnDraw = Callable[[int, int], None]
 """Called with (index, attempt) before each draw is rendered."""
+
+
+Withdrawn = frozenset[str]
+"""Content hashes of sources that were taken down: a draw that names one is drawn again."""
+MOST_DRAWS = 2_000
+"""Of one sample. Only where nearly all material of a split was withdrawn are so many needed."""
+
+
+@dataclass(frozen=True)
+class KeptSample:
+    """A sample that is taken over as it was rendered before."""
+
+    entry: SampleEntry
+    record: SampleRecord
+    contents: Mapping[str, bytes]
+    """By extension."""
+    failures: tuple[Failure, ...]
+    """Draws of it that failed."""
 
 
 class ShardFailed(Exception):
@@ -141,6 +159,8 @@ def write_shard(
     poisoned: Poisoned = frozenset(),
     on_draw: OnDraw = lambda index, attempt: None,
     clock: StageClock | None = None,
+    withdrawn: Withdrawn = frozenset(),
+    kept: Callable[[int], KeptSample | None] = lambda index: None,
 ) -> WrittenShard:
     """Render a shard and commit it.
 
@@ -156,6 +176,8 @@ def write_shard(
         poisoned: draws that are known to kill the process.
         on_draw: called with (index, attempt) before each draw is rendered.
         clock: collects the cost of each part when given.
+        withdrawn: sources that no sample may hold.
+        kept: returns a sample that was rendered before, by its index, to be written as it is.
 
     Raises:
         ShardFailed: when a sample fails in every attempt that the recipe allows.
@@ -170,8 +192,14 @@ def write_shard(
         with temporary.open("wb") as stream:
             writer = _TarWriter(stream)
             for index in range(task.first_index, task.first_index + task.count):
+                if (held := kept(index)) is not None:
+                    entries.append(_write_members(writer, held.entry, held.contents))
+                    samples.append(held.record)
+                    failures.extend(held.failures)
+                    drawn.update(stage.label for stage in held.record.stages)
+                    continue
                 spec, rendered = first_that_renders(
-                    index, bound, pool, sources, seed, failures, poisoned, on_draw, clock
+                    index, bound, pool, sources, seed, failures, poisoned, on_draw, clock, withdrawn
                 )
                 entries.append(_write_sample(writer, spec, rendered, clock))
                 samples.append(rendered.record)
@@ -204,6 +232,7 @@ def first_that_renders(
     poisoned: Poisoned,
     on_draw: OnDraw,
     clock: StageClock,
+    withdrawn: Withdrawn = frozenset(),
 ) -> tuple[SampleSpec, Rendered]:
     """Render a sample in the first of its attempts that can be rendered.
 
@@ -217,14 +246,18 @@ def first_that_renders(
         poisoned: draws that are known to kill the process.
         on_draw: called with (index, attempt) before each draw is rendered.
         clock: collects the cost of each part.
+        withdrawn: sources that no sample may hold; draws that name one count as no failure.
 
     Raises:
         ShardFailed: when no attempt that the recipe allows can be rendered.
     """
-    for attempt in range(bound.recipe.limits.max_attempts):
+    left = bound.recipe.limits.max_attempts
+    for attempt in range(MOST_DRAWS if withdrawn else left):
         now = time.perf_counter()
         spec = plan(pool, bound, seed, index, attempt)
         clock.charge("plan", now)
+        if withdrawn and any(clip.sha256 in withdrawn for clip in spec.clips):
+            continue
         try:
             if (index, attempt) in poisoned:
                 raise SampleFailed("worker", "the process died while rendering this draw")
@@ -237,6 +270,14 @@ def first_that_renders(
                     key=spec.key, attempt=attempt, stage=failed.stage, reason=failed.reason, sources=involved
                 )
             )
+            left -= 1
+            if not left:
+                break
+    if left:
+        raise ShardFailed(
+            f"sample {sample_key(pool.split, index)} could not be drawn without what was withdrawn, in "
+            f"{MOST_DRAWS} draws"
+        )
     last = failures[-1]
     raise ShardFailed(
         f"sample {last.key} could not be rendered in {bound.recipe.limits.max_attempts} attempts; "
@@ -254,19 +295,25 @@ def _write_sample(
         "target.flac": flac_bytes(rendered.target, spec.bits),
         **{f"{name}.flac": flac_bytes(audio, spec.bits) for name, audio in rendered.stems.items()},
     }
-    members = {
-        extension: writer.add(f"{spec.key}.{extension}", content)
-        for extension, content in sorted(contents.items())
-    }
-    clock.charge("write", now)
-    return SampleEntry(
+    entry = SampleEntry(
         key=spec.key,
         index=spec.index,
         attempt=spec.attempt,
         spec_digest=spec.digest,
-        members=members,
+        members={},
         aligned=rendered.record.aligned,
     )
+    written = _write_members(writer, entry, contents)
+    clock.charge("write", now)
+    return written
+
+
+def _write_members(writer: "_TarWriter", entry: SampleEntry, contents: Mapping[str, bytes]) -> SampleEntry:
+    members = {
+        extension: writer.add(f"{entry.key}.{extension}", content)
+        for extension, content in sorted(contents.items())
+    }
+    return entry.model_copy(update={"members": members})
 
 
 class _TarWriter:

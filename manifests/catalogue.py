@@ -1,6 +1,7 @@
 """The catalogue: one row a source file, in tables that need not be in memory, with the look-ups that planning needs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +11,7 @@ from manifests.catalogue_cache import mapped_tables
 from manifests.catalogue_parquet import write_parquet
 from manifests.errors import UserError
 from manifests.row_set import RowSet
-from manifests.source import Kind, Source
+from manifests.source import WITHDRAWN, Kind, Source
 from manifests.source_table import Table
 from manifests.sources import Joined, Sources, sources_of
 
@@ -82,6 +83,42 @@ class Catalogue:
             both = (*_all(held), *_all(added)) if held else _all(added)
             tables[added.kind] = Table.of(added.kind, sorted(both, key=_within_kind))
         return Catalogue.of_tables(tables[kind] for kind in sorted(tables))
+
+    def refusing(self, reason: Callable[[Source], str | None]) -> "Catalogue":
+        """Return the catalogue with further usable rows refused: those for which there is a reason."""
+        return self._changed(
+            lambda source: (
+                replace(source, refused=said)
+                if source.refused is None and (said := reason(source)) is not None
+                else source
+            )
+        )
+
+    @cached_property
+    def withdrawn(self) -> tuple[Source, ...]:
+        """Rows of sources that were taken down."""
+        return tuple(source for source in self.refused if source.refused == WITHDRAWN)
+
+    @cached_property
+    def as_drawn(self) -> "Catalogue":
+        """The catalogue as samples are drawn by it: rows that were taken down among the usable ones.
+
+        What was drawn without them stays as it was; a draw that names one of them is drawn again.
+        """
+        if not self.withdrawn:
+            return self
+        return self._changed(
+            lambda source: replace(source, refused=None) if source.refused == WITHDRAWN else source
+        )
+
+    def _changed(self, changed: Callable[[Source], Source]) -> "Catalogue":
+        """Change rows but for what they are sorted by; tables in which none changes are shared."""
+        tables = []
+        for table in self._tables:
+            rows = [(source, changed(source)) for source in _all(table)]
+            same = all(after is before for before, after in rows)
+            tables.append(table if same else Table.of(table.kind, [after for _, after in rows]))
+        return Catalogue.of_tables(tables)
 
     @cached_property
     def _usable(self) -> list[Sources]:

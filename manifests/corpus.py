@@ -31,6 +31,8 @@ SAMPLES_FILE = "samples.parquet"
 QUARANTINE_FILE = "quarantine.jsonl"
 PLAN_FILE = "plan.json"
 """What the corpus is going to be: written first, so that a begun corpus is recognised."""
+WITHDRAWALS_FILE = "withdrawals.ndjson"
+"""What was taken out of the versions of a corpus before this one: a line a version; only where there were any."""
 PROGRESS_FILE = "progress.json"
 """How far the last job came; no part of the corpus."""
 ROOMS_FOLDER = "rooms"
@@ -143,6 +145,8 @@ class CorpusManifest(_Recorded):
     """Shards that were given up, with the reason; their samples are in no other shard."""
     grown_from: str = ""
     """Id of the corpus that this one was before it was made larger."""
+    replaces: str = ""
+    """Id of the version before, from which sources were withdrawn (`withdrawals.ndjson` says which)."""
     environment: dict[str, str]
     timings: dict[str, float]
     """Wall seconds of the last run that rendered something; no part of the identity."""
@@ -171,7 +175,8 @@ class CorpusManifest(_Recorded):
         return self.checksum == self._digest()
 
     def _digest(self) -> str:
-        unused = set() if self.parts else {"parts"}  # corpora made before there were any stay intact
+        # Corpora made before there were these fields stay intact.
+        unused = {name for name in ("parts", "replaces") if not getattr(self, name)}
         return digest(self.model_dump(mode="json", exclude={"checksum"} | unused))
 
 

@@ -9,6 +9,9 @@ from typing import Any, Literal
 Kind = Literal["speech", "noise", "rir"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rir")
 
+WITHDRAWN = "withdrawn"
+"""Refused because it was taken down: its row stays where samples were drawn by it, it is never read again."""
+
 _NOT_IDENTITY = ("path", "bytes", "mtime_ns")
 
 

@@ -12,8 +12,9 @@ from pipelines.cli_ablate import ablate
 from pipelines.cli_calibrate import calibrate
 from pipelines.cli_card import card
 from pipelines.cli_export import export
+from pipelines.cli_govern import promote, withdraw
 from pipelines.cli_lineage import lineage
-from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
 from pipelines.cli_report import report
 from pipelines.cli_rooms import rooms
 from pipelines.cli_training import enhance, evaluate, train
@@ -25,7 +26,7 @@ EXIT_INTERRUPTED = 130
 
 GOES_ON = {
     **dict.fromkeys(
-        ("scan", "generate", "merge", "score", "rooms", "ablate", "demo"),
+        ("scan", "generate", "merge", "score", "rooms", "ablate", "demo", "withdraw"),
         "run the same command again to go on",
     ),
     "train": "run the same command with --resume to go on from the last checkpoint",
@@ -110,6 +111,7 @@ def generate(
         ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for simulated rooms.")] = None,
+    allow_licences: AllowLicences = None,
     overrides: Overrides = None,
 ) -> None:
     """Generate a corpus of degraded and target speech. Run again to finish an interrupted one."""
@@ -126,7 +128,10 @@ def generate(
     executor: Executor = LocalProcesses(workers) if workers else InProcess()
     if ray is not None:
         executor = RayTasks(None if ray == LOCAL_RAY else ray, cpus=max(1, workers))
-    done = run(recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say)
+    allowed = tuple(allow_licences or ())
+    done = run(
+        recipe, sources, out, executor, samples, hours, seed, tuple(overrides or ()), cache, say, allowed
+    )
     manifest = done.manifest
     redrawn = sum(manifest.failures.values())
     lost = f", {len(manifest.lost_shards)} shards given up" if manifest.lost_shards else ""
@@ -253,6 +258,8 @@ app.command()(calibrate)
 app.command()(card)
 app.command()(export)
 app.command()(lineage)
+app.command()(promote)
+app.command()(withdraw)
 app.command()(report)
 app.command()(ui)
 

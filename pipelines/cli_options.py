@@ -22,6 +22,16 @@ Keep = Annotated[
     ),
 ]
 
+AllowLicences = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-licences",
+        metavar="LIST",
+        help="Licences that data may have, separated by commas: SPDX ids, CC-BY-* (any version), exact texts, "
+        "'unknown'; repeatable.",
+    ),
+]
+
 
 def say(line: str) -> None:
     """Tell a person something, on stderr, so that stdout stays the command's result."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from manifests.corpus import CorpusManifest
 from manifests.store import Store
+from pipelines.attribution import ATTRIBUTION_FILE, write_attribution
 from pipelines.croissant import CROISSANT_FILE, write_croissant
 from pipelines.dataset_card import CARD_FILE, write_dataset_card
 from pipelines.lineage_index import INDEX_FILE, write_index
@@ -22,6 +23,7 @@ Companion = Callable[[Store, CorpusManifest], None]
 
 COMPANIONS: dict[str, Companion] = {
     INDEX_FILE: write_index,
+    ATTRIBUTION_FILE: write_attribution,
     CROISSANT_FILE: write_croissant,
     CARD_FILE: write_dataset_card,
     LINEAGE_FILE: write_lineage,

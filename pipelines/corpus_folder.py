@@ -17,7 +17,7 @@ from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import PLAN_FILE, PROGRESS_FILE, RECIPE_FILE, ROOMS_FOLDER, SOURCES_FILE
 from manifests.errors import JobError, UserError
 from manifests.recipe import Split
-from manifests.source import Source
+from manifests.source import WITHDRAWN, Source
 from manifests.store import Place, Store, open_store
 from pipelines.corpus_lock import LOCK_FILE, locked
 from pipelines.differences import differences
@@ -37,6 +37,12 @@ class Plan:
     seed: int
     steps: tuple[Counts, ...]
     """What the corpus was to hold when it was begun, and each time it was made larger; the last is what it holds."""
+    allow_licences: tuple[str, ...] | None = None
+    """Licences of which sources were drawn; None for any."""
+    withdrawn: tuple[str, ...] = ()
+    """Content hashes of sources that were taken down: no sample may hold them."""
+    replaces: str = ""
+    """Id of the corpus from which they were withdrawn."""
 
     @property
     def counts(self) -> Counts:
@@ -79,7 +85,13 @@ def _missing_folders(out: Path) -> list[Path]:
     return [folder for folder in (out, *out.parents) if not folder.exists()]
 
 
-def planned(store: Store, bound: BoundRecipe, counts: Counts, seed: int) -> Plan:
+def planned(
+    store: Store,
+    bound: BoundRecipe,
+    counts: Counts,
+    seed: int,
+    allow_licences: tuple[str, ...] | None = None,
+) -> Plan:
     """Return what a corpus is going to be, or is to be made into, before any work is done for it.
 
     A corpus of the same recipe and seed may be asked to become larger: what it holds stays, and a step is added.
@@ -89,8 +101,8 @@ def planned(store: Store, bound: BoundRecipe, counts: Counts, seed: int) -> Plan
     """
     held = _held_plan(store)
     if held is None:
-        return Plan(bound.digest, seed, (dict(counts),))
-    _check_same(store, held, _identity(bound.digest, seed), bound)
+        return Plan(bound.digest, seed, (dict(counts),), allow_licences)
+    _check_same(store, held, _identity(bound.digest, seed, allow_licences), bound)
     steps: tuple[Counts, ...] = tuple(held["steps"])
     last = steps[-1]
     wanted = {split: max(last.get(split, 0), counts.get(split, 0)) for split in (*last, *counts)}
@@ -102,8 +114,10 @@ def planned(store: Store, bound: BoundRecipe, counts: Counts, seed: int) -> Plan
                 f"{store.url}: holds {sum(last.values())} samples and {sum(counts.values())} are asked for; "
                 "a corpus can only be made larger"
             )
-        return Plan(bound.digest, seed, steps)
-    return Plan(bound.digest, seed, (*steps, wanted))
+    else:
+        steps = (*steps, wanted)
+    taken = tuple(held.get("withdrawn", ())), held.get("replaces", "")
+    return Plan(bound.digest, seed, steps, allow_licences, *taken)
 
 
 def begin(store: Store, bound: BoundRecipe, catalogue: Catalogue, plan: Plan) -> None:
@@ -115,19 +129,49 @@ def begin(store: Store, bound: BoundRecipe, catalogue: Catalogue, plan: Plan) ->
     Raises:
         UserError: when the place holds something else; names what differs.
     """
-    content = _identity(plan.recipe_digest, plan.seed) | {"catalogue_digest": catalogue.digest}
+    content = _identity(plan.recipe_digest, plan.seed, plan.allow_licences)
+    content |= {"catalogue_digest": catalogue.as_drawn.digest}
     held = _held_plan(store)
     if held is not None:
         _check_same(store, held, content, bound)
     content |= {"recipe": bound.recipe.name, "steps": [dict(step) for step in plan.steps]}
+    if plan.withdrawn:
+        content |= {"withdrawn": list(plan.withdrawn), "replaces": plan.replaces}
+    content = {name: value for name, value in content.items() if value is not None}
     if held != content:
         store.write(PLAN_FILE, canonical_json(content) + b"\n")
-    if _held_catalogue(store) != catalogue.usable:
+    rows = rows_to_keep(catalogue)
+    if _held_catalogue(store) != rows:
         with store.new_file(SOURCES_FILE) as path:
-            write_catalogue(catalogue.usable, path)
+            write_catalogue(rows, path)
     text = recipe_yaml(bound)
     if store.size(RECIPE_FILE) is None or store.read(RECIPE_FILE) != text:
         store.write(RECIPE_FILE, text)
+
+
+def rows_to_keep(catalogue: Catalogue) -> Sequence[Source]:
+    """Return what a corpus's `sources.parquet` holds: what may be read, and what was withdrawn, marked so."""
+    if not catalogue.withdrawn:
+        return catalogue.usable
+    return Catalogue((*catalogue.usable, *catalogue.withdrawn)).sources
+
+
+def with_withdrawn(catalogue: Catalogue, store: Store, withdrawn: Sequence[str]) -> Catalogue:
+    """Mark what was withdrawn from a corpus in a catalogue that may still name it, or not any more.
+
+    Args:
+        catalogue: what is to be drawn from.
+        store: of the corpus, whose own catalogue knows the rows.
+        withdrawn: content hashes.
+    """
+    if not withdrawn:
+        return catalogue
+    hashes = frozenset(withdrawn)
+    marked = catalogue.refusing(lambda source: WITHDRAWN if source.sha256 in hashes else None)
+    with store.local_copy(SOURCES_FILE) as path:
+        held = read_catalogue(path).withdrawn
+    known = {source.sha256 for source in marked.withdrawn}
+    return marked.extended(source for source in held if source.sha256 not in known)
 
 
 def recipe_yaml(bound: BoundRecipe) -> bytes:
@@ -135,9 +179,15 @@ def recipe_yaml(bound: BoundRecipe) -> bytes:
     return yaml.safe_dump(bound.recipe.written(), sort_keys=False, allow_unicode=True, width=110).encode()
 
 
-def _identity(recipe_digest: str, seed: int) -> dict[str, Any]:
+def _identity(recipe_digest: str, seed: int, allow_licences: tuple[str, ...] | None) -> dict[str, Any]:
     """What is known of a plan before rooms are simulated for it."""
-    return {"recipe_digest": recipe_digest, "seed": seed, "code_version": code_version()}
+    allowed = None if allow_licences is None else list(allow_licences)
+    return {
+        "recipe_digest": recipe_digest,
+        "seed": seed,
+        "code_version": code_version(),
+        "allow_licences": allowed,
+    }
 
 
 def _held_plan(store: Store) -> dict[str, Any] | None:

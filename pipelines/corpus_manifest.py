@@ -13,6 +13,7 @@ from manifests.corpus import (
     QUARANTINE_FILE,
     SAMPLES_FILE,
     TABLES,
+    WITHDRAWALS_FILE,
     CorpusManifest,
     changed_files,
     corpus_id,
@@ -63,6 +64,7 @@ def finish(
     ledger: Ledger,
     lost: list[Lost],
     run: Run,
+    replaces: str = "",
 ) -> CorpusManifest:
     """Write the tables and, last, `corpus.json`.
 
@@ -76,6 +78,7 @@ def finish(
         ledger: of the finished shards.
         lost: shards that were given up.
         run: what it took.
+        replaces: id of the version from which sources were withdrawn to make this one.
     """
     tally = ledger.tally
     with store.new_file(SAMPLES_FILE) as path:
@@ -123,13 +126,18 @@ def finish(
             one.task.tar_name: one.reason for one in sorted(lost, key=lambda one: one.task.tar_name)
         },
         grown_from=_grown_from(held, tars, identity),
+        replaces=replaces,
         environment=environment(),
         timings=timings,
         stage_seconds=stage_seconds,
-        files={name: store.sha256(name) for name in TABLES} | records,
+        files={name: store.sha256(name) for name in _tables(store)} | records,
     ).sealed()
     store.write(CORPUS_FILE, manifest.written())
     return manifest
+
+
+def _tables(store: Store) -> tuple[str, ...]:
+    return (*TABLES, WITHDRAWALS_FILE) if store.size(WITHDRAWALS_FILE) is not None else TABLES
 
 
 def _tolerances(tally: Tally) -> dict[str, dict[str, int]]:

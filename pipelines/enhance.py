@@ -22,6 +22,7 @@ from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
+from pipelines.stale_mark import warn_if_stale
 from training.enhance import enhance_blocks
 from training.shipped_models import SHIPPED
 
@@ -111,12 +112,15 @@ def enhancer_of(
         if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
             return StreamingModel(Path(model_reference), model_reference).enhanced
         found = _model(model_reference, say)
+        warn_if_stale(found.bundle_dir, found.reference, say)
         if not found.info.causal:
             raise UserError(f"--stream: {found.reference} is a {found.info.stage}, which looks ahead")
         return StreamingModel(exported(found.load()).SerializeToString(), found.reference).enhanced
     if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
         raise UserError(f"--model {model_reference}: an exported model runs with --stream")
-    return partial(enhance_blocks, _model(model_reference, say).load(device))
+    found = _model(model_reference, say)
+    warn_if_stale(found.bundle_dir, found.reference, say)
+    return partial(enhance_blocks, found.load(device))
 
 
 def _model(reference: str | None, say: Callable[[str], None]) -> ModelRef:

@@ -8,7 +8,7 @@ holds no plan: a task is a few numbers and a digest, drawn out into specs where 
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +20,18 @@ from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import CorpusManifest
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.licence_names import AllowedLicences
 from manifests.recipe import Limits, Recipe
 from manifests.store import Place, Store, absolute, is_remote, open_store
 from pipelines.companions import missing_companions, remove_companions, write_companions
-from pipelines.corpus_folder import begin, corpus_folder, planned
+from pipelines.corpus_folder import begin, corpus_folder, planned, with_withdrawn
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
 from pipelines.executors import Executor, Job, Lost
 from pipelines.generate_checks import asked_shares, check_files, check_material
 from pipelines.generate_progress import Progress, ProgressView, State, write_progress
 from pipelines.interrupts import interruptible
 from pipelines.ledger import Ledger
+from pipelines.licence_choice import of_allowed_licences
 from pipelines.openlineage import corpus_name
 from pipelines.openlineage_corpus import catalogue_inputs, generate_job, told
 from pipelines.outstanding import Shards, asked_of, finished_shards
@@ -63,6 +65,7 @@ def generate(
     overrides: tuple[str, ...] = (),
     cache: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    allow_licences: Sequence[str] = (),
 ) -> Generated:
     """Generate a corpus, finish one that was begun with the same arguments, or make one larger.
 
@@ -77,6 +80,7 @@ def generate(
         overrides: `field=value` settings that replace fields of the recipe.
         cache: folder for simulated rooms; the user's cache folder by default.
         say: receives lines for people.
+        allow_licences: names and patterns of licences, separated by commas; other sources are not drawn.
 
     Raises:
         UserError: for a mistake in the arguments, the recipe or the catalogue.
@@ -88,19 +92,22 @@ def generate(
     bound = bind(check(Recipe, document.content, document), document)
     recipe = bound.recipe
     counts = samples_of_splits(recipe, _total_samples(recipe, samples, hours))
+    allowed = AllowedLicences.parse(allow_licences)
     given = catalogue_at(sources)
-    check_files(given, sources)
     with corpus_folder(out) as store:
-        plan = planned(store, bound, counts, seed)
+        plan = planned(store, bound, counts, seed, allowed.names if allowed else None)
+        check_files(given, sources, frozenset(plan.withdrawn))
         rooms = simulated_rooms(bound, cache, say)
         if store.folder is None or not executor.shares_disk:
             rooms = copied_into(store, rooms, say)
-        catalogue = given.extended(rooms) if rooms else given
+        catalogue = with_withdrawn(given.extended(rooms) if rooms else given, store, plan.withdrawn)
+        if allowed is not None:
+            catalogue = of_allowed_licences(catalogue, allowed, say)
         unavailable = check_material(bound, catalogue, plan.counts)
         for label, splits in unavailable.items():
             say(f"stage {label}: nothing to draw from in split {', '.join(splits)}; left out there")
         begin(store, bound, catalogue, plan)
-        digest = corpus_plan_digest(bound.digest, catalogue.digest, seed)
+        digest = corpus_plan_digest(bound.digest, catalogue.as_drawn.digest, seed)
         shards = Shards(plan.steps, recipe.output.samples_per_shard, digest)
         kept = finished_shards(store, shards)
         if kept:
@@ -121,7 +128,7 @@ def generate(
             asked = asked_shares(bound, plan.counts, unavailable)
             run = Run(progress.elapsed_s, progress.stage_seconds)
             remove_companions(store)
-            manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run)
+            manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run, plan.replaces)
             write_companions(store, manifest)
     return Generated(manifest, progress.shards_done, len(kept), time.monotonic() - began)
 

@@ -1,5 +1,6 @@
 """What is looked at before anything is rendered: are the sources there, can every stage draw from them?"""
 
+from collections.abc import Container
 from pathlib import Path
 
 from datagen.degradations import BoundRecipe
@@ -16,13 +17,18 @@ from pipelines.corpus_folder import Counts
 MOST_FILES_LOOKED_FOR = 2_000
 
 
-def check_files(catalogue: Catalogue, path: Place) -> None:
+def check_files(catalogue: Catalogue, path: Place, but_for: Container[str] = ()) -> None:
     """Look whether the catalogue's files still are what was scanned: all, or an even spread of a large catalogue.
 
-    Those that are not looked at, or change later, are noticed by whoever renders them.
+    Those that are not looked at, or change later, are noticed by whoever renders them. Files whose content hash is in
+    `but_for` may be gone.
     """
     step = max(1, len(catalogue.usable) // MOST_FILES_LOOKED_FOR)
-    local = [source for source in catalogue.usable[::step] if "://" not in source.path]
+    local = [
+        source
+        for source in catalogue.usable[::step]
+        if "://" not in source.path and source.sha256 not in but_for
+    ]
     gone = [source.path for source in local if not Path(source.path).exists()]
     if gone:
         raise UserError(

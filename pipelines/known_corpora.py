@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from manifests.corpus import SAMPLES_FILE, Corpus, CorpusManifest, open_corpus, read_manifest, read_part
+from manifests.corpus import (
+    SAMPLES_FILE,
+    WITHDRAWALS_FILE,
+    Corpus,
+    CorpusManifest,
+    open_corpus,
+    read_manifest,
+    read_part,
+)
 from manifests.errors import UserError
 from manifests.source import Source
 from manifests.store import Place, Store, absolute, open_store
@@ -73,6 +81,13 @@ class KnownCorpus:
     def at(self, path: str) -> dict[str, str]:
         """Return hash and path of the sources whose path is this one, or ends in it."""
         return self.catalogue.at(path)
+
+    @cached_property
+    def withdrawals(self) -> list[dict[str, Any]]:
+        """What was taken out of earlier versions: the lines of `withdrawals.ndjson`, oldest first."""
+        if not self.manifest.replaces or self.store.size(WITHDRAWALS_FILE) is None:
+            return []
+        return [json.loads(line) for line in self.store.read(WITHDRAWALS_FILE).splitlines()]
 
     def hashes_with(self, column: str, value: str) -> Any:
         """Return the hashes of the sources of a speaker or under a licence, an Arrow array."""

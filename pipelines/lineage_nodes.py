@@ -33,7 +33,8 @@ def model_node(bundle_id: str, model: ModelRecord | None, versions: Sequence[Ver
         **model.facts,
         "folder": ", ".join(model.folders),
     }
-    if stale := "; ".join(dict.fromkeys(version.stale for version in versions if version.stale)):
+    reasons = (*model.stale, *(version.stale for version in versions if version.stale))
+    if stale := "; ".join(dict.fromkeys(reasons)):
         facts["stale"] = stale
     return Node("model", bundle_id, f"{model.stage} {bundle_id[:SHORT]}", facts)
 

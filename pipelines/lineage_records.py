@@ -17,6 +17,7 @@ from pipelines.evaluation_record import evaluation_id, read_evaluation
 from pipelines.mlflow_link import read_link
 from pipelines.mlflow_records import Stored, StoredModel, StoredRun, StoredVersion
 from pipelines.model_folders import Found
+from pipelines.stale_mark import stale_reasons
 from pipelines.tracking import (
     BUNDLE_TAG,
     CORPUS_SOURCE_TYPE,
@@ -48,6 +49,8 @@ class ModelRecord:
     model_ids: tuple[str, ...] = ()
     """MLflow's, newest first."""
     facts: Facts = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
+    """Why it should be trained again, as it stands beside the bundle: data that it heard was withdrawn."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ def _merge_model(models: dict[str, ModelRecord], found: ModelRecord) -> None:
             model_ids=tuple(dict.fromkeys((*known.model_ids, *found.model_ids))),
             folders=tuple(dict.fromkeys((*known.folders, *found.folders))),
             facts={**found.facts, **known.facts},
+            stale=tuple(sorted({*known.stale, *found.stale})),
         )
     models[found.bundle_id] = found
 
@@ -215,7 +219,10 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
     }
     parents = {str(role): bundle_id for role, bundle_id in info.parents.items()}
     place = (str(folder.resolve()),)
-    return ModelRecord(info.id, info.stage, info.corpus_id, parents, folders=place, facts=_said(facts))
+    stale = tuple(stale_reasons(folder))
+    return ModelRecord(
+        info.id, info.stage, info.corpus_id, parents, folders=place, facts=_said(facts), stale=stale
+    )
 
 
 def _stored_run(run: StoredRun) -> RunRecord:

@@ -115,10 +115,21 @@ class Walk:
             if shards:
                 self._on_from_shards(corpus, shards)
                 self._on_from_what_it_was(corpus, node)
+        self._withdrawn_from(sha256, node)
         for data_id, fresh in self.online.items():
             if fresh.source(sha256) is not None:
                 self._may_be_heard_in(data_id, node)
         return node
+
+    def _withdrawn_from(self, sha256: str, node: Node) -> None:
+        """Go on to the earlier versions of corpora that held a source before it was withdrawn."""
+        for corpus in self.corpora.values():
+            for line in corpus.withdrawals:
+                if any(source["sha256"] == sha256 for source in line["sources"]):
+                    before = self._corpus(line["replaces"])
+                    self.graph.link(node, before, "withdrawn from")
+                    splits = {shard.partition("/")[0] for shard in line["samples"]}
+                    self._on_from_corpus(line["replaces"], before, splits)
 
     def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
         """On from a speaker or a licence to the corpora and models that heard anything of theirs; None if unknown."""
@@ -207,6 +218,8 @@ class Walk:
         corpus = self.corpora.get(corpus_id)
         if not self._first_time("back from corpus", corpus_id):
             return node
+        if corpus is not None and corpus.manifest.replaces:
+            self.graph.link(self._corpus(corpus.manifest.replaces), node, "replaced by")
         if corpus is not None and corpus.manifest.parts:
             for part in corpus.manifest.parts:
                 self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
@@ -230,6 +243,9 @@ class Walk:
                     made = self._corpus(merged.manifest.id)
                     self.graph.link(node, made, _merged_into(part))
                     self._on_from_corpus(merged.manifest.id, made, splits)
+        for newer in self.corpora.values():
+            if newer.manifest.replaces == corpus_id:
+                self.graph.link(node, self._corpus(newer.manifest.id), "replaced by")
         relation = "data of" if "train" in splits else VALIDATION
         trains = bool(_HEARD_IN_TRAINING & set(splits))
         for run in self.records.runs.values():

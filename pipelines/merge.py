@@ -28,7 +28,14 @@ from pipelines.corpus_copy import copy_corpus
 from pipelines.corpus_folder import MERGED, corpus_folder, plan_content
 from pipelines.corpus_manifest import held_manifest
 from pipelines.merge_manifest import merged_manifest
-from pipelines.merge_tables import Material, check_leaks, joined_catalogue, read_material, write_samples
+from pipelines.merge_tables import (
+    Material,
+    check_leaks,
+    check_withdrawn,
+    joined_catalogue,
+    read_material,
+    write_samples,
+)
 from pipelines.openlineage import corpus_dataset, merged_name
 from pipelines.openlineage_corpus import MERGE_JOB, told
 
@@ -80,6 +87,7 @@ def merge(
     _check_apart(chosen, out)
     materials = [read_material(one.corpus) for one in chosen]
     check_leaks(materials)
+    check_withdrawn(materials)
     _mention_lengths(chosen, say)
     parts = _parts(chosen, copy)
     with corpus_folder(out) as store:

@@ -89,6 +89,23 @@ def check_leaks(materials: Sequence[Material]) -> None:
                     )
 
 
+def check_withdrawn(materials: Sequence[Material]) -> None:
+    """Look whether a corpus holds what was withdrawn from another: together it would be back.
+
+    Raises:
+        UserError: naming the first that does.
+    """
+    for one in materials:
+        hashes = {source.sha256: source.name for source in one.catalogue.withdrawn}
+        for other in materials:
+            held = {sha256 for used in other.used.values() for sha256 in used}
+            if back := sorted(hashes.keys() & held):
+                raise UserError(
+                    f"{other.url}: holds {hashes[back[0]]}, which was withdrawn from {one.url} ({len(back)} sources "
+                    "in all); withdraw it there as well"
+                )
+
+
 def _kept_apart(sources: dict[str, Source]) -> Iterator[tuple[str, str]]:
     for source in sources.values():
         yield GROUP_WORDS[source.kind].removesuffix("s").replace("_", " "), source.group

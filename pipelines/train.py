@@ -19,6 +19,7 @@ from pipelines.online import OnlineRequest, prepare, refuse_other_samples
 from pipelines.openlineage_training import TrainingLineage
 from pipelines.progress import JobProgress
 from pipelines.selecting import how_many, select
+from pipelines.stale_mark import warn_if_stale
 from pipelines.tracking import open_store
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.named_parents import named_parents
@@ -89,7 +90,13 @@ def train(
         refuse_other_samples(run_dir, prepared)
     data_id = prepared.record.data_id if prepared else manifest.id if manifest else ""
     refuse_another_run(run_dir, experiment, data_id, stages)
-    named = named_parents(parents, experiment, stages, lambda place: resolve_model(place).bundle_dir)
+
+    def parent_dir(place: str) -> Path:
+        found = resolve_model(place).bundle_dir
+        warn_if_stale(found, place, say)
+        return found
+
+    named = named_parents(parents, experiment, stages, parent_dir)
     selection = _selection(experiment, corpus, keep, say)
     _refuse_another_selection(run_dir, selection, stages)
     tracker = MlflowTracker(open_store())

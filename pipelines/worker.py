@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from datagen.chain import StageClock
 from datagen.degradations import BoundRecipe, bind
 from datagen.plan import Material, material
-from datagen.shard import OnDraw, Poisoned, ShardTask, is_finished, write_shard
+from datagen.shard import KeptSample, OnDraw, Poisoned, ShardTask, is_finished, write_shard
 from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import RECIPE_FILE, SOURCES_FILE
 from manifests.documents import check, parse_document
@@ -68,15 +68,27 @@ class LoadedJob:
 
     @cached_property
     def _pools(self) -> Callable[[Split], Material]:
-        return lru_cache(lambda split: material(self.catalogue, self.bound.recipe, split))
+        return lru_cache(lambda split: material(self.catalogue.as_drawn, self.bound.recipe, split))
+
+    @cached_property
+    def withdrawn(self) -> frozenset[str]:
+        """Content hashes of sources that no sample may hold."""
+        return frozenset(source.sha256 for source in self.catalogue.withdrawn)
 
     def render(
         self,
         task: ShardTask,
         poisoned: Poisoned = frozenset(),
         on_draw: OnDraw = lambda index, attempt: None,
+        kept: Callable[[int], KeptSample | None] = lambda index: None,
     ) -> ShardDone:
         """Render and commit one shard.
+
+        Args:
+            task: which shard.
+            poisoned: draws that are known to kill the process.
+            on_draw: called with (index, attempt) before each draw is rendered.
+            kept: returns a sample that was rendered before, by its index.
 
         Raises:
             ShardFailed: when it cannot be finished, however often it is tried.
@@ -87,7 +99,17 @@ class LoadedJob:
         clock = StageClock()
         try:
             written = write_shard(
-                task, self.store, self.bound, pool, sources, self.seed, poisoned, on_draw, clock
+                task,
+                self.store,
+                self.bound,
+                pool,
+                sources,
+                self.seed,
+                poisoned,
+                on_draw,
+                clock,
+                self.withdrawn,
+                kept,
             )
         finally:
             give_back_memory()

@@ -1,0 +1,222 @@
+"""An alias goes only to a model that is evaluated, traceable, licensed and not stale."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_corpora import build_corpus, file_hash
+
+from manifests.corpus import Corpus
+from manifests.errors import UserError
+from pipelines.lineage import lineage
+from pipelines.promote import AUDIT_FILE, promote
+from pipelines.registry import logged_models
+from pipelines.stale import mark_stale
+from pipelines.stale_mark import STALE_FILE
+from training.tracker import Parent, StageStart
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
+    """One MLflow store for all tests of the module, in the current folder."""
+    folder = tmp_path_factory.mktemp("promote")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def corpus(place: Path) -> Corpus:
+    return build_corpus(place / "corpus", {"train": 2, "val": 1, "test": 1}, seconds=0.5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def client(place: Path) -> Any:
+    from pipelines.tracking import open_store
+
+    return open_store()
+
+
+@pytest.fixture(scope="module")
+def report(place: Path, client: Any, corpus: Corpus, make_bundle: Callable[..., Any]) -> Callable[..., Any]:
+    """Report a stage to MLflow as training does."""
+    from pipelines.mlflow_tracker import MlflowTracker
+
+    def reported(run: str, stage: str, parents: dict[str, Any], seed: int, on: Corpus = corpus) -> Any:
+        stage_dir = place / "runs" / run / stage
+        stage_dir.mkdir(parents=True)
+        start = StageStart(
+            experiment=run,
+            stage=stage,
+            stage_dir=stage_dir,
+            params={"seed": seed},
+            stage_digest="d" * 32,
+            corpus_place=str(on.store.root),
+            corpus=on.manifest,
+            parents=tuple(Parent(role, info.id, stage_dir) for role, info in parents.items()),
+            device="cpu",
+            parameters=1,
+            steps=3,
+        )
+        tracker = MlflowTracker(client)
+        tracker.stage_started(start)
+        ids = {role: info.id for role, info in parents.items()}
+        info = make_bundle(stage_dir / "model", stage, on.manifest.id, ids, seed=seed)
+        tracker.model_finished(stage_dir / "model", info)
+        tracker.stage_ended("finished")
+        return info
+
+    return reported
+
+
+def evaluated(client: Any, info: Any) -> None:
+    """Record what `evaluate` records of a model; what it measures does not matter here."""
+    from pipelines.tracking import experiment_id
+
+    tags = {"ssiforge.job": "evaluate", "ssiforge.bundle_id": info.id, "ssiforge.split": "test"}
+    run = client.create_run(experiment_id(client, "scores"), tags=tags)
+    client.set_terminated(run.info.run_id, "FINISHED")
+
+
+@pytest.fixture(scope="module")
+def chain(report: Callable[..., Any], client: Any) -> dict[str, Any]:
+    teacher = report("line", "teacher", {}, 1)
+    student = report("line", "student", {"teacher": teacher}, 2)
+    return {"teacher": teacher, "student": student}
+
+
+def audit(place: Path) -> list[dict[str, Any]]:
+    path = place / AUDIT_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def problems(reference: str, **more: Any) -> dict[str, str]:
+    found = promote(reference, "champion", dry_run=True, **more)
+    return {check.name: check.problem for check in found.checks if check.problem}
+
+
+def test_a_model_without_evaluation_is_refused_then_promoted_and_the_change_is_recorded(
+    chain: dict[str, Any], client: Any, place: Path
+) -> None:
+    name = "ssiforge-line-student"
+    assert problems(name).keys() == {"evaluated"}
+    with pytest.raises(UserError, match=r"ssiforge-line-student: is not promoted: it was not evaluated"):
+        promote(name, "champion")
+    assert audit(place) == [] and client.get_registered_model(name).aliases == {}
+    evaluated(client, chain["student"])
+    assert problems(name) == {} and client.get_registered_model(name).aliases == {}
+    done = promote(name, "champion", ["CC-BY-*,CC0-1.0"])
+    assert done.version == f"{name}/1" and done.before == ""
+    assert str(client.get_model_version_by_alias(name, "champion").version) == "1"
+    again = promote(str(place / "runs" / "line" / "student"), "champion")
+    assert again.before == f"{name}/1"
+    first, second = audit(place)
+    assert (first["before"], first["now"], first["alias"]) == ("", "1", "champion")
+    assert first["bundle_id"] == chain["student"].id and first["by"] and first["at"]
+    assert first["allowed_licences"] == ["CC-BY-*", "CC0-1.0"] and second["before"] == "1"
+    tags = client.get_model_version(name, "1").tags
+    assert json.loads(tags["ssiforge.promoted.champion"])["now"] == "1"
+    with pytest.raises(UserError, match="MLflow refuses it"):
+        promote(name, "v1")
+    assert len(audit(place)) == 2
+
+
+def test_a_licence_in_the_data_of_any_ancestor_that_is_not_allowed_is_refused(
+    chain: dict[str, Any], client: Any
+) -> None:
+    evaluated(client, chain["student"])
+    found = problems("ssiforge-line-student", allow_licences=["CC-BY-*"])
+    assert found.keys() == {"licences"} and "CC0-1.0" in found["licences"]
+    with pytest.raises(UserError, match="licences that are not allowed"):
+        promote("ssiforge-line-student", "candidate", ["CC-BY-*"])
+
+
+def test_a_model_that_mlflow_does_not_know_is_refused(
+    corpus: Corpus, make_bundle: Callable[..., Any], place: Path
+) -> None:
+    make_bundle(place / "alone", "teacher", corpus.manifest.id, seed=77)
+    assert problems("alone").keys() == {"registered", "evaluated", "lineage"}
+    with pytest.raises(UserError, match="cannot be registered"):
+        promote("alone", "champion")
+
+
+def test_a_model_that_a_run_made_and_nobody_registered_is_registered_on_the_way(
+    report: Callable[..., Any], client: Any
+) -> None:
+    info = report("unregistered", "teacher", {}, 6)
+    client.delete_registered_model("ssiforge-unregistered-teacher")
+    evaluated(client, info)
+    done = promote(info.id, "candidate")
+    assert done.version == "ssiforge-tiny-teacher/1"  # named by the experiment that its bundle records
+
+
+def test_a_lineage_with_a_gap_is_refused(
+    report: Callable[..., Any], client: Any, place: Path, make_bundle: Callable[..., Any], tmp_path: Path
+) -> None:
+    elsewhere = build_corpus(place / "moved", {"train": 1, "val": 1, "test": 1}, seconds=0.5, seed=4)
+    lost = make_bundle(tmp_path / "lost", "teacher", elsewhere.manifest.id, seed=8)
+    orphan = report("orphan", "student", {"teacher": lost}, 9)
+    homeless = report("homeless", "teacher", {}, 10, elsewhere)
+    for info in (orphan, homeless):
+        evaluated(client, info)
+    assert problems("ssiforge-homeless-teacher") == {}
+    found = problems("ssiforge-orphan-student")
+    assert found.keys() == {"lineage"} and f"the model {lost.id[:8]}" in found["lineage"]
+    (place / "moved").rename(tmp_path / "away")
+    assert (
+        f"the corpus {elsewhere.manifest.id} is not found" in problems("ssiforge-homeless-teacher")["lineage"]
+    )
+    with pytest.raises(UserError, match="its lineage is incomplete"):
+        promote("ssiforge-homeless-teacher", "champion")
+    assert problems("ssiforge-homeless-teacher", corpora=[tmp_path / "away"]) == {}
+
+
+def test_who_heard_what_was_withdrawn_is_stale_and_who_did_not_is_not(
+    report: Callable[..., Any], client: Any, place: Path, corpus: Corpus
+) -> None:
+    teacher = report("stale", "teacher", {}, 20)
+    student = report("stale", "student", {"teacher": teacher}, 21)
+    other = build_corpus(place / "other", {"train": 1, "val": 1, "test": 1}, seconds=0.5, seed=5)
+    spared = report("spared", "teacher", {}, 22, other)
+    evaluated(client, student)
+    evaluated(client, spared)
+    hiss = file_hash("train hiss 3.wav")
+    marked = mark_stale([hiss], [], [place], corpus.manifest.id, "she asked")
+    assert {teacher.id, student.id} <= {model.bundle_id for model in marked}
+    assert spared.id not in {model.bundle_id for model in marked}
+    sentence = f"trained on data withdrawn from corpus {corpus.manifest.id}: she asked"
+    assert client.get_model_version("ssiforge-stale-student", "1").tags["ssiforge.stale"] == sentence
+    assert "ssiforge.stale" not in client.get_model_version("ssiforge-spared-teacher", "1").tags
+    own = place / "runs" / "stale" / "student" / "model"
+    copy = Path(str(logged_models(client, student.id)[0].artifact_location).removeprefix("file://"))
+    for bundle in (own, copy / "artifacts" / "bundle"):
+        assert json.loads((bundle / STALE_FILE).read_text())["reasons"] == [sentence]
+    assert problems("ssiforge-stale-student") == {"not stale": f"it is stale: {sentence}"}
+    with pytest.raises(UserError, match="it is stale"):
+        promote("ssiforge-stale-student", "champion")
+    assert problems("ssiforge-spared-teacher") == {}
+    nodes = {node.id: node for node in lineage(hiss).graph.nodes.values() if node.kind == "model"}
+    assert nodes[student.id].facts["stale"] == sentence
+    assert mark_stale([hiss], [], [place], corpus.manifest.id, "she asked") == marked
+
+
+def test_using_a_stale_model_says_so(place: Path, tmp_path: Path, report: Callable[..., Any]) -> None:
+    import numpy as np
+    import soundfile
+
+    from pipelines.enhance import enhance
+
+    report("warned", "teacher", {}, 30)
+    model = place / "runs" / "warned" / "teacher"
+    soundfile.write(tmp_path / "in.wav", np.zeros(4800), 48_000)
+    said: list[str] = []
+    enhance(tmp_path / "in.wav", tmp_path / "out.wav", str(model), say=said.append)
+    assert said == []
+    (model / "model" / STALE_FILE).write_text('{"reasons": ["a reason"]}')
+    enhance(tmp_path / "in.wav", tmp_path / "out2.wav", str(model), say=said.append)
+    assert said == [f"warning: {model}: stale, a reason"]
