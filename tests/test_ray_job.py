@@ -46,9 +46,7 @@ def test_a_job_uploads_the_code_recipes_and_catalogues_and_nothing_large(tmp_pat
     packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
     assert packed == code | set(WANTED) | {"pyproject.toml"}
     assert package.stat().st_size < 1.1 * sum((checkout / name).stat().st_size for name in packed)
-    assert all(
-        (checkout / name).stat().st_size < 50_000 for name in code
-    )  # a job sends the code for every version of it
+    assert all((checkout / name).stat().st_size < 50_000 for name in code)
 
 
 @pytest.fixture
