@@ -2,12 +2,15 @@
 
 import platform
 import re
+import sys
 from functools import cache
 from importlib import metadata
 
 from manifests.canonical import digest
 
 PROJECT = "ssiforge"
+VENDORED_BY_RAY = "thirdparty_files"
+"""A folder that Ray puts before all others on the path of its workers: what a run needs is the same there."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _DEVELOPMENT = re.compile(r"extra\s*==\s*['\"]dev['\"]")
 _EXTRA = re.compile(r"\bextra\s*==")
@@ -17,10 +20,11 @@ _EXTRA = re.compile(r"\bextra\s*==")
 def _packages() -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     waiting = [PROJECT]
+    places = [place for place in sys.path if VENDORED_BY_RAY not in place]
     for name in waiting:
         try:
-            held = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # an extra that is not installed, or a source tree that is not
+            held = next(iter(metadata.distributions(name=name, path=places)))
+        except StopIteration:  # an extra that is not installed, or a source tree that is not
             continue
         found[name] = held.version
         for required in held.requires or ():
