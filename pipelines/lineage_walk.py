@@ -180,11 +180,15 @@ class Walk:
         self._on_from_corpus(data_id, made, ("train",))
 
     def _on_from_what_it_was(self, corpus: KnownCorpus, node: Node) -> None:
-        """Go on to the smaller corpus that lay here before, whose samples are among those of this one."""
-        if (before := corpus.manifest.grown_from) in self.corpora_only_named:
-            smaller = self._corpus(before)
-            self.graph.link(node, smaller, "may be heard in")
-            self._on_from_corpus(before, smaller)
+        """Go on to versions before this one that lie nowhere any more; it has most of their samples.
+
+        They are the smaller corpus that lay here, and those from which sources were withdrawn.
+        """
+        for before in (corpus.manifest.grown_from, *(line["replaces"] for line in corpus.withdrawals)):
+            if before in self.corpora_only_named:
+                earlier = self._corpus(before)
+                self.graph.link(node, earlier, "may be heard in")
+                self._on_from_corpus(before, earlier)
 
     def _back_from_model(self, bundle_id: str) -> Node:
         model = self.records.models.get(bundle_id)
