@@ -68,7 +68,7 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
         "models": run,
         "scores in full": out / "evaluation",
         "before and after": enhanced,
-        "runs": f"mlflow ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}",
+        "pages and runs": f"MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']} ssiforge ui",
     }.items():
         print(f"  {what:<20}{path}")
     print(f"  {'joint model':<20}{models['joint'].id if 'joint' in models else references[-1]}")
