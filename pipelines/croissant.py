@@ -13,7 +13,7 @@ from manifests.corpus import CORPUS_FILE, SOURCES_FILE, CorpusManifest
 from manifests.store import Store
 from pipelines.corpus_words import KIND_OF_DATA, LIMITS, PERSONAL, USES, shard_patterns, title, total
 from pipelines.croissant_index import AUDIO, INDEX_FILE, write_index
-from pipelines.licence_names import UNKNOWN, spdx_url
+from pipelines.hub_licences import UNKNOWN, spdx_url
 
 CROISSANT_FILE = "croissant.json"
 RECORDS = "samples"

@@ -12,7 +12,7 @@ from manifests.corpus import RECIPE_FILE, SOURCES_FILE, CorpusManifest, read_par
 from manifests.store import Store
 from pipelines.corpus_words import KIND_OF_DATA, LIMITS, PERSONAL, USES, shard_patterns, title, total
 from pipelines.croissant import CROISSANT_FILE, RECORDS
-from pipelines.licence_names import UNKNOWN, hub_licences
+from pipelines.hub_licences import UNKNOWN, hub_licences
 from pipelines.markdown import NUMBER, TEXT, escaped, table
 
 CARD_FILE = "README.md"

@@ -23,7 +23,7 @@ from pipelines.croissant import described
 from pipelines.dataset_card import dataset_card
 from pipelines.executors import InProcess
 from pipelines.generate import generate
-from pipelines.licence_names import hub_licences, spdx_url
+from pipelines.hub_licences import hub_licences, spdx_url
 from pipelines.merge import merge
 from pipelines.scan import scan
 
