@@ -35,7 +35,13 @@ class Machines:
         return [pid for pid in found if command(pid).startswith("ray::_render_with_ray")]
 
     def lose(self, node: Any) -> None:
-        """Kill a node's raylet, as when a machine goes away."""
+        """Kill a node's raylet and all that it started, as when a machine goes away.
+
+        Workers whose raylet is gone end by themselves, but only after a while in which they go on working.
+        """
         self.nodes.remove(node)
-        kill_and_wait(self.raylet(node))
+        raylet = self.raylet(node)
+        started = children(raylet)
+        for pid in (raylet, *started):
+            kill_and_wait(pid)
         self.cluster.remove_node(node, allow_graceful=False)
