@@ -25,7 +25,7 @@ from training.models.level import (
     STEADY_VARIATION,
     TRUSTED_FRAMES,
 )
-from training.models.repair import LEVELS, RepairNet, level_bins
+from training.models.repair import LEVELS, MIN_SHARED_POWER, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
 
@@ -64,10 +64,16 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
     mask_real, mask_imag, added = g.nodes("Split", [head, g.constant(np.array([1, 1, 2]))], 3, axis=1)
     gain = g.constant(array(net.skip_gain).reshape(1, 1, 1, BINS))
     mask_real = g.node("Add", mask_real, gain)
+    power = g.node("Add", g.node("Mul", mask_real, mask_real), g.node("Mul", mask_imag, mask_imag))
+    beyond_one = g.node("Sqrt", floored(g, power, 1.0))
     real, imag = g.nodes("Split", [compressed], 2, axis=1, num_outputs=2)
     turned = g.node("Concat", g.node("Neg", imag), real, axis=1)  # i times the input
     masked = g.node("Add", g.node("Mul", compressed, mask_real), g.node("Mul", turned, mask_imag))
-    mapped = g.node("Add", masked, added)
+    masked = g.node("Div", masked, beyond_one)
+    smallest = g.constant(np.array(MIN_SHARED_POWER, np.float32))
+    louder, left = (g.node("Sqrt", g.node("Add", squared(g, part), smallest)) for part in (added, masked))
+    share = g.node("Div", louder, g.node("Add", louder, left))
+    mapped = g.node("Add", masked, g.node("Mul", added, share))
     return _decompressed(g, mapped), _decompressed(g, compressed)
 
 

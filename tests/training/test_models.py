@@ -137,7 +137,9 @@ def test_an_untrained_chain_nearly_returns_its_input_up_to_level() -> None:
 def test_a_whisper_and_a_shout_come_out_at_nearly_one_level(causal: bool) -> None:
     torch.manual_seed(1)
     envelope = torch.repeat_interleave(torch.tensor([0.0, 1.0, 0.2, 1.0, 0.0, 0.7]), 9600)
-    wave = (0.1 * envelope * torch.randn(1, len(envelope))).repeat(1, 4)  # a causal net has to hear some speech first
+    wave = (0.1 * envelope * torch.randn(1, len(envelope))).repeat(
+        1, 4
+    )  # a causal net has to hear some speech first
     net = build_repair("tiny", causal).eval()
     levels_db = [
         20 * torch.log10(net(wave * 10 ** (db / 20)).wave.square().mean().sqrt()) for db in (-25, 0, 15)
