@@ -25,7 +25,7 @@ from training.models.level import (
     STEADY_VARIATION,
     TRUSTED_FRAMES,
 )
-from training.models.repair import LEVELS, MIN_SHARED_POWER, RepairNet, level_bins
+from training.models.repair import LEVELS, LOUDER, MIN_SHARED_POWER, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
 
@@ -70,9 +70,9 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
     turned = g.node("Concat", g.node("Neg", imag), real, axis=1)  # i times the input
     masked = g.node("Add", g.node("Mul", compressed, mask_real), g.node("Mul", turned, mask_imag))
     masked = g.node("Div", masked, beyond_one)
-    smallest = g.constant(np.array(MIN_SHARED_POWER, np.float32))
-    louder, left = (g.node("Sqrt", g.node("Add", squared(g, part), smallest)) for part in (added, masked))
-    share = g.node("Div", louder, g.node("Add", louder, left))
+    power = squared(g, added)
+    left = g.node("Mul", squared(g, masked), g.number(LOUDER**2))
+    share = g.node("Div", power, g.node("Add", g.node("Add", power, left), g.number(MIN_SHARED_POWER)))
     mapped = g.node("Add", masked, g.node("Mul", added, share))
     return _decompressed(g, mapped), _decompressed(g, compressed)
 

@@ -19,8 +19,10 @@ from training.models.temporal import gtcm_group
 
 COMPRESSION_POWER = 0.5
 LEVELS = 3
+LOUDER = 4.0
+"""What is added counts half where it is this much louder than what the mask leaves, as compressed: 24 dB."""
 MIN_SHARED_POWER = 1e-8
-"""Added to |R|^2 and |Y|^2, compressed, before their roots are compared: -80 dB of full scale."""
+"""Keeps the share of what is added finite where there is nothing, compressed: -160 dB of full scale."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
     The input X is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum is
-    Y + R |R| / (|R| + |Y|) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is g + M, or
+    Y + R |R|^2 / (|R|^2 + |4 Y|^2) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is g + M, or
     that over its magnitude where this is above 1; g is one learned gain a bin (`chosen`; the paper's COM-Net maps to R
     alone).
     Noise is taken away by a mask, which need not know its phase; what is missing is added, and where something is left
@@ -206,11 +208,9 @@ class RepairNet(nn.Module):
 
 
 def _share(added: Tensor, masked: Tensor) -> Tensor:
-    """Return |R| / (|R| + |Y|), (B, 1, F, T), of spectra (B, 2, F, T)."""
-    louder, left = (
-        (spectrum.square().sum(1, keepdim=True) + MIN_SHARED_POWER).sqrt() for spectrum in (added, masked)
-    )
-    return louder / (louder + left)
+    """Return |R|^2 / (|R|^2 + |`LOUDER` Y|^2), (B, 1, F, T), of spectra (B, 2, F, T)."""
+    power, left = (spectrum.square().sum(1, keepdim=True) for spectrum in (added, masked))
+    return power / (power + LOUDER**2 * left + MIN_SHARED_POWER)
 
 
 class _Down(nn.Module):
