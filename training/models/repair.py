@@ -90,9 +90,9 @@ class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
     The input X is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum is
-    Y + R |R|^2 / (|R|^2 + |4 Y|^2) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is g + M, or
-    that over its magnitude where this is above 1; g is one learned gain a bin (`chosen`; the paper's COM-Net maps to R
-    alone).
+    Y + R |R|^2 / (|R|^2 + |4 Y|^2) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is
+    g + M, or that over its magnitude where this is above 1; g is one learned gain a bin (`chosen`; the paper's COM-Net
+    maps to R alone).
     Noise is taken away by a mask, which need not know its phase; what is missing is added, and where something is left
     of the input a faint R fades: else a network that is not sure what to add covers the whole of the speech with it.
     g starts at 1 and the head near 0, so that an untrained net returns its input at the right level, and what needs no
