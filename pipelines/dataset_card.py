@@ -157,7 +157,7 @@ def _fields(members: Sequence[str]) -> str:
         "Shards are tars (WebDataset); a sample is a few files with one key:\n\n"
         + "\n".join(lines)
         + "\n\n`samples.parquet` has one row a sample with the same values, `quarantine.jsonl` what failed, and "
-        "`corpus.json` the SHA-256 of every file."
+        "`corpus.json` the SHA-256 of each of them."
     )
 
 
