@@ -31,7 +31,7 @@ SAMPLES = 12
 IMAGE = "<img src=x onerror=alert(1)>"
 SCRIPT = '"><script>'
 LICENCE = '[free](javascript:alert(1)) "</td>| --- license: mit'
-OURS = ("croissant.json", "croissant.parquet", "README.md", "lineage.ndjson")
+OURS = ("croissant.json", "croissant.parquet", "README.md", "ATTRIBUTION.tsv", "lineage.ndjson")
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_the_same_corpus_says_the_same_anywhere(
     bucket = f"memory://{uuid.uuid4().hex}/corpus"
     generate(str(small_recipe), moved / "again.parquet", bucket, InProcess(), samples=SAMPLES, seed=5)
     store = open_store(bucket)
-    for name in OURS:
+    for name in ("lineage.parquet", *OURS):
         if name != "lineage.ndjson":
             assert store.read(name) == (corpus / name).read_bytes(), name
     assert store.size("lineage.ndjson")
@@ -299,7 +299,7 @@ def test_what_is_missing_is_written_by_the_next_run(
             assert done.rendered_shards == 0
         else:
             merge([corpus, other], place)
-        for name in OURS[:3]:
+        for name in OURS[:-1]:
             assert (place / name).read_bytes() == before[name]
         kinds = [json.loads(line)["eventType"] for line in (place / "lineage.ndjson").open()]
         assert kinds == ["START", "COMPLETE"]

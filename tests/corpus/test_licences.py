@@ -93,12 +93,14 @@ def test_attribution_names_each_source_that_is_heard_once_with_its_licence_and_s
         for row in read_catalogue(mixed).sources
     ]
     write_catalogue(rows, tmp_path / "odd.parquet")
+    folders = {str(Path(row.path).parent) for row in rows}
     places = [tmp_path / "a", tmp_path / "b"]
     for seed, place in enumerate(places):
         generate(str(small_recipe), tmp_path / "odd.parquet", place, InProcess(), 8, seed=seed)
     merge(places, tmp_path / "merged")
     for place, corpora in ((places[0], places[:1]), (tmp_path / "merged", places)):
         lines = (place / "ATTRIBUTION.tsv").read_text().splitlines()
+        assert not any(folder in line for folder in folders for line in lines)
         assert lines[0].split("\t") == list(COLUMNS)
         cells = [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines[1:]]
         samples = [
