@@ -123,9 +123,11 @@ def _made(manifest: CorpusManifest) -> str:
         (label, f"{shares.get('asked', 0.0):.1%}", f"{shares.get('drawn', 0.0):.1%}")
         for label, shares in manifest.stages.items()
     ]
+    # A corpus that was made larger ends some shards where it ended.
+    made = "the same samples, cut into other shards" if manifest.grown_from else "it again"
     return "\n\n".join(
         (
-            f"Where the files of `{SOURCES_FILE}` lie, this makes it again:",
+            f"Where the files of `{SOURCES_FILE}` lie, this makes {made}:",
             f"```\n{command}\n```",
             "Degradations, with the share of samples for which the recipe asks for each, and which got it:",
             table(("stage", "asked", "drawn"), stages, (TEXT, NUMBER, NUMBER)),

@@ -35,7 +35,7 @@ from pipelines.licence_choice import of_allowed_licences
 from pipelines.openlineage import corpus_name
 from pipelines.openlineage_corpus import catalogue_inputs, generate_job, told
 from pipelines.outstanding import Shards, asked_of, finished_shards
-from pipelines.room_bank import copied_into, simulated_rooms
+from pipelines.room_bank import copied_into, simulated_rooms, with_rooms
 from pipelines.shard_result import recalled
 from pipelines.worker import RenderJob
 
@@ -100,7 +100,7 @@ def generate(
         rooms = simulated_rooms(bound, cache, say)
         if store.folder is None or not executor.shares_disk:
             rooms = copied_into(store, rooms, say)
-        catalogue = with_withdrawn(given.extended(rooms) if rooms else given, store, plan.withdrawn)
+        catalogue = with_withdrawn(with_rooms(given, rooms), store, plan.withdrawn)
         if allowed is not None:
             catalogue = of_allowed_licences(catalogue, allowed, say)
         unavailable = check_material(bound, catalogue, plan.counts)

@@ -30,7 +30,7 @@ from pipelines.generate_checks import check_files, check_material
 from pipelines.licence_choice import of_allowed_licences
 from pipelines.online_source import FreshSource, Renderers, Tally
 from pipelines.online_worker import OnlineJob
-from pipelines.room_bank import simulated_rooms
+from pipelines.room_bank import simulated_rooms, with_rooms
 
 DEFAULT_WEIGHT = 0.5
 """Beside a corpus: every other sample is a fresh one."""
@@ -143,7 +143,7 @@ def prepare(
     given = catalogue_at(request.sources)
     check_files(given, request.sources)
     rooms = simulated_rooms(bound, request.cache, say)
-    catalogue = given.extended(rooms) if rooms else given
+    catalogue = with_rooms(given, rooms)
     if allowed is not None:
         catalogue = of_allowed_licences(catalogue, allowed, say)
     counts: dict[Split, int] = {"train": 1, "val": 1} if validated and corpus is None else {"train": 1}

@@ -226,6 +226,7 @@ def test_the_cards_front_matter_is_what_hubs_expect(corpus: Path) -> None:
     assert data.task_categories == ["audio-to-audio"]
     assert data.size_categories == ["n<1K"]
     assert data.pretty_name.startswith("small, 0.00 h")
+    assert "this makes it again:" in (corpus / "README.md").read_text()
 
 
 def test_hubs_know_licences_by_their_names() -> None:
@@ -326,6 +327,7 @@ def test_a_corpus_that_grew_says_so_even_when_it_was_cut_short(
     generate(*arguments, samples=2 * SAMPLES, seed=5)
     assert len(records(grown)) == 2 * SAMPLES
     assert f"| samples | {2 * SAMPLES} of 1 s |" in (grown / "README.md").read_text()
+    assert "cut into other shards" in (grown / "README.md").read_text()
     kinds = [json.loads(line)["eventType"] for line in (grown / "lineage.ndjson").open()]
     assert kinds == ["START", "COMPLETE", "START", "ABORT", "COMPLETE"]
 
