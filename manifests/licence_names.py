@@ -26,7 +26,16 @@ _CC_VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
 _GNU = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("3.0",)}
 _OTHERS = (
     *("0BSD", "Apache-2.0", "Artistic-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0"),
-    *("CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0", "ISC", "MIT", "MPL-2.0"),
+    *(
+        "CDLA-Permissive-1.0",
+        "CDLA-Permissive-2.0",
+        "CDLA-Sharing-1.0",
+        "EUPL-1.1",
+        "EUPL-1.2",
+        "ISC",
+        "MIT",
+        "MPL-2.0",
+    ),
     *("ODC-By-1.0", "ODbL-1.0", "PDDL-1.0", "Unlicense", "Zlib"),
 )
 KNOWN = frozenset(

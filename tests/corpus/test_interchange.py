@@ -151,6 +151,21 @@ def test_croissant_says_where_it_comes_from_and_what_to_mind(corpus: Path) -> No
     assert "noise" in content["rai:dataManipulationProtocol"]
 
 
+def test_what_was_before_and_what_is_not_certain_is_said(corpus: Path) -> None:
+    manifest, schema = read_manifest(corpus), pq.read_schema(corpus / "croissant.parquet")
+    later = manifest.model_copy(update={"replaces": "before", "licences": {"MIT": 1, "GPL": 1, "Mine": 2}})
+    *_, last = described(later, schema, "0" * 64)["prov:wasDerivedFrom"]
+    assert (last["prov:label"], last["prov:value"]) == (
+        "ssiforge corpus before",
+        "sources were withdrawn from",
+    )
+    card = dataset_card(later, ("json",))
+    assert "| replaces | before, from which sources were withdrawn |" in card
+    assert "2 of the licences above are texts that name no licence for certain" in card
+    plain = dataset_card(manifest.model_copy(update={"licences": {"MIT": 1}}), ("json",))
+    assert "replaces" not in plain and "for certain" not in plain
+
+
 def test_croissant_of_thirty_thousand_shards_is_as_small(corpus: Path) -> None:
     manifest = read_manifest(corpus)
     shards = {f"train/shard-{number:06d}.tar": "0" * 64 for number in range(30_000)}
@@ -236,10 +251,12 @@ def test_hubs_know_licences_by_their_names() -> None:
         "gpl-3.0",
         "unknown",
     ]
-    assert hub_licences(["Julia / GPL 3+"]) == ["other"]
+    assert hub_licences(["Julia / GPL 3+", "GPL-3.0", "ODC-By-1.0"]) == ["gpl-3.0", "odc-by"]
+    assert hub_licences(["Public Domain", "CC-BY-1.0", "CC-BY-4.0 OR MIT", "bsd"]) == ["other"]
     assert hub_licences([]) == ["unknown"]
     assert spdx_url("CC-BY-4.0") == "https://spdx.org/licenses/CC-BY-4.0.html"
-    assert spdx_url("GPL V3+") == "GPL V3+"
+    assert spdx_url("GPL V3+") == "https://spdx.org/licenses/GPL-3.0-or-later.html"
+    assert spdx_url("Public Domain") == "Public Domain"
 
 
 def test_names_that_are_markup_stay_names(corpus: Path) -> None:

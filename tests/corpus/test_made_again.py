@@ -47,7 +47,9 @@ def test_a_corpus_with_simulated_rooms(corpus: Path, cache: Path, tmp_path: Path
     assert fingerprint(tmp_path / "again") == fingerprint(corpus)
 
 
-def test_a_corpus_from_which_a_simulated_room_was_withdrawn(corpus: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_corpus_from_which_a_simulated_room_was_withdrawn(
+    corpus: Path, cache: Path, tmp_path: Path
+) -> None:
     rows = read_catalogue(corpus / "sources.parquet").of("rir", "train")
     gone = next(row.sha256 for row in rows)
     done = withdraw([gone], corpus, tmp_path / "without", InProcess()).manifest
