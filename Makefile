@@ -23,8 +23,8 @@ demo: $(STAMP) ## Run the whole chain on a small built-in corpus (under 10 minut
 test: lint ## Run the linters and all but the long tests (some 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-test-faults: $(STAMP) ## Run the long tests with real kills, clusters and servers, one after the other
-	$(BIN)/python -m pytest -m faults
+test-faults: $(STAMP) ## Run the long tests with real kills, clusters and servers; those with clusters one after the other
+	$(BIN)/python -m pytest -m faults -n $(TEST_WORKERS) --dist loadgroup --durations=12
 
 lint: $(STAMP) ## ruff, mypy --strict and the import rule
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ all others as they were, unless it changes the scene that they find (the room, w
 depends on how many samples came before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -34,14 +35,25 @@ class Material:
     speech: Sources
     noise: Sources
     rir: Sources
+    speakers_alike: bool = False
 
     @cached_property
     def _lengths_s(self) -> CumulativeSums:
         return CumulativeSums(len(self.speech), partial(self.speech.values, "seconds"))
 
     def an_utterance(self, rng: np.random.Generator) -> Source:
-        """Draw an utterance with a probability proportional to its length."""
+        """Draw an utterance with a probability proportional to its length, of all or of a talker drawn before."""
+        if self.speakers_alike:
+            said = self.of_speaker(self._speakers[int(rng.integers(len(self._speakers)))])
+            ends_s = np.cumsum(said.values("seconds", 0, len(said)))
+            return said[int(np.searchsorted(ends_s, rng.uniform(0.0, ends_s[-1])))]
         return self.speech[self._lengths_s.first_reaching(rng.uniform(0.0, self._lengths_s.total))]
+
+    @cached_property
+    def _speakers(self) -> Sequence[str | None]:
+        """All talkers; speech without a speaker counts as that of one more."""
+        names = self.speech.names("speaker")
+        return [*names, None] if len(self.of_speaker(None)) else names
 
     def of_speaker(self, speaker: str | None) -> Sources:
         """Everything said by one talker."""
@@ -65,7 +77,8 @@ def material(catalogue: Catalogue, recipe: Recipe, split: Split) -> Material:
             f"{recipe.speech.min_bandwidth_hz:g} Hz of bandwidth; add talkers, lower speech.min_bandwidth_hz, "
             f"or set splits.{split}=0"
         )
-    return Material(split, speech, catalogue.of("noise", split), catalogue.of("rir", split))
+    by_speaker = recipe.speech.draw_by == "speaker"
+    return Material(split, speech, catalogue.of("noise", split), catalogue.of("rir", split), by_speaker)
 
 
 def admitted(recipe: Recipe, speech: Sources) -> Sources:

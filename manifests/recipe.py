@@ -31,6 +31,9 @@ class SpeechSettings(_Declared):
     max_clipped_share: float = Field(default=0.001, ge=0.0, le=1.0)
     gap_s: Annotated[Span, Within(0.0, 5.0)] = (0.1, 0.5)
     """Silence between joined utterances of one talker, in seconds."""
+    draw_by: Literal["length", "speaker"] = "length"
+    """What makes a sample's first utterance likely: `length`, every second of speech alike, or `speaker`, every talker
+    alike, however much of them there is."""
 
 
 class TargetSettings(_Declared):
@@ -191,5 +194,7 @@ class Recipe(_Declared):
         content = self.model_dump(mode="json")
         if not self.undistorted:
             del content["undistorted"]  # recipes and corpora from before it keep their digests
+        if self.speech.draw_by == "length":
+            del content["speech"]["draw_by"]  # the same
         content["stages"] = [entry.written() for entry in self.stages]
         return content

@@ -5,6 +5,9 @@ hour needs no more memory than a minute. A file is written under a temporary nam
 whole.
 """
 
+import errno
+import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +32,8 @@ from training.shipped_models import SHIPPED
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
 ONNX_SUFFIX = ".onnx"
+FULL_DISK_BYTES = 2**20
+"""A disk with less room than this after a file could not be written is full."""
 
 Frames = NDArray[np.float32]
 """Shape (frames, channels)."""
@@ -173,9 +178,15 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
                 stream.write(np.clip(block, -1.0, 1.0))
         temporary.replace(target)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(f"{target}: cannot be written ({error})") from error
+        raise UserError(f"{target}: cannot be written ({_reason(error, target.parent)})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Say why a file cannot be written; libsndfile does not tell a full disk from other failures."""
+    full = isinstance(error, soundfile.LibsndfileError) and shutil.disk_usage(folder).free < FULL_DISK_BYTES
+    return os.strerror(errno.ENOSPC) if full else str(error)
 
 
 def _enhanced_blocks(enhancer: Enhancer, source: Path) -> Iterator[Frames]:

@@ -17,8 +17,15 @@ from pipelines.onnx_layers import (
     transposed_gate_conv,
     untyped,
 )
-from training.models.level import FLOOR, PRIOR_FRAMES, SPEECH_LEVEL
-from training.models.repair import LEVELS, RepairNet, level_bins
+from training.models.level import (
+    FLOOR,
+    SPEECH_LEVEL,
+    SPEECH_VARIATION,
+    STEADY_TRUST,
+    STEADY_VARIATION,
+    TRUSTED_FRAMES,
+)
+from training.models.repair import LEVELS, MIN_SHARED_POWER, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
 
@@ -57,10 +64,16 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
     mask_real, mask_imag, added = g.nodes("Split", [head, g.constant(np.array([1, 1, 2]))], 3, axis=1)
     gain = g.constant(array(net.skip_gain).reshape(1, 1, 1, BINS))
     mask_real = g.node("Add", mask_real, gain)
+    power = g.node("Add", g.node("Mul", mask_real, mask_real), g.node("Mul", mask_imag, mask_imag))
+    beyond_one = g.node("Sqrt", floored(g, power, 1.0))
     real, imag = g.nodes("Split", [compressed], 2, axis=1, num_outputs=2)
     turned = g.node("Concat", g.node("Neg", imag), real, axis=1)  # i times the input
     masked = g.node("Add", g.node("Mul", compressed, mask_real), g.node("Mul", turned, mask_imag))
-    mapped = g.node("Add", masked, added)
+    masked = g.node("Div", masked, beyond_one)
+    smallest = g.constant(np.array(MIN_SHARED_POWER, np.float32))
+    louder, left = (g.node("Sqrt", g.node("Add", squared(g, part), smallest)) for part in (added, masked))
+    share = g.node("Div", louder, g.node("Add", louder, left))
+    mapped = g.node("Add", masked, g.node("Mul", added, share))
     return _decompressed(g, mapped), _decompressed(g, compressed)
 
 
@@ -78,19 +91,28 @@ def _compressed(g: Graph, spectrum: str) -> str:
 
 def _levelled(g: Graph, compressed: str) -> str:
     """Bring a compressed spectrum to the level of targets by the level so far (`training.models.level`)."""
-    bins = g.constant(np.array([BINS], np.float64))
+
+    def number(value: float) -> str:
+        return g.constant(np.array([value], np.float64))
+
     power = g.node("ReduceSumSquare", compressed, g.whole(1, 2, 3))  # (batch, 1, 1, 1)
     power = g.node("Reshape", power, g.whole(0, 1))
-    magnitude = g.node("Div", g.node("Cast", power, to=11), bins)
-    present = g.node("Concat", g.node("Mul", magnitude, magnitude), magnitude, axis=1)
-    total = g.node("Add", g.state("level_sums", (BATCH, 2), "float64"), present)
-    g.keep("level_sums", total)
-    squares, sums = g.nodes("Split", [total], 2, axis=1, num_outputs=2)
-    prior = np.array([PRIOR_FRAMES * SPEECH_LEVEL**2, PRIOR_FRAMES * SPEECH_LEVEL])
-    level = g.node(
-        "Div", g.node("Add", squares, g.constant(prior[:1])), g.node("Add", sums, g.constant(prior[1:]))
-    )
-    wanted = g.constant(np.array(SPEECH_LEVEL))
-    gain = g.node("Sqrt", g.node("Div", wanted, g.node("Add", level, g.constant(np.array(FLOOR)))))
+    magnitude = g.node("Div", g.node("Cast", power, to=11), number(BINS))
+    one = g.node("Add", g.node("Mul", magnitude, number(0.0)), number(1.0))
+    present = g.node("Concat", g.node("Mul", magnitude, magnitude), magnitude, one, axis=1)
+    sums = g.node("Add", g.state("level_sums", (BATCH, 3), "float64"), present)
+    g.keep("level_sums", sums)
+    squares, total, frames = g.nodes("Split", [sums], 3, axis=1, num_outputs=3)
+    tiny = number(float(np.finfo(np.float32).tiny))
+    level = g.node("Div", squares, g.node("Add", total, tiny))
+    gain = g.node("Div", number(SPEECH_LEVEL), g.node("Add", level, number(FLOOR)))
+    sounding = g.node("Div", g.node("Mul", total, total), g.node("Add", squares, tiny))
+    variation = g.node("Sub", g.node("Div", frames, g.node("Add", sounding, tiny)), number(1.0))
+    above = g.node("Sub", variation, number(STEADY_VARIATION))
+    speech = g.node("Div", above, number(SPEECH_VARIATION - STEADY_VARIATION))
+    speech = g.node("Clip", speech, g.constant(np.array(0.0)), g.constant(np.array(1.0)))
+    evidence = g.node("Mul", sounding, g.node("Add", speech, number(STEADY_TRUST)))
+    trust = g.node("Div", evidence, g.node("Add", evidence, number(TRUSTED_FRAMES)))
+    gain = g.node("Sqrt", g.node("Pow", gain, trust))
     gain = g.node("Unsqueeze", g.node("Cast", gain, to=1), g.whole(2, 3))
     return g.node("Mul", compressed, gain)

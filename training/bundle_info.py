@@ -13,8 +13,9 @@ from manifests.experiment import StageName
 from manifests.online import OnlineRecord
 from manifests.selection import SelectionRecord
 
-FORMAT = 3
-"""1 kept its weights in a zip archive of torch's own, `weights.pt`; the repairing nets of 2 had no mask."""
+FORMAT = 4
+"""1 kept its weights in a zip archive of torch's own, `weights.pt`; the repairing nets of 2 had no mask, those of 3 one
+without a bound."""
 MODEL_FILE = "model.json"
 MODEL_FOLDER = "model"
 """Where a stage of a run keeps its bundle."""

@@ -46,6 +46,7 @@ def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
 
 
 @pytest.mark.faults
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.usefixtures("ray_session")
 def test_ray_finds_the_same_deadly_draws_as_local_processes(tmp_path: Path, catalogue_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "kills_its_process", "limits: {max_failed_share: 0.9}")

@@ -129,6 +129,7 @@ def test_a_worker_killed_in_mid_shard_changes_nothing(
 
 
 @pytest.mark.faults
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.usefixtures("ray_session")
 def test_a_ray_worker_killed_in_mid_shard_changes_nothing(
     big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path

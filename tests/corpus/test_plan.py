@@ -1,5 +1,6 @@
 """Planning is a pure function, its draws keep the recipe's probabilities, and its keys are independent."""
 
+from collections import Counter
 from math import sqrt
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Recipe
+from manifests.source import Source
 
 DRAWS = 1500
 SIGMAS = 4.5
@@ -152,6 +154,26 @@ def test_a_sample_is_one_talker_filled_with_their_utterances(catalogue: Catalogu
         ]
         assert all(end <= later.at + 1 for end, later in zip(ends, spec.speech[1:], strict=False))
         assert spec.frames - ends[-1] < 0.9 * 48_000
+
+
+@pytest.mark.parametrize("draw_by", ["length", "speaker"])
+def test_talkers_are_drawn_by_how_much_they_say_or_all_alike(draw_by: str) -> None:
+    seconds = {"a": (5.0, 15.0), "b": (2.0,), None: (10.0, 4.0, 4.0)}
+    said = [(speaker, length) for speaker, lengths in seconds.items() for length in lengths]
+    rows = [
+        Source(f"{n}.wav", "speech", f"{n:064x}", seconds=length, speaker=speaker, split="train")
+        for n, (speaker, length) in enumerate(said)
+    ]
+    recipe = recipe_of(
+        f"name: a\nseconds: 1\nspeech: {{draw_by: {draw_by}}}\nstages: [{{stage: final_level}}]"
+    )
+    assert ("draw_by" in recipe.written()["speech"]) == (draw_by == "speaker")
+    pool = material(Catalogue(rows), recipe, "train")
+    drawn = Counter(pool.an_utterance(generator(index)).path for index in range(DRAWS))
+    for row in rows:
+        of_talker = sum(seconds[row.speaker])
+        share = row.seconds / 40.0 if draw_by == "length" else row.seconds / of_talker / len(seconds)
+        assert abs(drawn[row.path] - DRAWS * share) < SIGMAS * sqrt(DRAWS * share * (1 - share)) + 1e-9
 
 
 def test_speech_below_the_wanted_bandwidth_is_not_drawn(catalogue: Catalogue) -> None:

@@ -16,7 +16,7 @@ from pipelines.local_processes import LocalProcesses
 from pipelines.ray_tasks import RayTasks
 from pipelines.verify import verify
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 
 SAMPLES = 480
 RECIPE = """

@@ -22,7 +22,7 @@ from pipelines.generate import fingerprint, generate
 from pipelines.local_processes import LocalProcesses
 from pipelines.verify import verify
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900)]
 
 SEED = int(os.environ.get("SSIFORGE_KILL_SEED", "20261125"))
 SAMPLES = 1_200

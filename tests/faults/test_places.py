@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from manifests.corpus import read_shard_record
+from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.store import open_store
 from pipelines.executors import InProcess
+from pipelines.export import noisy_voice
 from pipelines.generate import fingerprint, generate
+from training.shipped_models import SHIPPED
 
 pytestmark = pytest.mark.faults
 
@@ -90,6 +95,25 @@ def test_a_full_disk(small_disk: Path, undisturbed: Path, small_recipe: Path, ca
     done = generate(str(small_recipe), catalogue_path, out, InProcess(), SAMPLES, seed=SEED, overrides=LONG)
     assert done.kept_shards == kept > 0
     assert fingerprint(out) == fingerprint(undisturbed)
+
+
+def test_a_full_disk_under_a_model_and_what_it_enhances(small_disk: Path) -> None:
+    voice, ballast = small_disk / "voice.wav", small_disk / "ballast"
+    soundfile.write(voice, noisy_voice(6.0), SAMPLE_RATE_HZ)
+    (small_disk / "out").mkdir()
+    commands = (
+        ("export", "--model", SHIPPED, "--out", str(small_disk / "out")),
+        ("enhance", str(voice), str(small_disk / "out" / "voice.wav")),
+    )
+    for left_bytes, command in zip((2_000_000, 300_000), commands, strict=True):
+        ballast.unlink(missing_ok=True)
+        ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - left_bytes))
+        job = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *command], capture_output=True, text=True
+        )
+        assert job.returncode == 2
+        assert job.stderr.splitlines()[-1].endswith("(No space left on device)")
+        assert list((small_disk / "out").iterdir()) == []
 
 
 def test_a_read_only_target(small_disk: Path, small_recipe: Path, catalogue_path: Path) -> None:

@@ -15,7 +15,7 @@ from loopback_ray import Cluster, free_ports
 
 from datagen.environment import THREAD_PINS
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster")]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "127.0.0.2"

@@ -22,7 +22,7 @@ from pipelines.local_processes import LocalProcesses
 from pipelines.scan import scan
 from pipelines.verify import verify
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster")]
 
 SEED = 11
 SAMPLES = 64

@@ -18,7 +18,7 @@ from pipelines.executors import InProcess
 from pipelines.generate import generate
 from pipelines.verify import verify
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster")]
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("manifests", "datagen", "training", "pipelines", "pyproject.toml", ".gitignore", ".rayignore")

@@ -73,6 +73,7 @@ def undisturbed(corpus: Path, out: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.timeout(600)
 def test_a_run_whose_workers_are_killed_ends_with_the_weights_of_an_undisturbed_one(
     corpus_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_folder: None
@@ -144,6 +145,7 @@ with connected(address, None):
 
 
 @pytest.mark.faults
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.timeout(600)
 def test_a_run_goes_on_with_fewer_workers_when_a_node_is_lost(
     corpus_dir: Path, tmp_path: Path, ray_folder: None

@@ -167,6 +167,7 @@ def test_a_corpus_in_an_object_store_gets_the_same_table_and_nothing_else(place:
 
 
 @pytest.mark.faults
+@pytest.mark.xdist_group("cluster")
 def test_one_worker_two_workers_and_ray_data_write_the_same_bytes(pristine: Path, tmp_path: Path) -> None:
     runners = {
         "here": on_processes(0),
@@ -341,7 +342,9 @@ worker._measured = deadly
     "runner",
     [
         pytest.param(on_processes(2), id="processes"),
-        pytest.param(on_ray_data(None, 2), id="ray", marks=pytest.mark.faults),
+        pytest.param(
+            on_ray_data(None, 2), id="ray", marks=[pytest.mark.faults, pytest.mark.xdist_group("cluster")]
+        ),
     ],
 )
 def test_a_sample_that_kills_its_process_costs_itself_alone(

@@ -19,6 +19,8 @@ from training.models.temporal import gtcm_group
 
 COMPRESSION_POWER = 0.5
 LEVELS = 3
+MIN_SHARED_POWER = 1e-8
+"""Added to |R|^2 and |Y|^2, compressed, before their roots are compared: -80 dB of full scale."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
     The input X is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum is
-    (g + M) X + R, where the head puts out a complex mask M and a spectrum R, and g is one learned gain a bin (`chosen`;
-    the paper's COM-Net maps to R alone). Noise is taken away by a mask, which need not know its phase; what is missing
-    is added. g starts at 1 and the head near 0, so that an untrained net returns its input at the right level, and
-    what needs no repair is left alone from the first step on. Nothing is bounded, so it remains a complex mapping.
+    Y + R |R| / (|R| + |Y|) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is g + M, or
+    that over its magnitude where this is above 1; g is one learned gain a bin (`chosen`; the paper's COM-Net maps to R
+    alone).
+    Noise is taken away by a mask, which need not know its phase; what is missing is added, and where something is left
+    of the input a faint R fades: else a network that is not sure what to add covers the whole of the speech with it.
+    g starts at 1 and the head near 0, so that an untrained net returns its input at the right level, and what needs no
+    repair is left alone from the first step on. R is not bounded, so it remains a complex mapping.
     """
 
     HEAD_START_SCALE = 0.005
@@ -165,7 +170,9 @@ class RepairNet(nn.Module):
 
         mask, added = at_least_float32(self.head(x)).chunk(2, dim=1)
         mask = torch.cat((mask[:, :1] + self.skip_gain, mask[:, 1:]), dim=1)
-        mapped = complex_product(compressed, mask) + added
+        mask = mask / mask.square().sum(1, keepdim=True).clamp_min(1.0).sqrt()
+        masked = complex_product(compressed, mask)
+        mapped = masked + added * _share(added, masked)
         return decompress(mapped, COMPRESSION_POWER), features
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
@@ -196,6 +203,14 @@ class RepairNet(nn.Module):
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
         spectrum, features = self.map_spectrum(analyse(wave), with_features)
         return RepairOutput(synthesise(spectrum, wave.shape[1]), spectrum, features)
+
+
+def _share(added: Tensor, masked: Tensor) -> Tensor:
+    """Return |R| / (|R| + |Y|), (B, 1, F, T), of spectra (B, 2, F, T)."""
+    louder, left = (
+        (spectrum.square().sum(1, keepdim=True) + MIN_SHARED_POWER).sqrt() for spectrum in (added, masked)
+    )
+    return louder / (louder + left)
 
 
 class _Down(nn.Module):
