@@ -10,7 +10,7 @@ A merged corpus has no shards of its own, but parts that have (`manifests/parts.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,9 +161,18 @@ class CorpusManifest(_Recorded):
         """Path and SHA-256 of each shard: by split (train, val, test), then number."""
         return sorted(self.shards.items(), key=lambda item: _shard_order(item[0]))
 
-    def written(self) -> bytes:
-        """Return the one form in which the manifest is written: a checksum of fields does not cover their spacing."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+    def written(self, without: Set[str] = frozenset()) -> bytes:
+        """Return the one form in which the manifest is written: a checksum of fields does not cover their spacing.
+
+        Args:
+            without: fields that there were not yet.
+        """
+        return self.model_dump_json(indent=2, exclude=set(without)).encode() + b"\n"
+
+    @property
+    def forms(self) -> tuple[bytes, ...]:
+        """The forms in which it may lie there: as written now, or before there were fields that it has no use for."""
+        return tuple(self.written(unknown) for unknown in _UNKNOWN_ONCE if unknown <= self._unused)
 
     def sealed(self) -> "CorpusManifest":
         """Return the manifest with its checksum filled in."""
@@ -176,8 +185,15 @@ class CorpusManifest(_Recorded):
 
     def _digest(self) -> str:
         # Corpora made before there were these fields stay intact.
-        unused = {name for name in ("parts", "replaces") if not getattr(self, name)}
-        return digest(self.model_dump(mode="json", exclude={"checksum"} | unused))
+        return digest(self.model_dump(mode="json", exclude={"checksum"} | self._unused))
+
+    @property
+    def _unused(self) -> set[str]:
+        return {name for name in ("parts", "replaces") if not getattr(self, name)}
+
+
+_UNKNOWN_ONCE = (frozenset[str](), frozenset({"replaces"}), frozenset({"replaces", "parts"}))
+"""Fields that manifests lack which were written before there were any of them: none, the last, all."""
 
 
 def corpus_id(recipe_digest: str, catalogue_digest: str, seed: int, shards: dict[str, str]) -> str:
@@ -392,7 +408,7 @@ def has_its_id(manifest: CorpusManifest) -> bool:
 
 def changed_files(store: Store, manifest: CorpusManifest) -> Iterator[str]:
     """Name the records and tables that are missing, or not what they were when the corpus was finished."""
-    if not manifest.intact or store.read(CORPUS_FILE) != manifest.written():
+    if not manifest.intact or store.read(CORPUS_FILE) not in manifest.forms:
         yield f"{CORPUS_FILE}: its content changed since it was written"
     for name, sha256 in manifest.files.items():
         try:

@@ -1,10 +1,11 @@
 """Licences by name: which SPDX identifier a text means, and whether a list of licences allows it.
 
 Only what is unambiguous is mapped. "GPL" without a version, "Public Domain", or a Creative Commons licence without its
-version name no single licence: they stay as they are written, and are allowed only where they are named exactly or
-where `unknown` is.
+version name no single licence: they stay as they are written, and are allowed only where they are named exactly, or
+where all such texts are by `unrecognised`.
 """
 
+import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from manifests.errors import UserError
 
 UNKNOWN = "unknown"
-"""In a list: allows whatever is no known licence. As a source's licence: nothing is said of it."""
+"""As a source's licence: nothing is said of it. In a list: allows such sources, and no others."""
+
+UNRECOGNISED = "unrecognised"
+"""In a list: allows every text that says something of the licence and is none that is known here."""
 
 SIMULATED = "CC0-1.0 (simulated)"
 """Of rooms that this program simulated: every list allows them, for they are nobody's recordings."""
@@ -22,7 +26,16 @@ _CC_VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
 _GNU = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("3.0",)}
 _OTHERS = (
     *("0BSD", "Apache-2.0", "Artistic-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0"),
-    *("CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0", "ISC", "MIT", "MPL-2.0"),
+    *(
+        "CDLA-Permissive-1.0",
+        "CDLA-Permissive-2.0",
+        "CDLA-Sharing-1.0",
+        "EUPL-1.1",
+        "EUPL-1.2",
+        "ISC",
+        "MIT",
+        "MPL-2.0",
+    ),
     *("ODC-By-1.0", "ODbL-1.0", "PDDL-1.0", "Unlicense", "Zlib"),
 )
 KNOWN = frozenset(
@@ -83,8 +96,12 @@ _TERMS = re.compile(
 _VERSION = r"[0-9]+(?:\.[0-9]+)*"
 
 
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return _spaced(text).casefold()
 
 
 _BY_TEXT = {_plain(text): spdx for text, spdx in _MEANT.items()} | {_plain(spdx): spdx for spdx in KNOWN}
@@ -96,7 +113,7 @@ def spdx_of(text: str) -> str:
     for said in (text, "" if _TERMS.search(holder.casefold()) else licence):
         if (found := _BY_TEXT.get(_plain(said))) is not None:
             return found
-    return text.strip() or UNKNOWN
+    return UNKNOWN if _plain(text) in ("", UNKNOWN) else text.strip()
 
 
 def is_known(text: str) -> bool:
@@ -104,9 +121,15 @@ def is_known(text: str) -> bool:
     return all(spdx_of(term) in KNOWN for term in re.split(r" (?:OR|AND) ", text))
 
 
+def is_unrecognised(text: str) -> bool:
+    """Whether a text says something, and no part of it is a licence that is known by an identifier."""
+    terms = [term for term in re.split(r" (?:OR|AND) |[()]", text) if term.strip()]
+    return spdx_of(text) not in KNOWN | {UNKNOWN} and not any(spdx_of(term) in KNOWN for term in terms)
+
+
 @dataclass(frozen=True)
 class AllowedLicences:
-    """A user's list of licences: identifiers, patterns such as `CC-BY-*`, exact texts, `unknown`."""
+    """A user's list of licences: identifiers, patterns such as `CC-BY-*`, exact texts, `unknown`, `unrecognised`."""
 
     names: tuple[str, ...]
     """Sorted, each once."""
@@ -115,12 +138,15 @@ class AllowedLicences:
     def parse(cls, given: Sequence[str]) -> "AllowedLicences | None":
         """Read what stands after `--allow-licences`, separated by commas; None when it was not given.
 
+        A text with a comma in it stands between double quotes, as in CSV.
+
         Raises:
             UserError: when nothing is named.
         """
         if not given:
             return None
-        names = {spdx_of(name) for text in given for name in text.split(",") if name.strip()}
+        rows = (csv.reader([_spaced(text)], skipinitialspace=True) for text in given)
+        names = {spdx_of(name) for row in rows for name in next(row, ()) if name.strip()}
         if not names:
             raise UserError("--allow-licences: names no licence")
         return cls(tuple(sorted(names)))
@@ -131,7 +157,7 @@ class AllowedLicences:
             return False
         if text == SIMULATED:
             return True
-        if self._names(text) or (UNKNOWN in self.names and not is_known(text)):
+        if self._names(text) or (UNRECOGNISED in self.names and is_unrecognised(text)):
             return True
         if "(" in text or ")" in text:
             return False
@@ -141,7 +167,7 @@ class AllowedLicences:
 
     def _names(self, text: str) -> bool:
         spdx = spdx_of(text)
-        return any(name in (spdx, text.strip()) or _fits(spdx, name) for name in self.names)
+        return any(name in (spdx, _spaced(text)) or _fits(spdx, name) for name in self.names)
 
     def refused(self, texts: Iterable[str]) -> list[str]:
         """Return those that are not allowed, sorted, each once."""

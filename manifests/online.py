@@ -8,8 +8,16 @@ RUN_DIR/online/
 """
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from manifests.canonical import canonical_json, digest
 from manifests.errors import UserError
@@ -39,11 +47,24 @@ class OnlineRecord(BaseModel):
     """The corpus beside it, which gives the other samples and those for validation; empty where there is none."""
     code_version: str
     """Of the renderer."""
+    allow_licences: tuple[str, ...] | None = None
+    """The list by which sources were left to be drawn, sorted; None where all were."""
 
     @property
     def data_id(self) -> str:
-        """Identity of the data: stands in a model and a checkpoint where the id of a corpus would."""
-        return digest(self.model_dump(mode="json"))
+        """Identity of the data: stands in a model and a checkpoint where the id of a corpus would.
+
+        As with a corpus, what a list of licences leaves is what counts: the digest of the catalogue has it.
+        """
+        return digest(self.model_dump(mode="json", exclude={"allow_licences"}))
+
+    @model_serializer(mode="wrap")
+    def _without_no_list(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the list where there is none: ids of models that were made before there was one stay."""
+        content: dict[str, Any] = written(self)
+        if content.get("allow_licences", ()) is None:
+            del content["allow_licences"]
+        return content
 
 
 def write_online(folder: Path, record: OnlineRecord) -> None:

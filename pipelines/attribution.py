@@ -1,21 +1,19 @@
 """`ATTRIBUTION.tsv`: whose recordings the samples of a corpus hold, under which licence; a row a source.
 
-Sources that no sample holds are not named. Opens in any spreadsheet; characters that would break a row, steer a
-terminal or begin a formula there are replaced.
+Sources that no sample holds are not named, nor is where they lie: the hash leads to the path, in `sources.parquet`.
+Opens in any spreadsheet; characters that would break a row, steer a terminal or begin a formula there are replaced.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 
 from manifests.catalogue import read_catalogue
 from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, CorpusManifest
 from manifests.licence_names import is_known, spdx_of
-from manifests.source import Source
 from manifests.store import Store
 from pipelines.markdown import one_line
 
 ATTRIBUTION_FILE = "ATTRIBUTION.tsv"
-COLUMNS = ("kind", "name", "by", "licence", "spdx", "sha256", "samples", "path")
+COLUMNS = ("kind", "name", "by", "licence", "spdx", "sha256", "samples")
 _FORMULA = "=+-@"
 """A cell that begins with one of these is run by spreadsheets."""
 
@@ -24,23 +22,19 @@ def write_attribution(store: Store, manifest: CorpusManifest) -> None:
     """Write the file of a finished corpus, merged ones included."""
     counts = _samples_by_source(store)
     with store.local_copy(SOURCES_FILE) as path:
-        rows = {source.sha256: source for source in read_catalogue(path).usable if source.sha256 in counts}
-    lines = ["\t".join(COLUMNS)]
-    for source in sorted(
-        rows.values(), key=lambda row: (row.kind, spdx_of(row.licence), row.group, row.name)
-    ):
-        lines.append("\t".join(map(_cell, _values(source, counts[source.sha256]))))
-    store.write(ATTRIBUTION_FILE, ("\n".join(lines) + "\n").encode())
+        rows = {
+            (source.kind, spdx_of(source.licence), source.group, source.name, source.licence, source.sha256)
+            for source in read_catalogue(path).usable
+            if source.sha256 in counts
+        }
+    lines = [COLUMNS]
+    for kind, spdx, group, name, licence, sha256 in sorted(rows):
+        known = spdx if is_known(spdx) else ""
+        lines.append((kind, name, group, licence, known, sha256, str(counts[sha256])))
+    store.write(ATTRIBUTION_FILE, "".join("\t".join(map(_cell, line)) + "\n" for line in lines).encode())
 
 
-def _values(source: Source, samples: int) -> Iterator[object]:
-    spdx = spdx_of(source.licence)
-    yield from (source.kind, source.name, source.group, source.licence)
-    yield spdx if is_known(spdx) else ""
-    yield from (source.sha256, samples, source.path)
-
-
-def _cell(value: object) -> str:
+def _cell(value: str) -> str:
     text = one_line(value)
     return f"'{text}" if text[:1] in _FORMULA and text else text
 

@@ -184,10 +184,12 @@ def verify(
         Path | None, typer.Option(help="A new catalogue, if the source files were moved since.")
     ] = None,
 ) -> None:
-    """Hash every shard again, look for leaks and strays, and render samples again."""
+    """Hash every file again, look for leaks and strays, and render samples again."""
     from pipelines.verify import verify as run
 
     found = run(corpus, rerender, sources, say)
+    for remark in found.remarks:
+        say(remark)
     for problem in found.problems:
         print(problem)
     if found.problems:

@@ -39,6 +39,7 @@ def online_request(
     weight: float | None,
     workers: int | None,
     seed: int | None,
+    allow_licences: list[str] | None,
 ) -> "OnlineRequest | None":
     """Return what the options ask for; None for no fresh samples.
 
@@ -46,7 +47,13 @@ def online_request(
         UserError: when options are missing, or mean nothing without --online.
     """
     if recipe is None:
-        given = {"--sources": sources, "--online-weight": weight, "--online-workers": workers, "--seed": seed}
+        given = {
+            "--sources": sources,
+            "--online-weight": weight,
+            "--online-workers": workers,
+            "--seed": seed,
+            "--allow-licences": allow_licences,
+        }
         idle = [name for name, value in given.items() if value is not None]
         if idle:
             raise UserError(f"{idle[0]} belongs to fresh samples: give --online RECIPE with it")
@@ -57,4 +64,11 @@ def online_request(
         raise UserError("--online draws from a catalogue: give --sources, written by 'ssiforge scan'")
     from pipelines.online import WORKERS, OnlineRequest
 
-    return OnlineRequest(recipe, sources, seed or 0, weight, WORKERS if workers is None else workers)
+    return OnlineRequest(
+        recipe,
+        sources,
+        seed or 0,
+        weight,
+        WORKERS if workers is None else workers,
+        allow_licences=tuple(allow_licences or ()),
+    )

@@ -28,7 +28,7 @@ AllowLicences = Annotated[
         "--allow-licences",
         metavar="LIST",
         help="Licences that data may have, separated by commas: SPDX ids, CC-BY-* (any version), exact texts, "
-        "'unknown'; repeatable.",
+        "'unknown' (nothing is said of it), 'unrecognised' (any text that is no known licence); repeatable.",
     ),
 ]
 

@@ -15,7 +15,7 @@ from pipelines.cli_online import (
     OnlineWorkers,
     online_request,
 )
-from pipelines.cli_options import LOCAL_RAY, Keep, Overrides, say
+from pipelines.cli_options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
 
 
 def train(
@@ -46,6 +46,7 @@ def train(
     online_weight: OnlineWeight = None,
     online_workers: OnlineWorkers = None,
     seed: OnlineSeed = None,
+    allow_licences: AllowLicences = None,
     overrides: Overrides = None,
     parents: Annotated[
         list[str] | None,
@@ -55,7 +56,7 @@ def train(
     ] = None,
 ) -> None:
     """Train RaD-Net 2's stages on a corpus, on fresh samples or both, each tracked as an MLflow run."""
-    fresh = online_request(corpus, online, sources, online_weight, online_workers, seed)
+    fresh = online_request(corpus, online, sources, online_weight, online_workers, seed, allow_licences)
     from pipelines.ray_job import check_written
     from pipelines.train import train as run
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manifests.corpus import CORPUS_FILE, SOURCES_FILE, CorpusManifest
+from manifests.licence_names import UNKNOWN
 from manifests.store import Store
 from pipelines.corpus_words import KIND_OF_DATA, LIMITS, PERSONAL, USES, shard_patterns, title, total
 from pipelines.croissant_index import AUDIO, INDEX_FILE, write_index
-from pipelines.hub_licences import UNKNOWN, spdx_url
+from pipelines.hub_licences import spdx_url
 
 CROISSANT_FILE = "croissant.json"
 RECORDS = "samples"
@@ -103,7 +104,7 @@ def described(manifest: CorpusManifest, schema: Any, index_sha256: str) -> dict[
         "name": title(manifest),
         "identifier": manifest.id,
         "description": f"{KIND_OF_DATA} {total(manifest)} samples, {manifest.hours:.2f} hours.",
-        "license": [spdx_url(licence) for licence in manifest.licences] or [UNKNOWN],
+        "license": sorted({spdx_url(licence) for licence in manifest.licences}) or [UNKNOWN],
         "citeAs": f"ssiforge corpus {manifest.id}",
         "keywords": ["speech enhancement", "speech restoration", "48 kHz", "webdataset"],
         "creator": {"@type": "sc:Organization", "name": f"ssiforge {manifest.code_version}"},
@@ -155,8 +156,12 @@ def _provenance(manifest: CorpusManifest) -> dict[str, Any]:
             },
             {"@type": "prov:Plan", "prov:label": f"recipe {manifest.recipe} {manifest.recipe_digest}"},
         ]
-    if manifest.grown_from:
-        sources.append({"@type": "prov:Entity", "prov:label": f"ssiforge corpus {manifest.grown_from}"})
+    before = {"grown from": manifest.grown_from, "sources were withdrawn from": manifest.replaces}
+    sources += [
+        {"@type": "prov:Entity", "prov:label": f"ssiforge corpus {corpus}", "prov:value": how}
+        for how, corpus in before.items()
+        if corpus
+    ]
     return {
         "prov:wasDerivedFrom": sources,
         "prov:wasGeneratedBy": {

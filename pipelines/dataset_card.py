@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from manifests.corpus import RECIPE_FILE, SOURCES_FILE, CorpusManifest, read_part, read_shard_record
+from manifests.licence_names import UNKNOWN, is_unrecognised
 from manifests.store import Store
+from pipelines.attribution import ATTRIBUTION_FILE
 from pipelines.corpus_words import KIND_OF_DATA, LIMITS, PERSONAL, USES, shard_patterns, title, total
 from pipelines.croissant import CROISSANT_FILE, RECORDS
-from pipelines.hub_licences import UNKNOWN, hub_licences
+from pipelines.hub_licences import hub_licences
 from pipelines.markdown import NUMBER, TEXT, escaped, table
 
 CARD_FILE = "README.md"
@@ -102,6 +104,8 @@ def _facts(manifest: CorpusManifest) -> Iterator[tuple[str, object]]:
         yield "seed", manifest.seed
     if manifest.grown_from:
         yield "grown from", manifest.grown_from
+    if manifest.replaces:
+        yield "replaces", f"{manifest.replaces}, from which sources were withdrawn"
     software = {"ssiforge": manifest.code_version} | manifest.environment
     yield "made with", ", ".join(f"{name} {version}" for name, version in software.items())
 
@@ -123,9 +127,11 @@ def _made(manifest: CorpusManifest) -> str:
         (label, f"{shares.get('asked', 0.0):.1%}", f"{shares.get('drawn', 0.0):.1%}")
         for label, shares in manifest.stages.items()
     ]
+    # A corpus that was made larger ends some shards where it ended.
+    made = "the same samples, cut into other shards" if manifest.grown_from else "it again"
     return "\n\n".join(
         (
-            f"Where the files of `{SOURCES_FILE}` lie, this makes it again:",
+            f"Where the files of `{SOURCES_FILE}` lie, this makes {made}:",
             f"```\n{command}\n```",
             "Degradations, with the share of samples for which the recipe asks for each, and which got it:",
             table(("stage", "asked", "drawn"), stages, (TEXT, NUMBER, NUMBER)),
@@ -147,6 +153,7 @@ def _content(manifest: CorpusManifest) -> str:
             "No speaker, noise recording or room is in two splits. Licences of the material, with the number of "
             "samples that hold some:",
             table(("licence", "samples"), licences, (TEXT, NUMBER)) if licences else "None was recorded.",
+            f"`{ATTRIBUTION_FILE}` names every recording, whose it is, and its licence.",
         )
     )
 
@@ -157,7 +164,7 @@ def _fields(members: Sequence[str]) -> str:
         "Shards are tars (WebDataset); a sample is a few files with one key:\n\n"
         + "\n".join(lines)
         + "\n\n`samples.parquet` has one row a sample with the same values, `quarantine.jsonl` what failed, and "
-        "`corpus.json` the SHA-256 of every file."
+        "`corpus.json` the SHA-256 of each of them."
     )
 
 
@@ -204,6 +211,11 @@ def _limits(manifest: CorpusManifest) -> Iterator[str]:
     yield f"Meant for: {USES[0].lower()}{USES[1:]}"
     if unknown := manifest.licences.get(UNKNOWN, 0):
         yield f"The licence of material in {unknown} of the samples is not known."
+    if texts := [licence for licence in manifest.licences if is_unrecognised(licence)]:
+        yield (
+            f"{len(texts)} of the licences above are texts that name no licence for certain: read them, and "
+            f"`{ATTRIBUTION_FILE}`, which says whose recordings they are of."
+        )
     if redrawn := sum(manifest.failures.values()):
         yield f"{redrawn} draws failed and were drawn again (`quarantine.jsonl`)."
     if manifest.lost_shards:

@@ -23,7 +23,7 @@ from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.licence_names import AllowedLicences
 from manifests.recipe import Limits, Recipe
 from manifests.store import Place, Store, absolute, is_remote, open_store
-from pipelines.companions import missing_companions, remove_companions, write_companions
+from pipelines.companions import remove_companions, write_companions
 from pipelines.corpus_folder import begin, corpus_folder, planned, with_withdrawn
 from pipelines.corpus_manifest import Run, finish, held_manifest, is_up_to_date
 from pipelines.executors import Executor, Job, Lost
@@ -35,7 +35,7 @@ from pipelines.licence_choice import of_allowed_licences
 from pipelines.openlineage import corpus_name
 from pipelines.openlineage_corpus import catalogue_inputs, generate_job, told
 from pipelines.outstanding import Shards, asked_of, finished_shards
-from pipelines.room_bank import copied_into, simulated_rooms
+from pipelines.room_bank import copied_into, simulated_rooms, with_rooms
 from pipelines.shard_result import recalled
 from pipelines.worker import RenderJob
 
@@ -100,7 +100,7 @@ def generate(
         rooms = simulated_rooms(bound, cache, say)
         if store.folder is None or not executor.shares_disk:
             rooms = copied_into(store, rooms, say)
-        catalogue = with_withdrawn(given.extended(rooms) if rooms else given, store, plan.withdrawn)
+        catalogue = with_withdrawn(with_rooms(given, rooms), store, plan.withdrawn)
         if allowed is not None:
             catalogue = of_allowed_licences(catalogue, allowed, say)
         unavailable = check_material(bound, catalogue, plan.counts)
@@ -114,7 +114,7 @@ def generate(
             say(f"{len(kept)} of {len(shards)} shards are there already")
         held = held_manifest(store)
         if held is not None and len(kept) == len(shards) and is_up_to_date(held, store, shards):
-            write_companions(store, held, missing_companions(store))
+            write_companions(store, held)
             return Generated(held, 0, len(kept), time.monotonic() - began)
         inputs = catalogue_inputs(catalogue, catalogue.digest)
         name = corpus_name(recipe.name, bound.digest, catalogue.digest, seed, code_version())

@@ -1,37 +1,44 @@
 """How dataset hubs call licences: by SPDX identifiers in small letters, as far as they know them."""
 
-import re
 from collections.abc import Iterable
 
+from manifests.licence_names import KNOWN, UNKNOWN, spdx_of
+
 OTHER = "other"
-UNKNOWN = "unknown"
-"""What hubs and catalogues alike write where a licence is not known."""
-_SPDX = re.compile(
-    r"(CC0-1\.0|CC-BY(-NC)?(-ND|-SA)?-[1-4]\.\d|Apache-2\.0|MIT|MPL-2\.0|(A|L)?GPL-[23]\.\d(-only|-or-later)?"
-    r"|BSD-[23]-Clause|Unlicense|ISC|Zlib|EUPL-1\.[12]|ODC-By-1\.0|ODbL-1\.0|PDDL-1\.0|CDLA-Sharing-1\.0"
-    r"|CDLA-Permissive-[12]\.0)"
+_NAMES = frozenset(
+    (
+        *("apache-2.0", "mit", "isc", "zlib", "unlicense", "mpl-2.0", "artistic-2.0", "bsl-1.0"),
+        *("bsd-2-clause", "bsd-3-clause", "eupl-1.1", "eupl-1.2"),
+        *("cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+        *(
+            "cc-by-nc-2.0",
+            "cc-by-nc-3.0",
+            "cc-by-nc-4.0",
+            "cc-by-nd-4.0",
+            "cc-by-nc-nd-3.0",
+            "cc-by-nc-nd-4.0",
+        ),
+        *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+        *("cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "odc-by", "odbl", "pddl"),
+        *("gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0"),
+    )
 )
+"""Those that https://huggingface.co/docs/hub/repositories-licenses lists of what recordings come under."""
 _CALLED_OTHERWISE = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}
 
 
-def is_spdx(licence: str) -> bool:
-    """Whether a licence is one of the identifiers that corpora of recordings come under."""
-    return _SPDX.fullmatch(licence) is not None
-
-
 def spdx_url(licence: str) -> str:
-    """Return the address of a licence's text; what is no identifier stays as it is."""
-    return f"https://spdx.org/licenses/{licence}.html" if is_spdx(licence) else licence
+    """Return the address of a licence's text; what means no identifier stays as it is."""
+    spdx = spdx_of(licence)
+    return f"https://spdx.org/licenses/{spdx}.html" if spdx in KNOWN else spdx
 
 
 def hub_licence(licence: str) -> str:
     """Return a hub's name of a licence: `other` for what it has no name for."""
-    if licence == UNKNOWN:
-        return UNKNOWN
-    if not is_spdx(licence):
-        return OTHER
-    plain = licence.lower().removesuffix("-only").removesuffix("-or-later")
-    return _CALLED_OTHERWISE.get(plain, plain)
+    spdx = spdx_of(licence)
+    plain = spdx.lower().removesuffix("-only").removesuffix("-or-later")
+    name = _CALLED_OTHERWISE.get(plain, plain)
+    return name if spdx == UNKNOWN or (spdx in KNOWN and name in _NAMES) else OTHER
 
 
 def hub_licences(licences: Iterable[str]) -> list[str]:

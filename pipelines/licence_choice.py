@@ -1,14 +1,15 @@
 """Which sources a user's list of licences leaves to be drawn."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from manifests.catalogue import Catalogue
-from manifests.licence_names import AllowedLicences
+from manifests.licence_names import UNRECOGNISED, AllowedLicences, is_unrecognised, spdx_of
 from manifests.source import Source
+from pipelines.markdown import one_line
 
-MOST_SAID = 5
-"""Licences that are named among those that were refused."""
+MOST_SAID = 20
+"""Licences, and texts that are none, that are named among those that were refused."""
 
 
 def of_allowed_licences(
@@ -27,11 +28,40 @@ def of_allowed_licences(
         return f"its licence is not among the allowed ones: {source.licence}"
 
     left = catalogue.refusing(reason)
-    if refused:
-        most = ", ".join(f"{licence} {count}" for licence, count in refused.most_common(MOST_SAID))
-        others = f" and {len(refused) - MOST_SAID} more" if len(refused) > MOST_SAID else ""
-        say(
-            f"licences: {refused.total()} of {len(catalogue.usable)} sources are not drawn, their licences are "
-            f"not allowed ({most}{others})"
-        )
+    for line in _refused_in_words(refused, len(catalogue.usable)):
+        say(line)
     return left
+
+
+def _refused_in_words(refused: Counter[str], sources: int) -> Iterator[str]:
+    if not refused:
+        return
+    texts, known = Counter[str](), Counter[str]()
+    for text, count in refused.items():
+        if is_unrecognised(text):
+            texts[text] += count
+        else:
+            known[spdx_of(text)] += count
+    words = _first([f"{one_line(licence)} {count}" for licence, count in known.most_common()])
+    listed = f" ({', '.join(words)})" if words else ""
+    yield (
+        f"licences: {refused.total()} of {sources} sources are not drawn, their licences are not allowed{listed}"
+    )
+    if texts:
+        yield (
+            f"licences: {texts.total()} of these say what is no licence known here; to draw them, name these texts, or "
+            f"'{UNRECOGNISED}' for all of them:"
+        )
+        yield from _first([f"  {count:6}  {_as_named(text)}" for text, count in texts.most_common()])
+
+
+def _as_named(text: str) -> str:
+    """Return a text as it is named in a list: between quotes where it has a comma in it."""
+    line = one_line(text)
+    quoted = line.replace('"', '""')
+    return f'"{quoted}"' if set(line) & set(',"') else line
+
+
+def _first(words: list[str]) -> list[str]:
+    more = len(words) - MOST_SAID
+    return [*words[:MOST_SAID], f"and {more} more"] if more > 0 else words

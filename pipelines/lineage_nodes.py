@@ -88,6 +88,8 @@ def online_node(fresh: KnownOnline) -> Node:
         "share_of_samples": record.weight,
         "code_version": record.code_version,
     }
+    if record.allow_licences is not None:
+        facts["allow_licences"] = list(record.allow_licences)
     return Node("online", record.data_id, f"fresh samples of {record.recipe} {record.data_id[:SHORT]}", facts)
 
 

@@ -23,7 +23,7 @@ from manifests.corpus import (
 from manifests.errors import UserError
 from manifests.parts import LEAST_WEIGHT, MOST_WEIGHT, Part, merged_id, part_names, product
 from manifests.store import Place, Store, absolute
-from pipelines.companions import missing_companions, remove_companions, write_companions
+from pipelines.companions import remove_companions, write_companions
 from pipelines.corpus_copy import copy_corpus
 from pipelines.corpus_folder import MERGED, corpus_folder, plan_content
 from pipelines.corpus_manifest import held_manifest
@@ -95,7 +95,7 @@ def merge(
         copied = sum(_copied(chosen, parts, store)) if copy else 0
         held = held_manifest(store)
         if held is not None and held.parts == parts and not any(changed_files(store, held)):
-            write_companions(store, held, missing_companions(store))
+            write_companions(store, held)
             return Merged(held, copied > 0, copied)
         inputs = [corpus_dataset(one.corpus.manifest) for one in chosen]
         with told(store, MERGE_JOB, inputs, merged_name(merged_id(parts))):

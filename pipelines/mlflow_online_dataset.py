@@ -33,10 +33,12 @@ class OnlineDataset(Dataset):  # type: ignore[misc]
 
 def online_tags(record: OnlineRecord) -> dict[str, str]:
     """Return the tags by which a run that heard fresh samples is found."""
+    allowed = record.allow_licences
     return {
         f"{TAG}online.recipe": record.recipe,
         f"{TAG}online.recipe_digest": record.recipe_digest,
         f"{TAG}online.catalogue_digest": record.catalogue_digest,
         f"{TAG}online.seed": str(record.seed),
         f"{TAG}online.weight": f"{record.weight:g}",
+        **({} if allowed is None else {f"{TAG}online.allow_licences": ", ".join(allowed)}),
     }

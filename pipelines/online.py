@@ -19,6 +19,7 @@ from manifests.corpus import QUARANTINE_FILE, RECIPE_FILE, SOURCES_FILE, CorpusM
 from manifests.documents import check, load_document
 from manifests.errors import UserError
 from manifests.files import write_atomically
+from manifests.licence_names import AllowedLicences
 from manifests.online import ONLINE_FOLDER, OnlineRecord, read_online, write_online
 from manifests.recipe import Recipe, Split
 from manifests.store import Place
@@ -26,9 +27,10 @@ from pipelines.corpus_folder import recipe_yaml
 from pipelines.differences import differences
 from pipelines.generate import catalogue_at
 from pipelines.generate_checks import check_files, check_material
+from pipelines.licence_choice import of_allowed_licences
 from pipelines.online_source import FreshSource, Renderers, Tally
 from pipelines.online_worker import OnlineJob
-from pipelines.room_bank import simulated_rooms
+from pipelines.room_bank import simulated_rooms, with_rooms
 
 DEFAULT_WEIGHT = 0.5
 """Beside a corpus: every other sample is a fresh one."""
@@ -51,6 +53,8 @@ class OnlineRequest:
     """Processes that render."""
     cache: Path | None = None
     """Folder for simulated rooms; the user's cache folder by default."""
+    allow_licences: tuple[str, ...] = ()
+    """Names and patterns of licences, separated by commas; other sources are not drawn. All are without any."""
 
     def weight_beside(self, corpus: CorpusManifest | None) -> float:
         """Return the share of fresh samples.
@@ -135,10 +139,13 @@ def prepare(
         raise UserError("--online-workers must be at least 1")
     document = load_document(request.recipe, "recipes")
     bound = bind(check(Recipe, document.content, document), document)
+    allowed = AllowedLicences.parse(request.allow_licences)
     given = catalogue_at(request.sources)
     check_files(given, request.sources)
     rooms = simulated_rooms(bound, request.cache, say)
-    catalogue = given.extended(rooms) if rooms else given
+    catalogue = with_rooms(given, rooms)
+    if allowed is not None:
+        catalogue = of_allowed_licences(catalogue, allowed, say)
     counts: dict[Split, int] = {"train": 1, "val": 1} if validated and corpus is None else {"train": 1}
     for label, splits in check_material(bound, catalogue, counts).items():
         say(f"stage {label}: nothing to draw from in split {', '.join(splits)}; left out there")
@@ -152,6 +159,7 @@ def prepare(
         weight=weight,
         corpus_id=corpus.id if corpus else "",
         code_version=code_version(),
+        allow_licences=allowed.names if allowed else None,
     )
     return Prepared(record, bound, catalogue)
 
@@ -188,8 +196,8 @@ def refuse_other_samples(run_dir: Path, prepared: Prepared | None) -> None:
         was, is_now = (f"with --online {one.recipe}" if one else "without --online" for one in (before, now))
         raise UserError(f"{run_dir}: was trained {was}, and this run is {is_now}; choose another --out")
     differs = []
-    for name, held in before.model_dump(exclude={"recipe"}).items():
-        given = getattr(now, name)
+    for name in (name for name in OnlineRecord.model_fields if name != "recipe"):
+        held, given = getattr(before, name), getattr(now, name)
         if held == given:
             continue
         where = _recipe_differences(folder, prepared.bound) if name == "recipe_digest" else ""
@@ -208,6 +216,7 @@ _WORDS = {
     "weight": "--online-weight",
     "corpus_id": "corpus",
     "code_version": "version of ssiforge",
+    "allow_licences": "--allow-licences",
 }
 
 
@@ -221,5 +230,5 @@ def _recipe_differences(folder: Path, bound: BoundRecipe) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
     return (text[:8] if len(text) == 32 else text) or "none"

@@ -14,8 +14,9 @@ from manifests.corpus import PLAN_FILE, SOURCES_FILE, CorpusManifest, read_part
 from manifests.errors import JobInterrupted
 from manifests.source import KINDS
 from manifests.store import Store
+from pipelines.companion_seals import broken, read_seals, seal
 from pipelines.openlineage import Json, corpus_dataset, dataset, event, facet, run_id
-from pipelines.openlineage_log import last_of, record, recorded
+from pipelines.openlineage_log import LINEAGE_FILE, last_of, record, recorded
 
 MERGE_JOB = "merge"
 _SHOWN_DIGITS = 12
@@ -38,23 +39,32 @@ def told(store: Store, job: str, inputs: list[Json], output: str) -> Iterator[No
     """
     run = run_id(store.read(PLAN_FILE))
     outputs = [dataset(output)]
-    record(store, [event("START", run, job, inputs, outputs)])
+    _record(store, [event("START", run, job, inputs, outputs)])
     try:
         yield
     except (KeyboardInterrupt, JobInterrupted):
-        record(store, [event("ABORT", run, job, inputs, outputs)])
+        _record(store, [event("ABORT", run, job, inputs, outputs)])
         raise
     except BaseException as error:
-        record(store, [event("FAIL", run, job, inputs, outputs, error=str(error))])
+        _record(store, [event("FAIL", run, job, inputs, outputs, error=str(error))])
         raise
+
+
+def _record(store: Store, events: list[Json]) -> None:
+    """Add events to the log and seal it, unless it was changed: then `verify` goes on saying so."""
+    changed = store.size(LINEAGE_FILE) is not None and broken(store, LINEAGE_FILE)
+    record(store, events)
+    if not changed:
+        seal(store, [LINEAGE_FILE])
 
 
 def write_lineage(store: Store, manifest: CorpusManifest) -> None:
     """Tell that the job which made a finished corpus is complete, unless that was told."""
     run = run_id(store.read(PLAN_FILE))
-    events = recorded(store)
-    last = last_of(events, run)
+    last = last_of(recorded(store), run)
     if last is not None and last["eventType"] == "COMPLETE" and _version(last) == manifest.id:
+        if LINEAGE_FILE not in read_seals(store).files:
+            seal(store, [LINEAGE_FILE])
         return
     if last is not None:
         job, inputs = last["job"]["name"], last["inputs"]
@@ -65,7 +75,7 @@ def write_lineage(store: Store, manifest: CorpusManifest) -> None:
     made = corpus_dataset(manifest)
     made["outputFacets"] = {"outputStatistics": _statistics(store, manifest)}
     missing = [] if last is not None else [event("START", run, job, inputs, [dataset(made["name"])])]
-    record(store, [*missing, event("COMPLETE", run, job, inputs, [made])])
+    _record(store, [*missing, event("COMPLETE", run, job, inputs, [made])])
 
 
 def _version(told_of: Json) -> Any:

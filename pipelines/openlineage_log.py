@@ -25,29 +25,40 @@ Json = dict[str, Any]
 
 def recorded(store: Store) -> list[Json]:
     """Return the events so far; a line that is no event is left out."""
+    return [content for line in _held(store).splitlines() if (content := _event(line)) is not None]
+
+
+def is_event(line: bytes) -> bool:
+    """Whether a line of the file is an event."""
+    return _event(line) is not None
+
+
+def _event(line: bytes) -> Json | None:
     try:
-        lines = store.read(LINEAGE_FILE).splitlines()
+        content: Json = json.loads(line)
+        _ = content["eventType"], content["run"]["runId"], content["job"]["name"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return content
+
+
+def _held(store: Store) -> bytes:
+    try:
+        return store.read(LINEAGE_FILE)
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    events = []
-    for line in lines:
-        try:
-            content = json.loads(line)
-            _ = content["eventType"], content["run"]["runId"], content["job"]["name"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        events.append(content)
-    return events
+        return b""
 
 
 def record(store: Store, events: Sequence[Json]) -> None:
-    """Add events to the file, whole or not at all, and send them.
+    """Add events to the file, whole or not at all, and send them. What stands there stays, byte for byte.
 
     Raises:
         OSError: when the file cannot be written.
     """
-    lines = (json.dumps(each, ensure_ascii=False) for each in (*recorded(store), *events))
-    store.write(LINEAGE_FILE, "".join(f"{line}\n" for line in lines).encode())
+    held = _held(store)
+    cut_off = b"\n" if held and not held.endswith(b"\n") else b""
+    lines = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in events)
+    store.write(LINEAGE_FILE, held + cut_off + lines)
     for each in events:
         send(each, store.where(LINEAGE_FILE))
 

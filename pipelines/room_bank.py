@@ -13,6 +13,7 @@ from datagen.environment import pin_threads
 from datagen.rooms import Rows, bank_sources
 from datagen.split import assign_splits
 from manifests.cache import cache_directory
+from manifests.catalogue import Catalogue
 from manifests.corpus import ROOMS_FOLDER
 from manifests.errors import JobError
 from manifests.source import Source
@@ -39,6 +40,27 @@ def simulated_rooms(
     folder = cache or cache_directory()
     say(f"rooms: {bank.count} simulated, {bank.positions} positions in each, cached in {folder}")
     return tuple(assign_splits(bank_sources(bank, folder, partial(in_processes, workers))))
+
+
+def with_rooms(catalogue: Catalogue, rooms: Rows) -> Catalogue:
+    """Return a catalogue with simulated rooms, each once, though it may name some of them.
+
+    The one that a corpus keeps names all: their rows give way to those that lead to files that are there, but for rooms
+    that were withdrawn.
+    """
+    if not rooms:
+        return catalogue
+    held = {_as_room(row): row for row in catalogue.of_kind("rir")}
+    new = [room for room in rooms if (row := held.get(_as_room(room))) is None or row.refused is None]
+    again = {_as_room(room) for room in new} & held.keys()
+    if again:
+        catalogue = Catalogue(row for row in catalogue if row.kind != "rir" or _as_room(row) not in again)
+    return catalogue.extended(new)
+
+
+def _as_room(source: Source) -> Source:
+    """Return what is the same of a room wherever its file lies, and whether it was withdrawn or not."""
+    return replace(source, path="", bytes=0, mtime_ns=0, refused=None)
 
 
 def copied_into(store: Store, rooms: Rows, say: Callable[[str], None]) -> Rows:

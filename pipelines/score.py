@@ -13,6 +13,7 @@ from manifests.corpus import Corpus, ShardRecord, open_corpus
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.recipe import SPLITS
 from manifests.store import Place, Store, absolute
+from pipelines.companion_seals import broken, is_sealed, read_seals, seal, unseal
 from pipelines.corpus_folder import corpus_folder
 from pipelines.executors import Lost
 from pipelines.interrupts import interruptible
@@ -76,7 +77,7 @@ def score(
         raise UserError(f"{place}: is a merged corpus; score its parts: {parts}")
     shards = corpus.shards if split is None else _shards_of(corpus, split)
     with corpus_folder(place) as store:
-        held = read_scores(store)
+        held = _held_scores(store)
         board = _Board(store, held, _identities(held, wanted))
         for line in _differences(corpus, held, board.identities):
             say(line)
@@ -93,6 +94,13 @@ def score(
             f"{lost[-1].task.tar_name}: {lost[-1].reason}; all others are in {SCORES_FILE}"
         )
     return found
+
+
+def _held_scores(store: Store) -> HeldScores | None:
+    """Read the table that is there; one that was changed is not gone on with."""
+    if store.size(SCORES_FILE) is not None and (problem := broken(store, SCORES_FILE)):
+        raise UserError(f"{store.url}: {problem}; remove it and run 'ssiforge score' again")
+    return read_scores(store)
 
 
 def _shards_of(corpus: Corpus, split: str) -> tuple[ShardRecord, ...]:
@@ -223,8 +231,12 @@ def _finish(corpus: Corpus, board: _Board, held: HeldScores | None, scored: int,
     shards = [(record, scores) for record, scores in known if scores.metrics]
     info = _info(corpus, board, [scores for _, scores in shards])
     if board.has_parts or held is None or held.info != info:
+        if is_sealed(board.store):
+            unseal(board.store, [SCORES_FILE])
         write_scores(board.store, info, shards)
         board.sweep()
+    if is_sealed(board.store) and SCORES_FILE not in read_seals(board.store).files:
+        seal(board.store, [SCORES_FILE])
     failures: Counter[str] = Counter(
         f"{name}: {reason}"
         for _, scores in shards

@@ -40,8 +40,12 @@ from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
 from manifests.source import Source
 from manifests.store import Place, Store, open_store
+from pipelines.companion_seals import SEALS_FILE, broken_seals, read_seals
+from pipelines.companions import COMPANION_FILES
 from pipelines.merge_tables import check_leaks, read_material
+from pipelines.openlineage_log import LINEAGE_FILE
 from pipelines.progress import JobProgress
+from pipelines.score_table import SCORES_FILE
 
 SAME_AUDIO_DB = -60.0
 """Re-rendered audio of another machine or library version counts as the same when it differs by less than this."""
@@ -58,6 +62,8 @@ class Verified:
     """Of the re-rendered samples, how many have the same bytes."""
     problems: tuple[str, ...]
     """One sentence each; empty for a sound corpus."""
+    remarks: tuple[str, ...] = ()
+    """What could not be checked, though nothing is known to be wrong with it."""
 
 
 def verify(
@@ -68,9 +74,9 @@ def verify(
 ) -> Verified:
     """Check a corpus.
 
-    Every shard, record and table is hashed again, shards are read with the stock webdataset reader, records and
-    manifest must agree, no speaker, noise recording or room may stand in two splits, and no stray file may lie
-    between the shards. Of a merged corpus, every part is checked so, and they together for leaks.
+    Every shard, record, table and sealed companion is hashed again, shards are read with the stock webdataset reader,
+    records and manifest must agree, no speaker, noise recording or room may stand in two splits, and no stray file may
+    lie between the shards. Of a merged corpus, every part is checked so, and they together for leaks.
 
     Args:
         place: folder or URI of the corpus.
@@ -86,7 +92,11 @@ def verify(
     if manifest.parts:
         return _verified_parts(store, manifest, rerender, sources, say)
     sizes = store.names()
-    problems = [*changed_files(store, manifest), *_stray_files(sizes, manifest)]
+    problems = [
+        *changed_files(store, manifest),
+        *broken_seals(store, manifest),
+        *_stray_files(sizes, manifest),
+    ]
     if not has_its_id(manifest):
         problems.append(f"{CORPUS_FILE}: its id does not match its content")
     seen = _Seen()
@@ -109,8 +119,28 @@ def verify(
     if chosen:
         say(f"re-rendered {len(chosen)} samples: {identical} have the same bytes")
     return Verified(
-        len(manifest.shards), seen.samples.total(), len(chosen), identical, tuple(dict.fromkeys(problems))
+        len(manifest.shards),
+        seen.samples.total(),
+        len(chosen),
+        identical,
+        tuple(dict.fromkeys(problems)),
+        tuple(_unchecked(store, manifest)),
     )
+
+
+def _unchecked(store: Store, manifest: CorpusManifest) -> Iterator[str]:
+    """Say which files nobody sealed, as of corpora made before there were seals."""
+    sealed = read_seals(store).files
+    makers = {
+        "merge" if manifest.parts else "generate": (*COMPANION_FILES, LINEAGE_FILE),
+        "score": (SCORES_FILE,),
+    }
+    for command, files in makers.items():
+        if names := [name for name in files if name not in sealed and store.size(name) is not None]:
+            yield (
+                f"{', '.join(names)}: not checked, {SEALS_FILE} does not name what lies there; "
+                f"run the 'ssiforge {command}' that made it again"
+            )
 
 
 def _stray_files(names: Mapping[str, int], manifest: CorpusManifest) -> Iterator[str]:
@@ -124,7 +154,12 @@ def _stray_files(names: Mapping[str, int], manifest: CorpusManifest) -> Iterator
 def _verified_parts(
     store: Store, manifest: CorpusManifest, rerender: int, sources: Path | None, say: Callable[[str], None]
 ) -> Verified:
-    problems = [*changed_files(store, manifest), *_stray_parts(store, manifest)]
+    problems = [
+        *changed_files(store, manifest),
+        *broken_seals(store, manifest),
+        *_stray_parts(store, manifest),
+    ]
+    remarks = list(_unchecked(store, manifest))
     if not has_its_id(manifest):
         problems.append(f"{CORPUS_FILE}: its id does not match its content")
     found: list[Verified] = []
@@ -135,7 +170,9 @@ def _verified_parts(
             problems.append(str(error).removeprefix(f"{store.url}: "))
             continue
         found.append(verify(held.url, chosen, sources, say))
-        problems += [f"part {part.name} ({held.url}): {problem}" for problem in found[-1].problems]
+        of_part = f"part {part.name} ({held.url}): "
+        problems += [of_part + problem for problem in found[-1].problems]
+        remarks += [of_part + remark for remark in found[-1].remarks]
     if not problems:
         try:
             check_leaks([read_material(part.corpus) for part in open_corpus(store.url).parts])
@@ -147,6 +184,7 @@ def _verified_parts(
         sum(one.rerendered for one in found),
         sum(one.identical for one in found),
         tuple(problems),
+        tuple(remarks),
     )
 
 

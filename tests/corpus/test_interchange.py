@@ -31,7 +31,7 @@ SAMPLES = 12
 IMAGE = "<img src=x onerror=alert(1)>"
 SCRIPT = '"><script>'
 LICENCE = '[free](javascript:alert(1)) "</td>| --- license: mit'
-OURS = ("croissant.json", "croissant.parquet", "README.md", "lineage.ndjson")
+OURS = ("croissant.json", "croissant.parquet", "README.md", "ATTRIBUTION.tsv", "lineage.ndjson")
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,21 @@ def test_croissant_says_where_it_comes_from_and_what_to_mind(corpus: Path) -> No
     assert "noise" in content["rai:dataManipulationProtocol"]
 
 
+def test_what_was_before_and_what_is_not_certain_is_said(corpus: Path) -> None:
+    manifest, schema = read_manifest(corpus), pq.read_schema(corpus / "croissant.parquet")
+    later = manifest.model_copy(update={"replaces": "before", "licences": {"MIT": 1, "GPL": 1, "Mine": 2}})
+    *_, last = described(later, schema, "0" * 64)["prov:wasDerivedFrom"]
+    assert (last["prov:label"], last["prov:value"]) == (
+        "ssiforge corpus before",
+        "sources were withdrawn from",
+    )
+    card = dataset_card(later, ("json",))
+    assert "| replaces | before, from which sources were withdrawn |" in card
+    assert "2 of the licences above are texts that name no licence for certain" in card
+    plain = dataset_card(manifest.model_copy(update={"licences": {"MIT": 1}}), ("json",))
+    assert "replaces" not in plain and "for certain" not in plain
+
+
 def test_croissant_of_thirty_thousand_shards_is_as_small(corpus: Path) -> None:
     manifest = read_manifest(corpus)
     shards = {f"train/shard-{number:06d}.tar": "0" * 64 for number in range(30_000)}
@@ -226,6 +241,7 @@ def test_the_cards_front_matter_is_what_hubs_expect(corpus: Path) -> None:
     assert data.task_categories == ["audio-to-audio"]
     assert data.size_categories == ["n<1K"]
     assert data.pretty_name.startswith("small, 0.00 h")
+    assert "this makes it again:" in (corpus / "README.md").read_text()
 
 
 def test_hubs_know_licences_by_their_names() -> None:
@@ -235,10 +251,12 @@ def test_hubs_know_licences_by_their_names() -> None:
         "gpl-3.0",
         "unknown",
     ]
-    assert hub_licences(["Julia / GPL 3+"]) == ["other"]
+    assert hub_licences(["Julia / GPL 3+", "GPL-3.0", "ODC-By-1.0"]) == ["gpl-3.0", "odc-by"]
+    assert hub_licences(["Public Domain", "CC-BY-1.0", "CC-BY-4.0 OR MIT", "bsd"]) == ["other"]
     assert hub_licences([]) == ["unknown"]
     assert spdx_url("CC-BY-4.0") == "https://spdx.org/licenses/CC-BY-4.0.html"
-    assert spdx_url("GPL V3+") == "GPL V3+"
+    assert spdx_url("GPL V3+") == "https://spdx.org/licenses/GPL-3.0-or-later.html"
+    assert spdx_url("Public Domain") == "Public Domain"
 
 
 def test_names_that_are_markup_stay_names(corpus: Path) -> None:
@@ -279,7 +297,7 @@ def test_the_same_corpus_says_the_same_anywhere(
     bucket = f"memory://{uuid.uuid4().hex}/corpus"
     generate(str(small_recipe), moved / "again.parquet", bucket, InProcess(), samples=SAMPLES, seed=5)
     store = open_store(bucket)
-    for name in OURS:
+    for name in ("lineage.parquet", *OURS):
         if name != "lineage.ndjson":
             assert store.read(name) == (corpus / name).read_bytes(), name
     assert store.size("lineage.ndjson")
@@ -299,7 +317,7 @@ def test_what_is_missing_is_written_by_the_next_run(
             assert done.rendered_shards == 0
         else:
             merge([corpus, other], place)
-        for name in OURS[:3]:
+        for name in OURS[:-1]:
             assert (place / name).read_bytes() == before[name]
         kinds = [json.loads(line)["eventType"] for line in (place / "lineage.ndjson").open()]
         assert kinds == ["START", "COMPLETE"]
@@ -326,6 +344,7 @@ def test_a_corpus_that_grew_says_so_even_when_it_was_cut_short(
     generate(*arguments, samples=2 * SAMPLES, seed=5)
     assert len(records(grown)) == 2 * SAMPLES
     assert f"| samples | {2 * SAMPLES} of 1 s |" in (grown / "README.md").read_text()
+    assert "cut into other shards" in (grown / "README.md").read_text()
     kinds = [json.loads(line)["eventType"] for line in (grown / "lineage.ndjson").open()]
     assert kinds == ["START", "COMPLETE", "START", "ABORT", "COMPLETE"]
 

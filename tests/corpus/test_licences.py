@@ -1,5 +1,6 @@
 """Only allowed licences are drawn, and who is to be named is written down."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,31 @@ def test_no_plan_names_a_source_of_another_licence(
     assert licences and allowed.refused(licences) == []
 
 
+def test_texts_that_are_no_licence_are_refused_by_name_and_number_until_they_are_named_as_shown(
+    mixed: Path,
+) -> None:
+    texts = {"Public Domain": 'All mine, "all"', "CC-BY-NC-4.0": "odd\x1b[2J", "unknown": ""}
+    rows = [replace(row, licence=texts.get(row.licence, row.licence)) for row in read_catalogue(mixed).usable]
+    catalogue, said = Catalogue(rows), list[str]()
+
+    def left(*names: str) -> Counter[str]:
+        allowed = AllowedLicences.parse(names)
+        assert allowed is not None
+        return Counter(row.licence for row in of_allowed_licences(catalogue, allowed, said.append).usable)
+
+    every = Counter(row.licence for row in rows)
+    text, odd = texts["Public Domain"], texts["CC-BY-NC-4.0"]
+    assert left("CC-BY-*", "unknown") == {"CC-BY-4.0": every["CC-BY-4.0"], "": every[""]}
+    gone = len(rows) - every["CC-BY-4.0"] - every[""]
+    assert said[0].startswith(f"licences: {gone} of {len(rows)} sources are not drawn")
+    assert f"GPL-3.0-or-later {every['A. Person / GPL V3+']}" in said[0] and "mine" not in said[0]
+    assert said[1].startswith(f"licences: {every[text] + every[odd]} of these")
+    named = {name: int(count) for count, _, name in (line.strip().partition("  ") for line in said[2:])}
+    assert named == {'"All mine, ""all"""': every[text], "odd [2J": every[odd]}
+    assert left('MIT, "All mine, ""all"""') == {text: every[text]}
+    assert left("unrecognised") == {text: every[text], odd: every[odd]}
+
+
 def test_a_corpus_holds_only_what_is_allowed_says_what_is_not_drawn_and_remembers_the_list(
     mixed: Path, small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -93,12 +119,14 @@ def test_attribution_names_each_source_that_is_heard_once_with_its_licence_and_s
         for row in read_catalogue(mixed).sources
     ]
     write_catalogue(rows, tmp_path / "odd.parquet")
+    folders = {str(Path(row.path).parent) for row in rows}
     places = [tmp_path / "a", tmp_path / "b"]
     for seed, place in enumerate(places):
         generate(str(small_recipe), tmp_path / "odd.parquet", place, InProcess(), 8, seed=seed)
     merge(places, tmp_path / "merged")
     for place, corpora in ((places[0], places[:1]), (tmp_path / "merged", places)):
         lines = (place / "ATTRIBUTION.tsv").read_text().splitlines()
+        assert not any(folder in line for folder in folders for line in lines)
         assert lines[0].split("\t") == list(COLUMNS)
         cells = [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines[1:]]
         samples = [

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -55,9 +56,13 @@ def fixed(root: Path) -> dict[str, bytes]:
     }
 
 
-def timeless(root: Path) -> dict[str, bytes]:
-    """All but the events of the jobs, which have times."""
-    return {name: content for name, content in fixed(root).items() if name != "lineage.ndjson"}
+def timeless(root: Path) -> dict[str, Any]:
+    """All but the events of the jobs, which have times, and what is said of them."""
+    held: dict[str, Any] = fixed(root)
+    held["companions.json"] = json.loads(held["companions.json"])["files"]
+    for files in (held, held["companions.json"]):
+        del files["lineage.ndjson"]
+    return held
 
 
 # --- what comes out -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`verify` finds what is wrong with a corpus, and names the file."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_sources_that_moved_are_found_through_a_new_catalogue(
     sources = tmp_path / "moved.parquet"
     scan({"speech": [str(moved / "speech")], "noise": [str(moved / "noise")]}, sources, workers=1)
     assert verify(corpus, rerender=2, sources=sources).identical == 2
+
+
+@pytest.mark.parametrize("unknown", [("replaces",), ("replaces", "parts")])
+def test_a_corpus_made_before_there_were_fields_that_it_has_no_use_for_is_sound(
+    corpus: Path, unknown: tuple[str, ...]
+) -> None:
+    path = corpus / "corpus.json"
+    content = json.loads(path.read_bytes())
+    before = {name: value for name, value in content.items() if name not in unknown}
+    path.write_text(json.dumps(before, indent=2, ensure_ascii=False) + "\n")
+    assert verify(corpus).problems == ()
+    path.write_text(json.dumps({**before, "checksum": ""}, indent=2, ensure_ascii=False) + "\n")
+    assert verify(corpus).problems == ("corpus.json: its content changed since it was written",)
 
 
 @pytest.mark.parametrize("position", [0.1, 0.5, 0.9])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from manifests.corpus import CORPUS_FILE, PROGRESS_FILE, changed_files, read_man
 from manifests.errors import UserError
 from manifests.source import Source
 from manifests.store import open_store
-from pipelines.companions import COMPANIONS
-from pipelines.croissant_index import INDEX_FILE as CROISSANT_TABLE
+from pipelines.companion_seals import SEALS_FILE, broken_seals
+from pipelines.companions import COMPANION_FILES
 from pipelines.executors import InProcess
 from pipelines.generate import generate
+from pipelines.openlineage_log import LINEAGE_FILE
+from pipelines.score import score
+from pipelines.score_runners import on_processes
+from pipelines.score_table import SCORES_FILE
 from pipelines.verify import verify
 
 TRIALS = 200
@@ -32,6 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, catalog
     )  # so that the quarantine holds a line
     write_catalogue(read_catalogue(catalogue_path).extended([refused]), root / "sources.parquet")
     generate(str(small_recipe), root / "sources.parquet", root / "c", InProcess(), samples=6, seed=1)
+    score(root / "c", on_processes(0), ["level_error_db"])
     assert verify(root / "c").problems == ()
     return root / "c"
 
@@ -65,10 +71,13 @@ def named(corpus: Path) -> str:
 
 
 def test_one_changed_byte_anywhere_is_found_and_its_file_named(corpus: Path) -> None:
-    # How far the last job came is no part of the corpus, nor is what is made of it at any time for other programs.
-    apart = {PROGRESS_FILE, *COMPANIONS, CROISSANT_TABLE}
-    files = sorted(path for path in corpus.rglob("*") if path.is_file() and path.name not in apart)
-    assert {path.suffix for path in files} == {".tar", ".json", ".jsonl", ".parquet", ".yaml"}
+    # How far the last job came is no part of the corpus.
+    files = sorted(path for path in corpus.rglob("*") if path.is_file() and path.name != PROGRESS_FILE)
+    assert {path.suffix for path in files} == {
+        *(".tar", ".json", ".jsonl", ".parquet", ".yaml"),
+        *(".tsv", ".md", ".ndjson"),
+    }
+    assert {path.name for path in files} >= {*COMPANION_FILES, LINEAGE_FILE, SCORES_FILE, SEALS_FILE}
     rng = np.random.default_rng(SEED)
     missed = []
     for trial in range(TRIALS):
@@ -83,18 +92,20 @@ def test_one_changed_byte_anywhere_is_found_and_its_file_named(corpus: Path) -> 
     assert verify(corpus).problems == ()
 
 
-def test_no_byte_of_the_manifest_can_change_unseen(corpus: Path) -> None:
-    """JSON means the same with a tab for a space, or 1.50 for 1.5; the manifest has one form only."""
-    path, store = corpus / CORPUS_FILE, open_store(corpus)
+@pytest.mark.parametrize("name", [CORPUS_FILE, SEALS_FILE])
+def test_no_byte_of_what_names_the_others_can_change_unseen(corpus: Path, name: str) -> None:
+    """JSON means the same with a tab for a space, or 1.50 for 1.5; the manifest and the seals have one form only."""
+    path, store = corpus / name, open_store(corpus)
     rng = np.random.default_rng(SEED)
     unseen = []
     for position, byte in enumerate(path.read_bytes()):
         for bits in {any_flip(rng), byte ^ ord("\t") if byte in b" \n" else byte ^ ord("0")} - {0}:
             with flipped(path, position, bits):
                 try:
-                    problem = next(changed_files(store, read_manifest(store)), "")
+                    manifest = read_manifest(store)
+                    problem = next(chain(changed_files(store, manifest), broken_seals(store, manifest)), "")
                 except UserError as error:
                     problem = str(error)
-            if CORPUS_FILE not in problem:
+            if name not in problem:
                 unseen.append(f"byte {position} ^ {bits:#04x}")
     assert unseen == []

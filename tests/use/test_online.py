@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from manifests.canonical import digest
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from manifests.experiment import load_experiment
-from manifests.online import read_online
+from manifests.online import OnlineRecord, read_online
 from pipelines.executors import InProcess
 from pipelines.generate import generate
 from pipelines.lineage import lineage
@@ -397,6 +398,55 @@ def test_a_run_names_recipe_catalogue_and_seed_and_lineage_finds_them_when_the_o
     assert info.id in {node.id for node in forward.graph.nodes.values() if node.kind == "model"}
 
 
+def test_only_sources_of_allowed_licences_are_drawn_as_by_generate_and_the_list_is_recorded(
+    store: Any, small_recipe: Path, catalogue_path: Path, tmp_path: Path
+) -> None:
+    """Every other source of a split is of a licence that is not on the list."""
+    rows = [
+        replace(row, licence=("MIT", "All mine")[number % 2])
+        for split in ("train", "val", "test")
+        for kind in ("speech", "noise")
+        for number, row in enumerate(read_catalogue(catalogue_path).of(kind, split))
+    ]
+    write_catalogue(Catalogue(rows), tmp_path / "sources.parquet")
+    allowed, said = ("MIT", "CC-BY-*"), list[str]()
+    corpus = generate(
+        str(small_recipe),
+        tmp_path / "sources.parquet",
+        tmp_path / "c",
+        InProcess(),
+        4,
+        allow_licences=allowed,
+    ).manifest
+    request = OnlineRequest(str(small_recipe), tmp_path / "sources.parquet", SEED, allow_licences=allowed)
+    info = train("tiny", None, "teacher", overrides=MICRO, device="cpu", say=said.append, online=request)[
+        "teacher"
+    ]
+
+    assert sum("not drawn" in line for line in said) == 1 and any("All mine" in line for line in said)
+    record = read_online(Path("runs/tiny/online"))
+    assert record is not None and info.online == record
+    assert record.allow_licences == ("CC-BY-*", "MIT")
+    assert record.catalogue_digest == corpus.catalogue_digest
+    assert {row.licence for row in read_catalogue(Path("runs/tiny/online/sources.parquet"))} == {"MIT"}
+    run = store.get_run(read_link(Path("runs/tiny/teacher"))["run_id"])
+    assert run.data.tags["ssiforge.online.allow_licences"] == "CC-BY-*, MIT"
+    (node,) = (n for n in lineage("ssiforge-tiny-teacher/1").graph.nodes.values() if n.kind == "online")
+    assert node.facts["allow_licences"] == ["CC-BY-*", "MIT"]
+
+
+def test_a_record_without_a_list_is_written_as_before_there_were_any() -> None:
+    """Ids of models are digests of it."""
+    before = {"recipe": "r", "recipe_digest": "1", "catalogue_digest": "2", "seed": 3, "weight": 0.5}
+    before |= {"corpus_id": "c", "code_version": "0"}
+    record = OnlineRecord.model_validate(before)
+    assert record.model_dump(mode="json") == before
+    assert record.data_id == digest(before)
+    listed = record.model_copy(update={"allow_licences": ("MIT",)})
+    assert listed.data_id == record.data_id
+    assert OnlineRecord.model_validate_json(listed.model_dump_json()) == listed
+
+
 def test_a_mixed_run_names_its_corpus_too(
     store: Any, generated: Path, request_of_small: OnlineRequest
 ) -> None:
@@ -464,6 +514,8 @@ def test_going_on_with_other_samples_is_refused_with_what_differs(
         go_on(replace(request_of_small, sources=tmp_path / "fewer.parquet"))
     with pytest.raises(UserError, match=r"differs in seed \(there 3, now 9\)"):
         go_on(replace(request_of_small, seed=9))
+    with pytest.raises(UserError, match=r"differs in --allow-licences \(there none, now MIT, unknown\)"):
+        go_on(replace(request_of_small, allow_licences=("unknown,MIT",)))
     with pytest.raises(UserError, match="--online-weight .* corpus"):
         go_on(request_of_small, generated)
     with pytest.raises(UserError, match="was trained with --online small, and this run is without --online"):
@@ -477,6 +529,7 @@ def test_going_on_with_other_samples_is_refused_with_what_differs(
         ((), "give --corpus, or --online with --sources"),
         (("--online", "demo"), "give --sources"),
         (("--seed", "3"), "--seed belongs to fresh samples"),
+        (("--allow-licences", "MIT"), "--allow-licences belongs to fresh samples"),
         (("--online", "demo", "--sources", "no.parquet"), "no.parquet: no such catalogue"),
         (
             ("--online", "demo", "--sources", "s", "--online-weight", "0.5"),
