@@ -7,7 +7,6 @@ from pathlib import Path
 from datagen.degradations import stage_class
 from manifests.corpus import RECIPE_FILE, SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
 from manifests.errors import UserError
-from manifests.files import write_atomically
 from manifests.store import Store, open_store
 from pipelines.report.against import compare
 from pipelines.report.choice import chosen_samples
@@ -26,6 +25,7 @@ from pipelines.report.samples import samples_section
 from pipelines.report.scales import count, figure
 from pipelines.report.stage_sections import drawn_and_delivered, stages_together
 from pipelines.report.summary import Summary, read_summary
+from pipelines.report.writing import check_place, store_page, write_page
 
 REPORT_FILE = "report/index.html"
 
@@ -44,21 +44,20 @@ def write_report(
 
     Raises:
         UserError: when there is no corpus, its tables are missing or damaged, or the page cannot be written.
+        JobError: when the disk is full.
     """
     store = open_store(place)
+    hint = "" if out is not None else "; choose another place with --out"
+    folder = out if out is not None else store.folder and store.folder / Path(REPORT_FILE).parent
+    if folder is not None:
+        check_place(folder, hint)
     content = corpus_page(store, against, samples, say)
-    try:
-        if out is None:
-            store.write(REPORT_FILE, content)
-            return store.where(REPORT_FILE), len(content)
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / Path(REPORT_FILE).name
-        write_atomically(file, content)
-        return str(file), len(content)
-    except OSError as error:
-        where = store.where(REPORT_FILE) if out is None else out
-        hint = "; choose another place with --out" if out is None else ""
-        raise UserError(f"{where}: cannot be written ({error.strerror or error}){hint}") from error
+    if out is None:
+        store_page(store, REPORT_FILE, content, hint)
+        return store.where(REPORT_FILE), len(content)
+    file = out / Path(REPORT_FILE).name
+    write_page(file, content)
+    return str(file), len(content)
 
 
 def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[str], None]) -> bytes:
