@@ -76,7 +76,15 @@ def mlflow_server(store: Store, host: str, port: int) -> Iterator[MlflowServer]:
         host: address to listen on.
         port: free one.
     """
-    command = [sys.executable, "-I", str(Path(tied_process.__file__)), sys.executable, "-m", "mlflow", "server"]
+    command = [
+        sys.executable,
+        "-I",
+        str(Path(tied_process.__file__)),
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+    ]
     command += ["--host", host, "--port", str(port), "--workers", "1", "--backend-store-uri", store.uri]
     if store.artifacts is not None:
         command += ["--artifacts-destination", str(store.artifacts)]

@@ -22,7 +22,9 @@ def main() -> None:
     """Run the command that the arguments are."""
     if os.getpgrp() != os.getpid():  # else the starter would be killed too
         os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)  # the group is asked to end: we wait until it has
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: None
+    )  # the group is asked to end: we wait until it has
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, check=False).returncode
     sys.exit(code if code >= 0 else 128 - code)

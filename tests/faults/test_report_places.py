@@ -45,7 +45,10 @@ def _held(folder: Path) -> list[str]:
 def test_a_full_disk(corpus: Path, small_disk: Path) -> None:
     (small_disk / "old").mkdir()
     (small_disk / "old" / "index.html").write_bytes(OLD)
-    with (small_disk / "ballast").open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
+    with (
+        (small_disk / "ballast").open("wb", buffering=0) as stream,
+        pytest.raises(OSError, match="No space left"),
+    ):
         while True:
             stream.write(bytes(4096))
     before = _held(small_disk)
