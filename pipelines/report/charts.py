@@ -16,6 +16,9 @@ WIDTH, HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 20, 36
 _BAR_WIDTH, _BAR_HEIGHT = 144, 14
 _CELL = 14
+_MARK_HEIGHT = 26
+FEW = 20
+"""Values: fewer of a second array are not a distribution, but are shown one by one."""
 _LABEL_WIDTH, _LABEL_HEIGHT = 130, 116
 
 
@@ -32,7 +35,7 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
 
 
 def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
-    """Draw how values are distributed: the first array as bars, a second one as a line over them.
+    """Draw how values are distributed: the first array as bars, a second one as a line over them, or as a mark a value where these are few.
 
     Args:
         edges: of the bins, shape (bins + 1,).
@@ -43,7 +46,8 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
     """
     counts = bool((edges % 1.0 == 0.5).all())
     shares = [np.histogram(values, edges)[0] / max(len(values), 1) for values in samples]
-    highest = max(float(share.max()) for share in shares) or 1.0
+    drawn = shares if len(samples[-1]) >= FEW else shares[:1]
+    highest = max(float(share.max()) for share in drawn) or 1.0
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
     marks = ticks_around(100.0 * highest, 4)
     y = Scale(0.0, marks[-1] / 100.0, HEIGHT - _BOTTOM, _TOP)
@@ -56,8 +60,10 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
         tag("text", f"% of {of}", x=0, y=10),
         [_bin(x, y, edges[n], edges[n + 1], share) for n, share in enumerate(shares[0]) if share > 0.0],
     ]
-    if len(shares) > 1:
+    if len(shares) > 1 and len(samples[1]) >= FEW:
         parts.append(_outline(x, y, edges, shares[1]))
+    elif len(shares) > 1:
+        parts.append([_mark(x(float(value)), y(0.0)) for value in samples[1]])
     parts.append(
         tag("line", class_="axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM)
     )
@@ -85,6 +91,10 @@ def _outline(x: Scale, y: Scale, edges: Values, shares: Values) -> Html:
     for n, share in enumerate(shares):
         steps.append(f"V{at(y(share))}H{at(x(edges[n + 1]))}")
     return tag("path", class_="line-b", d="".join([*steps, f"V{at(y(0.0))}"]))
+
+
+def _mark(x: float, bottom: float) -> Html:
+    return tag("line", class_="line-b", x1=at(x), x2=at(x), y1=at(bottom - _MARK_HEIGHT), y2=at(bottom + 4))
 
 
 def bar(share: float, mark: float | None = None, second: float | None = None, of: float = 1.0) -> Html:
@@ -132,6 +142,8 @@ def key(*names: tuple[str, str]) -> Html:
     def swatch(style: str) -> Html:
         if style == "mark":
             shape = tag("line", class_=style, x1=12, x2=12, y1=0, y2=12)
+        elif style.startswith("dot"):
+            shape = tag("circle", class_=style, cx=12, cy=6, r=4)
         elif style.startswith("line"):
             shape = tag("path", class_=style, d="M1 11V4H12V8H23")
         else:

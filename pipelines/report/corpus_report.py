@@ -75,13 +75,14 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
     with store.local_copy(SAMPLES_FILE) as table:
         summary = read_summary(table)
         reader = SampleReader(store, manifest, table)
-        compared = compare(summary, reader, against, say) if against is not None else None
+        recipe = _recipe(store)
+        compared = compare(summary, manifest, recipe, reader, against, say) if against is not None else None
         shown = [reader.read(row) for row in chosen_samples(summary, samples)]
     other = compared.summary if compared else None
     names = read_names(store, (source.sha256 for sample in shown for source in sample.record.sources))
     sections = [
-        Section("glance", "At a glance", at_a_glance(manifest, summary, read_kinds(store), _recipe(store))),
-        *([Section("against", "Against B", compared.body, compared.lead)] if compared else []),
+        Section("glance", "At a glance", at_a_glance(manifest, summary, read_kinds(store), recipe)),
+        *([Section("against", compared.title, compared.body, compared.lead)] if compared else []),
         Section(
             "distributions",
             "Distributions",

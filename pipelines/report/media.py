@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -40,6 +41,24 @@ def player(audio: Audio, label: str) -> Html:
     """Return a player of a clip at 48 kHz, shape (N,)."""
     return tag(
         "audio", controls=True, preload="none", aria_label=label, src=data_uri("audio/webm", opus(audio))
+    )
+
+
+def heard(title: str, what: str, audio: Audio, facts: Sequence[str] = ()) -> Html:
+    """Return a clip to see and to hear.
+
+    Args:
+        title: above it.
+        what: it is, in a word or two and with a name, for those who cannot see.
+        audio: at 48 kHz, shape (N,).
+        facts: what was measured, with units.
+    """
+    said = ", ".join([f"{len(audio) / SAMPLE_RATE_HZ:.3g} s", *facts])
+    return tag(
+        "figure",
+        tag("figcaption", title, tag("small", ", ".join(facts)) if facts else None),
+        panel(audio, f"Waveform and spectrogram, 0 to 24 kHz: {what}, {said}"),
+        player(audio, what),
     )
 
 

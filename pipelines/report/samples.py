@@ -7,7 +7,7 @@ from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import AXES, SampleRecord
 from pipelines.report.charts import bar
 from pipelines.report.markup import Html, join, tag
-from pipelines.report.media import MOST_SECONDS, Audio, panel, player
+from pipelines.report.media import MOST_SECONDS, Audio, heard
 from pipelines.report.sample_reader import Shown
 from pipelines.report.words import in_units, stage_in_words, stage_title
 
@@ -109,21 +109,12 @@ def _severities(record: SampleRecord) -> Html:
 
 
 def _clip(key: str, name: str, side: str, audio: Audio, record: SampleRecord) -> Html:
-    what = f"{name} clip of {key}"
     measured = [
         in_units(unit, value)
         for unit, column in MEASURED_OF_CLIPS
         if (value := record.measured.get(f"{side}_{column}")) is not None
     ]
-    return tag(
-        "figure",
-        tag("figcaption", name, tag("small", ", ".join(measured))),
-        panel(
-            audio,
-            f"Waveform and spectrogram, 0 to 24 kHz: {what}, {len(audio) / SAMPLE_RATE_HZ:g} s, {', '.join(measured)}",
-        ),
-        player(audio, what),
-    )
+    return heard(name, f"{name} clip of {key}", audio, measured)
 
 
 def _sources(record: SampleRecord, names: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A page for which there is no room, no permission or no time: one sentence, and the page that was there stays whole."""
+"""A page for which there is no room, no permission or no time: a sentence is said, and an older page stays whole."""
 
 import os
 import shutil
