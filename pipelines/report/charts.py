@@ -16,6 +16,8 @@ WIDTH, HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 20, 36
 _BAR_WIDTH, _BAR_HEIGHT = 144, 14
 _CELL = 14
+Span = tuple[float, float, float]
+"""Its beginning, its middle and its end."""
 _MARK_HEIGHT = 26
 FEW = 20
 """Values: fewer of a second array are not a distribution, but are shown one by one."""
@@ -35,7 +37,8 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
 
 
 def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
-    """Draw how values are distributed: the first array as bars, a second one as a line over them, or as a mark a value where these are few.
+    """Draw how values are distributed: the first array as bars, a second one as a line over them, or as
+    marks where it has few values.
 
     Args:
         edges: of the bins, shape (bins + 1,).
@@ -134,6 +137,43 @@ def bar(share: float, mark: float | None = None, second: float | None = None, of
         width=_BAR_WIDTH,
         aria_hidden="true",
     )
+
+
+def spans(of: Sequence[tuple[Span, str]]) -> Html:
+    """Draw spans below one another on one scale, each with a mark at its middle, hidden from readers as `bar` is.
+
+    Args:
+        of: spans with the class of the style that each has.
+    """
+    low, high = min(span[0] for span, _ in of), max(span[2] for span, _ in of)
+    margin = 0.04 * (high - low) or 0.5
+    scale = Scale(low - margin, high + margin, 0.0, _BAR_WIDTH)
+    lane = _BAR_HEIGHT / len(of)
+    parts = []
+    for place, ((begin, middle, end), name) in enumerate(of):
+        y, x = place * lane, scale(begin)
+        box = {"y": at(y + 1), "height": at(lane - 2), "rx": 1}
+        parts.append(tag("rect", class_=name, x=at(x), width=at(max(scale(end) - x, 1.5)), **box))
+        parts.append(tag("rect", class_="middle", x=at(scale(middle) - 1), width=2, y=at(y), height=at(lane)))
+    return tag(
+        "svg",
+        parts,
+        viewBox=f"-1 -2 {_BAR_WIDTH + 2} {_BAR_HEIGHT + 4}",
+        width=_BAR_WIDTH,
+        aria_hidden="true",
+    )
+
+
+def shades(low: str, high: str) -> Html:
+    """Explain the shades of a matrix."""
+    steps = [
+        tag(
+            "rect", class_="heat", x=at(2.4 * n), y=1, width=2.4, height=10, opacity=f"{0.06 + 0.094 * n:.2f}"
+        )
+        for n in range(10)
+    ]
+    swatch = tag("svg", steps, viewBox="0 0 24 12", width=24, aria_hidden="true")
+    return tag("div", tag("span", low, swatch, high), class_="legend")
 
 
 def key(*names: tuple[str, str]) -> Html:

@@ -73,7 +73,7 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
                 f"{store.where(name)}: missing; run the 'ssiforge generate' that made the corpus again"
             )
     with store.local_copy(SAMPLES_FILE) as table:
-        summary = read_summary(table)
+        summary = read_summary(table, manifest.tolerances)
         reader = SampleReader(store, manifest, table)
         recipe = _recipe(store)
         compared = compare(summary, manifest, recipe, reader, against, say) if against is not None else None
@@ -101,7 +101,7 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
             "Samples that hold material under each.",
         ),
         Section("failures", "Failures", failures(manifest, read_refusals(store))),
-        Section("cost", "Cost", cost(manifest)),
+        Section("cost", "Cost", cost(manifest, summary)),
         Section(
             "samples",
             "Samples",
@@ -114,9 +114,9 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
 
 
 def _lead(manifest: CorpusManifest) -> str:
-    splits = ", ".join(f"{count(number)} {split}" for split, number in manifest.samples.items())
-    rate = f"{manifest.sample_rate_hz} Hz"
-    return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}: {splits}."
+    splits = ", ".join(f"{count(number)} in {split}" for split, number in manifest.samples.items())
+    rate = f"{manifest.sample_rate_hz / 1000:g} kHz"
+    return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}; samples: {splits}."
 
 
 def _recipe(store: Store) -> str:

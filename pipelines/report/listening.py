@@ -13,8 +13,8 @@ from pipelines.report.media import MOST_SECONDS, Audio, heard
 
 HOW_TO_READ = (
     "Waveforms are drawn to their peaks, spectrograms on the mel scale with the same colours for all. Sound is coded "
-    f"as Opus, at most {MOST_SECONDS:g} s of each; a clip that is started while another of its sample plays goes on from "
-    "the same moment."
+    f"as Opus, at most {MOST_SECONDS:g} s of each; a clip that is started while another of its sample plays goes on "
+    "from the same moment."
 )
 
 

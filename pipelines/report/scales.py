@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 MOST_BINS = 32
-LEAST_BINS = 8
+LEAST_BINS = 12
 """In between, as many as the rule of Rice asks for: twice the cube root of the number of values."""
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -95,6 +95,11 @@ def percent(share: float) -> str:
     if 0.0 < share < 0.0005:
         return "< 0.1 %"
     return f"{100.0 * share:.1f} %"
+
+
+def hours(value: float) -> str:
+    """Write hours with as many digits as tell minutes apart: `4.17`, and `< 0.01` of what is less."""
+    return "< 0.01" if 0.0 < value < 0.005 else f"{value:,.2f}".replace(",", " ")
 
 
 def count(number: int) -> str:

@@ -134,6 +134,26 @@ def in_units(name: str, value: Any) -> str:
     return f"{text} {unit}".strip()
 
 
+def in_span(name: str, span: tuple[float, float, float]) -> str:
+    """Write a median with the values that most lie between: `7.3 dB (-2.1 to 24.0)`, in one unit."""
+    low, middle, high = span
+    scale, unit = 1.0, UNITS.get(name.rpartition("_")[2], "")
+    if name.endswith("_hz") and max(map(abs, span)) >= 1000.0:
+        scale, unit = 1e-3, "kHz"
+    elif name.rpartition("_")[2] in ("share", "quantile"):
+        scale, unit = 100.0, "%"
+    texts = [
+        f"{scale * value:.1f}" if unit.startswith("dB") else figure(scale * value)
+        for value in (middle, low, high)
+    ]
+    return f"{f'{texts[0]} {unit}'.strip()} ({texts[1]} to {texts[2]})"
+
+
+def value_title(name: str) -> str:
+    """Return a value's name as words, without its unit: `low_quantile` -> `low quantile`, `snr_db` -> `SNR`."""
+    return _spelled(name)
+
+
 def _filled(text: str, stage: StageRecord) -> str | None:
     """Fill in fields; None where one of them has no value."""
     missing = False
