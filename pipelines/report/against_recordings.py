@@ -129,8 +129,8 @@ def _how_realistic(ranges: Ranges, here: Sequence[Clip], there: Sequence[Clip]) 
     )
     return join(
         tag("strong", f"{count(inside)} of {count(len(there))} recordings"),
-        f" lie where the middle 90 % of A's clips lie in every measure; of A's own clips {percent(own / len(here))} do.",
-        where,
+        " lie where the middle 90 % of A's clips lie in every measure; of A's own clips ",
+        f"{percent(own / len(here))} do.{where}",
     )
 
 

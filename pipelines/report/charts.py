@@ -37,8 +37,7 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
 
 
 def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
-    """Draw how values are distributed: the first array as bars, a second one as a line over them, or as
-    marks where it has few values.
+    """Draw how values are distributed: bars for one array, a line or, of few values, marks for a second.
 
     Args:
         edges: of the bins, shape (bins + 1,).

@@ -52,7 +52,7 @@ def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:
     if high <= low:
         half = max(abs(low) * 0.05, 0.5)
         return np.array([low - half, low + half])
-    held = max(len(values) for values in filled)
+    held = max((len(values) for values in filled), default=1)
     step = round_step(high - low, min(MOST_BINS, max(LEAST_BINS, math.ceil(2.0 * held ** (1.0 / 3.0)))))
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))

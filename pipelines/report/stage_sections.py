@@ -130,7 +130,8 @@ def _promised_values(manifest: CorpusManifest, summary: Summary) -> Html | None:
         table(head, rows, (2, 3, 5, 6, 7), "Each promised value, as drawn and as delivered"),
         tag(
             "p",
-            "Apart: drawn and delivered differ by no more than this in 95 % of the samples.",
+            "Apart: drawn and delivered differ by no more than this in 95 % of the samples. Some values are limits, as "
+            "a codec's audio band: the speech may have less.",
             class_="note",
         ),
     )
@@ -144,7 +145,7 @@ def _pair(promise: Promise | None) -> tuple[object, ...]:
         drawn,
         delivered,
         spans(((promise.drawn, "a"), (promise.delivered, "c"))),
-        in_units(promise.name, promise.off),
+        in_units(promise.name.replace("dbfs", "db"), promise.off),
     )
 
 
@@ -169,8 +170,8 @@ def stages_together(summary: Summary) -> Html:
         tag(
             "p",
             "Rows: of the samples with this stage, the share that has the column's stage as well; the diagonal: "
-            "of all samples. Columns of one shade throughout are drawn independently of the rows; alternatives of one choice in the "
-            "recipe are never together.",
+            "of all samples. Columns of one shade throughout are drawn independently of the rows; alternatives of "
+            "one choice in the recipe are never together.",
             class_="note",
         ),
         tag("ul", [tag("li", sentence) for sentence in sentences]) if sentences else None,
@@ -189,7 +190,8 @@ def _unexpected(names: Sequence[str], shares: Values, samples: int, most: int = 
         if abs(distance[row, column]) < SURELY_TOGETHER:
             return
         often = "more" if distance[row, column] > 0 else "less"
+        there, due = (count(round(held[row, column])) for held in (together, expected))
         yield (
-            f"{names[row]} and {names[column]} are together {often} often than independent draws: in "
-            f"{count(round(together[row, column]))} samples, where {count(round(expected[row, column]))} would be expected"
+            f"{names[row]} and {names[column]} are together {often} often than independent draws: in {there} samples, "
+            f"where {due} would be expected"
         )

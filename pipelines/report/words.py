@@ -110,7 +110,7 @@ def stage_in_words(stage: StageRecord) -> str:
 def stage_title(label: str) -> str:
     """Return a stage's label as words: `coloured_noise#2` -> `coloured noise 2`."""
     return " ".join(
-        word.upper() if word in SPELLED else word
+        word.upper() if word in SPELLED else "Opus" if word == "opus" else word
         for word in label.replace("_", " ").replace("#", " ").split()
     )
 

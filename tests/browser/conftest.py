@@ -33,8 +33,8 @@ def visit(browser: Any) -> Iterator[Callable[..., Watched]]:
     """Open an address in a window of some width and watch what it does."""
     contexts = []
 
-    def opened(address: str, width: int = 1440) -> Watched:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+    def opened(address: str, width: int = 1440, scheme: str = "light") -> Watched:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
         return Watched(contexts[-1].new_page(), address)
 
     yield opened
