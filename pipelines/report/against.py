@@ -19,7 +19,7 @@ from pipelines.report.words import stage_title
 
 MENTIONED = 0.02
 """Difference of the shares of samples that have a value."""
-SURELY = 4.0
+SURELY = 3.0
 """Standard deviations: how far two shares of a stage must lie apart to be named."""
 MOST_LINES = 400
 """Of a difference between two recipes."""
