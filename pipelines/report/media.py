@@ -57,7 +57,7 @@ def heard(title: str, what: str, audio: Audio, facts: Sequence[str] = ()) -> Htm
     return tag(
         "figure",
         tag("figcaption", title, tag("small", ", ".join(facts)) if facts else None),
-        panel(audio, f"Waveform and spectrogram, 0 to 24 kHz: {what}, {said}"),
+        panel(audio, f"Waveform and spectrogram: {what}, {said}; 0 to 24 kHz"),
         player(audio, what),
     )
 

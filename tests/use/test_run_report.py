@@ -102,12 +102,13 @@ def test_every_sample_is_heard_before_and_after_as_it_was(run: tuple[Path, Any])
             "target": wave(place + 10),
         }
         for name, wanted in expected.items():
-            assert f"Waveform and spectrogram: {name} of {key}" in told
+            length = f"{len(wanted) / 48_000:.3g} s"
+            assert f"Waveform and spectrogram: {name} of {key}, {length}; 0 to 24 kHz" in told
             got = played(players[f"{name} of {key}"])[: len(wanted)]
             # Opus keeps noise as noise of the same colour, and of a waveform what matters most.
             likeness = {n: float(np.dot(got, w) / np.linalg.norm(w)) for n, w in expected.items()}
             assert likeness[name] == max(likeness.values()) > 0.5 * np.linalg.norm(got)
-    for picture in page.named("image"):
+    for picture in pictures:
         # Noise that fades out: bright on the left, dark on the right.
         shades = np.asarray(Image.open(io.BytesIO(held(picture["href"]))).convert("L"), np.float64)
         assert shades[:, :20].mean() > shades[:, -20:].mean() + 20
