@@ -31,11 +31,12 @@ HUES: dict[Kind, int] = {
 """Of each kind of box, in degrees."""
 
 STYLE = """
-.lineage{--line:#667085;--ink:#101828;--tint:93%;--edge:45%;font:12px system-ui,sans-serif}
-@media (prefers-color-scheme:dark){.lineage{--line:#98a2b3;--ink:#f2f4f7;--tint:22%;--edge:60%}}
+.lineage{--line:#667085;--ink:#101828;--halo:#fff;--tint:93%;--edge:45%;font:12px system-ui,sans-serif}
+@media (prefers-color-scheme:dark){.lineage{--line:#98a2b3;--ink:#f2f4f7;--halo:#14161a;--tint:22%;--edge:60%}}
 .lineage text{fill:var(--ink)}
 .lineage .kind{font-size:10px;opacity:.8}
-.lineage .relation{font-size:10px;text-anchor:middle;paint-order:stroke;stroke:var(--paper,Canvas);stroke-width:3px}
+.lineage .relation{font-size:10px;text-anchor:middle}
+.lineage .relation{paint-order:stroke;stroke:var(--paper,var(--halo));stroke-width:3px}
 .lineage path{fill:none;stroke:var(--line);stroke-width:1.2}
 .lineage marker path{fill:var(--line);stroke:none}
 .lineage rect{stroke-width:1.4;fill:hsl(var(--hue) 60% var(--tint));stroke:hsl(var(--hue) 55% var(--edge))}

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import IO
 
 from manifests.errors import JobError
+from pipelines import tied_process
 from pipelines.tracking import Store
 
 START_LIMIT_S = 120.0
@@ -27,6 +29,7 @@ class MlflowServer:
 
     def __init__(self, process: subprocess.Popen[bytes], host: str, port: int, log: IO[bytes]) -> None:
         self.url = f"http://{reachable(host)}:{port}"
+        self.port = port
         self._process = process
         self._address = (host, port)
         self._log = log
@@ -66,7 +69,7 @@ class MlflowServer:
 
 @contextmanager
 def mlflow_server(store: Store, host: str, port: int) -> Iterator[MlflowServer]:
-    """Run MLflow's server within the block; afterwards none of its processes is left.
+    """Run MLflow's server within the block; afterwards none of its processes is left, nor when this one is killed.
 
     Args:
         store: what it shows; its database exists.
@@ -75,17 +78,14 @@ def mlflow_server(store: Store, host: str, port: int) -> Iterator[MlflowServer]:
     """
     command = [
         sys.executable,
+        "-I",
+        str(Path(tied_process.__file__)),
+        sys.executable,
         "-m",
         "mlflow",
         "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
     ]
-    command += ["--backend-store-uri", store.uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1", "--backend-store-uri", store.uri]
     if store.artifacts is not None:
         command += ["--artifacts-destination", str(store.artifacts)]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -93,7 +93,7 @@ def mlflow_server(store: Store, host: str, port: int) -> Iterator[MlflowServer]:
         # In a session of its own: Ctrl-C in the terminal is ours alone, and the whole group can be told to stop.
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=os.environ | quiet,
@@ -115,6 +115,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def reachable(host: str) -> str:

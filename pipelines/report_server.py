@@ -120,7 +120,9 @@ class ReportServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.host = host
         self.mlflow_url = ""
-        """Where MLflow's pages are, to be linked to."""
+        """Where another MLflow's pages are, to be linked to."""
+        self.mlflow_port = 0
+        """Where those of an MLflow are that listens on the same address; 0 while there is none."""
         self._roots = tuple(roots)
         self._reports: dict[str, Report] = {}
         super().__init__((host, port), _Handler)
@@ -141,6 +143,15 @@ class ReportServer(ThreadingHTTPServer):
         if name not in self._reports:
             self.find()
         return self._reports.get(name)
+
+    def mlflow_link(self, host: str) -> str:
+        """Return where a browser that asked for this host finds MLflow; nothing while there is none.
+
+        Whoever came by an address of a network cannot follow a link to loopback.
+        """
+        name = urlsplit(f"//{host}").hostname or self.host
+        name = f"[{name}]" if ":" in name else name
+        return f"http://{name}:{self.mlflow_port}/" if self.mlflow_port else self.mlflow_url
 
     def answers_to(self, host: str) -> bool:
         """Say whether a request was meant for this server: a page elsewhere may have a name resolve to loopback."""
@@ -194,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _found(self, path: str) -> bytes | None:
         if path == "/":
-            return index_page(self.server.find(), self.server.mlflow_url)
+            return index_page(self.server.find(), self.server.mlflow_link(self.headers.get("Host", "")))
         match = _REPORT_URL.fullmatch(path)
         report = self.server.report(match[1]) if match else None
         content = _read(report.folder / PAGE_FILE) if report is not None else None

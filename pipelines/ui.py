@@ -49,17 +49,17 @@ def ui(
         )
     store = store_location()
     with _asked_to_stop() as stopping, ExitStack() as running:
-        reports = running.enter_context(_served(host, port, folders))
+        reports = running.enter_context(_served(host, port, folders, say))
         show(f"reports: http://{reachable(host)}:{reports.server_port}/ ({len(reports.find())} found)")
         mlflow = _mlflow(store, host, reports, running, show, say)
         show("Ctrl-C stops")
         while not stopping.wait(_LOOK_EVERY_S):
             if mlflow is None:
                 continue
-            if reports.mlflow_url:
+            if reports.mlflow_port:
                 mlflow.check()
             elif mlflow.answers():
-                reports.mlflow_url = mlflow.url
+                reports.mlflow_port = mlflow.port
                 show(f"MLflow: {mlflow.url}/ ({store.uri if store.database else 'the store that is set'})")
     say("stopped")
 
@@ -96,7 +96,9 @@ def _mlflow(
 
 
 @contextmanager
-def _served(host: str, port: int, folders: Sequence[Path]) -> Iterator[ReportServer]:
+def _served(
+    host: str, port: int, folders: Sequence[Path], say: Callable[[str], None]
+) -> Iterator[ReportServer]:
     """Serve reports from another thread on the first port that can be had."""
     server = None
     reason = ""
@@ -108,6 +110,8 @@ def _served(host: str, port: int, folders: Sequence[Path]) -> Iterator[ReportSer
             reason = error.strerror or str(error)
     if server is None:
         raise UserError(f"--host {host}: cannot be listened on ({reason})")
+    if reason:
+        say(f"--port {port}: {reason}; port {server.server_port} is taken instead")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:

@@ -16,6 +16,11 @@ WIDTH, HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 20, 36
 _BAR_WIDTH, _BAR_HEIGHT = 144, 14
 _CELL = 14
+Span = tuple[float, float, float]
+"""Its beginning, its middle and its end."""
+_MARK_HEIGHT = 26
+FEW = 20
+"""Values: fewer of a second array are not a distribution, but are shown one by one."""
 _LABEL_WIDTH, _LABEL_HEIGHT = 130, 116
 
 
@@ -32,7 +37,7 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
 
 
 def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
-    """Draw how values are distributed: the first array as bars, a second one as a line over them.
+    """Draw how values are distributed: bars for one array, a line or, of few values, marks for a second.
 
     Args:
         edges: of the bins, shape (bins + 1,).
@@ -43,7 +48,8 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
     """
     counts = bool((edges % 1.0 == 0.5).all())
     shares = [np.histogram(values, edges)[0] / max(len(values), 1) for values in samples]
-    highest = max(float(share.max()) for share in shares) or 1.0
+    drawn = shares if len(samples[-1]) >= FEW else shares[:1]
+    highest = max(float(share.max()) for share in drawn) or 1.0
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
     marks = ticks_around(100.0 * highest, 4)
     y = Scale(0.0, marks[-1] / 100.0, HEIGHT - _BOTTOM, _TOP)
@@ -56,8 +62,10 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
         tag("text", f"% of {of}", x=0, y=10),
         [_bin(x, y, edges[n], edges[n + 1], share) for n, share in enumerate(shares[0]) if share > 0.0],
     ]
-    if len(shares) > 1:
+    if len(shares) > 1 and len(samples[1]) >= FEW:
         parts.append(_outline(x, y, edges, shares[1]))
+    elif len(shares) > 1:
+        parts.append([_mark(x(float(value)), y(0.0)) for value in samples[1]])
     parts.append(
         tag("line", class_="axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM)
     )
@@ -85,6 +93,10 @@ def _outline(x: Scale, y: Scale, edges: Values, shares: Values) -> Html:
     for n, share in enumerate(shares):
         steps.append(f"V{at(y(share))}H{at(x(edges[n + 1]))}")
     return tag("path", class_="line-b", d="".join([*steps, f"V{at(y(0.0))}"]))
+
+
+def _mark(x: float, bottom: float) -> Html:
+    return tag("line", class_="line-b", x1=at(x), x2=at(x), y1=at(bottom - _MARK_HEIGHT), y2=at(bottom + 4))
 
 
 def bar(share: float, mark: float | None = None, second: float | None = None, of: float = 1.0) -> Html:
@@ -126,12 +138,51 @@ def bar(share: float, mark: float | None = None, second: float | None = None, of
     )
 
 
+def spans(of: Sequence[tuple[Span, str]]) -> Html:
+    """Draw spans below one another on one scale, each with a mark at its middle, hidden from readers as `bar` is.
+
+    Args:
+        of: spans with the class of the style that each has.
+    """
+    low, high = min(span[0] for span, _ in of), max(span[2] for span, _ in of)
+    margin = 0.04 * (high - low) or 0.5
+    scale = Scale(low - margin, high + margin, 0.0, _BAR_WIDTH)
+    lane = _BAR_HEIGHT / len(of)
+    parts = []
+    for place, ((begin, middle, end), name) in enumerate(of):
+        y, x = place * lane, scale(begin)
+        box = {"y": at(y + 1), "height": at(lane - 2), "rx": 1}
+        parts.append(tag("rect", class_=name, x=at(x), width=at(max(scale(end) - x, 1.5)), **box))
+        parts.append(tag("rect", class_="middle", x=at(scale(middle) - 1), width=2, y=at(y), height=at(lane)))
+    return tag(
+        "svg",
+        parts,
+        viewBox=f"-1 -2 {_BAR_WIDTH + 2} {_BAR_HEIGHT + 4}",
+        width=_BAR_WIDTH,
+        aria_hidden="true",
+    )
+
+
+def shades(low: str, high: str) -> Html:
+    """Explain the shades of a matrix."""
+    steps = [
+        tag(
+            "rect", class_="heat", x=at(2.4 * n), y=1, width=2.4, height=10, opacity=f"{0.06 + 0.094 * n:.2f}"
+        )
+        for n in range(10)
+    ]
+    swatch = tag("svg", steps, viewBox="0 0 24 12", width=24, aria_hidden="true")
+    return tag("div", tag("span", low, swatch, high), class_="legend")
+
+
 def key(*names: tuple[str, str]) -> Html:
     """Explain colours: pairs of a class of the style (`a`, `line-b`, `mark`) and what it stands for."""
 
     def swatch(style: str) -> Html:
         if style == "mark":
             shape = tag("line", class_=style, x1=12, x2=12, y1=0, y2=12)
+        elif style.startswith("dot"):
+            shape = tag("circle", class_=style, cx=12, cy=6, r=4)
         elif style.startswith("line"):
             shape = tag("path", class_=style, d="M1 11V4H12V8H23")
         else:

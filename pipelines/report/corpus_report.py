@@ -7,7 +7,6 @@ from pathlib import Path
 from datagen.degradations import stage_class
 from manifests.corpus import RECIPE_FILE, SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
 from manifests.errors import UserError
-from manifests.files import write_atomically
 from manifests.store import Store, open_store
 from pipelines.report.against import compare
 from pipelines.report.choice import chosen_samples
@@ -26,6 +25,7 @@ from pipelines.report.samples import samples_section
 from pipelines.report.scales import count, figure
 from pipelines.report.stage_sections import drawn_and_delivered, stages_together
 from pipelines.report.summary import Summary, read_summary
+from pipelines.report.writing import check_place, store_page, write_page
 
 REPORT_FILE = "report/index.html"
 
@@ -44,21 +44,20 @@ def write_report(
 
     Raises:
         UserError: when there is no corpus, its tables are missing or damaged, or the page cannot be written.
+        JobError: when the disk is full.
     """
     store = open_store(place)
+    hint = "" if out is not None else "; choose another place with --out"
+    folder = out if out is not None else store.folder and store.folder / Path(REPORT_FILE).parent
+    if folder is not None:
+        check_place(folder, hint)
     content = corpus_page(store, against, samples, say)
-    try:
-        if out is None:
-            store.write(REPORT_FILE, content)
-            return store.where(REPORT_FILE), len(content)
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / Path(REPORT_FILE).name
-        write_atomically(file, content)
-        return str(file), len(content)
-    except OSError as error:
-        where = store.where(REPORT_FILE) if out is None else out
-        hint = "; choose another place with --out" if out is None else ""
-        raise UserError(f"{where}: cannot be written ({error.strerror or error}){hint}") from error
+    if out is None:
+        store_page(store, REPORT_FILE, content, hint)
+        return store.where(REPORT_FILE), len(content)
+    file = out / Path(REPORT_FILE).name
+    write_page(file, content)
+    return str(file), len(content)
 
 
 def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[str], None]) -> bytes:
@@ -74,15 +73,16 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
                 f"{store.where(name)}: missing; run the 'ssiforge generate' that made the corpus again"
             )
     with store.local_copy(SAMPLES_FILE) as table:
-        summary = read_summary(table)
+        summary = read_summary(table, manifest.tolerances)
         reader = SampleReader(store, manifest, table)
-        compared = compare(summary, reader, against, say) if against is not None else None
+        recipe = _recipe(store)
+        compared = compare(summary, manifest, recipe, reader, against, say) if against is not None else None
         shown = [reader.read(row) for row in chosen_samples(summary, samples)]
     other = compared.summary if compared else None
     names = read_names(store, (source.sha256 for sample in shown for source in sample.record.sources))
     sections = [
-        Section("glance", "At a glance", at_a_glance(manifest, summary, read_kinds(store), _recipe(store))),
-        *([Section("against", "Against B", compared.body, compared.lead)] if compared else []),
+        Section("glance", "At a glance", at_a_glance(manifest, summary, read_kinds(store), recipe)),
+        *([Section("against", compared.title, compared.body, compared.lead)] if compared else []),
         Section(
             "distributions",
             "Distributions",
@@ -101,7 +101,7 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
             "Samples that hold material under each.",
         ),
         Section("failures", "Failures", failures(manifest, read_refusals(store))),
-        Section("cost", "Cost", cost(manifest)),
+        Section("cost", "Cost", cost(manifest, summary)),
         Section(
             "samples",
             "Samples",
@@ -114,9 +114,9 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
 
 
 def _lead(manifest: CorpusManifest) -> str:
-    splits = ", ".join(f"{count(number)} {split}" for split, number in manifest.samples.items())
-    rate = f"{manifest.sample_rate_hz} Hz"
-    return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}: {splits}."
+    splits = ", ".join(f"{count(number)} in {split}" for split, number in manifest.samples.items())
+    rate = f"{manifest.sample_rate_hz / 1000:g} kHz"
+    return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}; samples: {splits}."
 
 
 def _recipe(store: Store) -> str:

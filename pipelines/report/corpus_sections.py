@@ -6,16 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from manifests.corpus import CorpusManifest
+from manifests.licence_names import UNKNOWN
 from pipelines.report.charts import bar, key
 from pipelines.report.distributions import chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.material import KindOfSource, Refusals
 from pipelines.report.page import facts, table, tiles
-from pipelines.report.scales import Values, count, figure, percent
+from pipelines.report.scales import Values, count, figure, hours, percent
 from pipelines.report.summary import MEASURES, SEVERITIES, Summary
 from pipelines.report.words import NAMES, stage_title
 
 MOST_SPEAKERS = 20
+MOST_PARTS = 16
+"""Of the cost; cheaper ones are folded up."""
 NOT_USED = (0, np.zeros(0))
 RATE_SPAN = (0.05, 0.95)
 KIND_NAMES = {"speech": "speech", "noise": "noise", "rir": "room responses"}
@@ -36,7 +39,7 @@ def at_a_glance(
     """Return what a corpus is: its size, what it is made of, and what identifies it."""
     speakers = len({talker.name for talker in summary.talkers})
     numbers = [
-        ("hours", f"{manifest.hours:,.2f}".replace(",", " ")),
+        ("hours", hours(manifest.hours)),
         ("samples", count(sum(manifest.samples.values()))),
         ("speakers", count(speakers)),
         ("source files used", count(summary.sources)),
@@ -51,7 +54,7 @@ def at_a_glance(
         ("Code", f"ssiforge {manifest.code_version}"),
         (
             "Samples",
-            f"{manifest.frames_per_sample / manifest.sample_rate_hz:g} s at {manifest.sample_rate_hz} Hz",
+            f"{manifest.frames_per_sample / manifest.sample_rate_hz:g} s at {manifest.sample_rate_hz / 1000:g} kHz",
         ),
         ("Catalogue", _catalogue(kinds)),
         (
@@ -71,7 +74,7 @@ def at_a_glance(
 
 def _catalogue(kinds: Sequence[KindOfSource]) -> str:
     return "; ".join(
-        f"{KIND_NAMES.get(one.kind, one.kind)}: {count(one.files)} files, {figure(one.hours)} h"
+        f"{KIND_NAMES.get(one.kind, one.kind)}: {count(one.files)} files, {hours(one.hours)} h"
         for one in kinds
     )
 
@@ -80,7 +83,7 @@ def _parts(manifest: CorpusManifest) -> Html | None:
     if not manifest.parts:
         return None
     rows = [
-        (part.name, part.recipe, f"{part.hours:.2f}", count(sum(part.samples.values())), f"{part.weight:g}")
+        (part.name, part.recipe, hours(part.hours), count(sum(part.samples.values())), f"{part.weight:g}")
         for part in manifest.parts
     ]
     head = ("part", "recipe", "hours", "samples", "weight in training")
@@ -91,9 +94,25 @@ def licences(manifest: CorpusManifest) -> Html:
     """Return under which licences the material of how many samples is."""
     total = sum(manifest.samples.values()) or 1
     ordered = sorted(manifest.licences.items(), key=lambda item: (-item[1], item[0]))
-    rows = [(name, count(number), percent(number / total), bar(number / total)) for name, number in ordered]
-    return table(
-        ("licence", "samples", "share", ""), rows, (1, 2), "Samples that hold material under each licence"
+    rows = [
+        (
+            tag("span", name, class_="bad") if name == UNKNOWN else name,
+            count(number),
+            percent(number / total),
+            bar(number / total),
+        )
+        for name, number in ordered
+    ]
+    unknown = manifest.licences.get(UNKNOWN, 0)
+    warning = (
+        f"{percent(unknown / total)} of the samples hold material whose licence nobody has told: 'ssiforge scan' takes "
+        "it from files beside the sources, or from --licence."
+    )
+    return join(
+        tag("p", warning, class_="note") if unknown else None,
+        table(
+            ("licence", "samples", "share", ""), rows, (1, 2), "Samples that hold material under each licence"
+        ),
     )
 
 
@@ -184,41 +203,56 @@ def failures(manifest: CorpusManifest, refusals: Sequence[Refusals]) -> Html:
     return join(parts) if parts else tag("p", "Nothing failed, and no source was refused.")
 
 
-def cost(manifest: CorpusManifest) -> Html:
-    """Return where the time of the workers went."""
+def cost(manifest: CorpusManifest, summary: Summary) -> Html:
+    """Return where the time of the workers went, and what each stage costs when it is used."""
     seconds = manifest.stage_seconds
     total = sum(seconds.values())
     if not total:
         return tag("p", "No timings were kept: a merged corpus, or one whose tables alone were written anew.")
+    uses = dict(zip(summary.labels, summary.fired.sum(axis=0).tolist(), strict=True))
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
     rows = [
         (
             PARTS_OF_WORK.get(name, stage_title(name)),
-            figure(spent),
+            f"{spent:,.1f}".replace(",", " "),
             percent(spent / total),
             bar(spent / total, of=ordered[0][1] / total),
+            f"{1000.0 * spent / times:,.0f}".replace(",", " ")
+            if (times := uses.get(name, summary.samples))
+            else "–",
         )
         for name, spent in ordered
     ]
     wall_s = manifest.timings.get("wall_s", 0.0)
-    said = f"The last run that rendered something took {figure(wall_s)} s; its workers {figure(total)} s together."
+    said = (
+        f"{figure(manifest.hours)} hours took the workers {figure(total)} s together: "
+        f"{figure(3600.0 * manifest.hours / total)} times as fast as real time, each. "
+        f"The last run that rendered something took {figure(wall_s)} s."
+    )
+    head = ("part", "seconds", "share", "", "ms a sample that has it")
+    numbers = (1, 2, 4)
+    rest = rows[MOST_PARTS:]
+    more = f"{count(len(rest))} more, {percent(sum(s for _, s in ordered[MOST_PARTS:]) / total)} together"
     return join(
         tag("p", said, class_="note"),
-        table(("part", "seconds", "share", ""), rows, (1, 2), "Seconds of the workers by stage and part"),
+        table(head, rows[:MOST_PARTS], numbers, "Seconds of the workers by stage and part"),
+        tag("details", tag("summary", more), table(head, rest, numbers, "Seconds of the cheaper parts"))
+        if rest
+        else None,
     )
 
 
 def splits_and_speakers(manifest: CorpusManifest, summary: Summary) -> Html:
     """Return what is in each split, and who speaks."""
-    hours: Counter[str] = Counter()
+    spoken: Counter[str] = Counter()
     for talker in summary.talkers:
-        hours[talker.split] += talker.hours  # type: ignore[assignment]  # a Counter adds up anything
+        spoken[talker.split] += talker.hours  # type: ignore[assignment]  # a Counter adds up anything
     words = list(dict.fromkeys(word for held in manifest.splits.values() for word in held))
     rows = [
         (
             split,
             count(number),
-            figure(hours[split]),
+            hours(spoken[split]),
             *(count(manifest.splits.get(split, {}).get(word, 0)) for word in words),
         )
         for split, number in manifest.samples.items()
@@ -226,11 +260,11 @@ def splits_and_speakers(manifest: CorpusManifest, summary: Summary) -> Html:
     columns = ("split", "samples", "hours", *(word.replace("_", " ") for word in words))
     most = max((talker.hours for talker in summary.talkers), default=1.0)
     speakers = [
-        (one.name or "no name", one.split, count(one.samples), figure(one.hours), bar(one.hours, of=most))
+        (one.name or "no name", one.split, count(one.samples), hours(one.hours), bar(one.hours, of=most))
         for one in summary.talkers[:MOST_SPEAKERS]
     ]
     rest = summary.talkers[MOST_SPEAKERS:]
-    more = f"and {count(len(rest))} more with {figure(sum(t.hours for t in rest))} h together" if rest else ""
+    more = f"and {count(len(rest))} more with {hours(sum(t.hours for t in rest))} h together" if rest else ""
     return join(
         table(columns, rows, tuple(range(1, len(columns))), "What is in each split"),
         tag("h3", "Speakers with most hours"),

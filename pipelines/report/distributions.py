@@ -1,5 +1,7 @@
 """One chart with what it says in words, for one corpus or for two."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipelines.report.charts import histogram
@@ -13,21 +15,27 @@ CENTRAL = (0.05, 0.5, 0.95)
 def chart(measure: Measure, summary: Summary, other: Summary | None = None) -> Html:
     """Return the distribution of a measure over a corpus, with another one's drawn over it."""
     samples = [summary.values(measure)] + ([other.values(measure)] if other else [])
-    said = in_words(measure, samples[0], summary.samples)
+    said = [in_words(measure, samples[0], summary.samples)]
     if other:
-        said = f"A: {said}; B: {in_words(measure, samples[1], other.samples)}"
+        said = [f"A: {said[0]}", f"B: {in_words(measure, samples[1], other.samples)}"]
     return figure_of(measure, samples, said)
 
 
-def figure_of(measure: Measure, samples: list[Values], said: str) -> Html:
-    """Return a chart of one or two arrays of values, below its title and above what it says."""
+def figure_of(measure: Measure, samples: list[Values], said: Sequence[str]) -> Html:
+    """Return a chart of one or two arrays of values, below its title and above what it says of each."""
     if any(len(values) for values in samples):
         edges = bin_edges(samples, measure.whole)
         of = "samples with any" if measure.above_zero else "samples"
-        picture = histogram(edges, samples, measure.axis, f"{measure.title}: {said}", of)
+        picture = histogram(edges, samples, measure.axis, f"{measure.title}: {'; '.join(said)}", of)
     else:
         picture = tag("p", "No sample has any.", class_="note")
-    return tag("figure", tag("h3", measure.title), picture, tag("figcaption", said), class_="card")
+    return tag(
+        "figure",
+        tag("h3", measure.title),
+        picture,
+        tag("figcaption", [tag("span", line) for line in said]),
+        class_="card",
+    )
 
 
 def in_words(measure: Measure, values: Values, samples: int, noun: str = "samples") -> str:

@@ -53,12 +53,13 @@ def forest_chart(
     margin = (max(ends) - min(ends)) / 20.0 or 0.5
     low, high = min(ends) - margin, max(ends) + margin
     scale = Scale(low, high, _LABEL, WIDTH - _RIGHT)
-    names, lines = legend(systems, 4.0)
+    colours = _colours(systems, base)
+    names, lines = legend(systems, 4.0, [f"f{colour}" for colour in colours])
     parts: list[object] = []
     above = _TOP + ROW_HEIGHT * (lines - 1)
     top = float(above)
     for condition, entries in rows:
-        parts.append(_condition(condition, entries, top, scale, column, base))
+        parts.append(_condition(condition, entries, top, scale, column, base, colours))
         top += _GAP + _SYSTEM_HEIGHT * len(entries)
     height = round(top) + _BOTTOM
     return drawing(
@@ -72,6 +73,12 @@ def forest_chart(
     )
 
 
+def _colours(systems: Sequence[str], base: str) -> list[str]:
+    """Return the colour of each system: the input is grey, so that six others differ."""
+    others = [name for name in systems if name != base]
+    return ["base" if name == base else str(others.index(name) % COLOURS) for name in systems]
+
+
 def _tick(value: float, scale: Scale, top: int, height: int) -> list[Html]:
     x = at(scale(value))
     return [
@@ -81,13 +88,19 @@ def _tick(value: float, scale: Scale, top: int, height: int) -> list[Html]:
 
 
 def _condition(
-    condition: str, entries: _Entries, top: float, scale: Scale, column: Column, base: str
+    condition: str,
+    entries: _Entries,
+    top: float,
+    scale: Scale,
+    column: Column,
+    base: str,
+    colours: Sequence[str],
 ) -> list[Html]:
     label = condition if len(condition) <= _LABEL_LETTERS else condition[: _LABEL_LETTERS - 1] + "…"
     middle = top + _SYSTEM_HEIGHT * len(entries) / 2.0
     parts = [tag("text", label, x=_LABEL - 6, y=f"{middle + 3:.1f}", text_anchor="end")]
     for row, (place, name, entry) in enumerate(entries):
-        y, colour = f"{top + _SYSTEM_HEIGHT * (row + 0.5):.1f}", place % COLOURS
+        y, colour = f"{top + _SYSTEM_HEIGHT * (row + 0.5):.1f}", colours[place]
         if entry["low"] is not None and entry["high"] is not None:
             low, high = at(scale(entry["low"])), at(scale(entry["high"]))
             parts.append(tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"reach s{colour}"))

@@ -8,7 +8,7 @@ from pipelines.report.markup import Html, tag
 from pipelines.report.scales import Scale, figure, ticks
 from pipelines.run_records import Points
 
-WIDTH, HEIGHT = 340, 200
+WIDTH, HEIGHT = 340, 210
 """In the SVG's own units: shown at this size, letters are as large as those around it."""
 MOST_POINTS = 240
 """Of a line; longer ones are averaged, since there are no more pixels."""
@@ -17,7 +17,7 @@ COLOURS = 6
 
 ROW_HEIGHT = 12
 """Of a legend."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 32, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 32, 36
 MOST_TICKS = 5
 _LOG_FROM = 20.0
 """A line whose largest value is so many times its least is drawn on a logarithmic scale, if all are positive."""
@@ -98,8 +98,14 @@ def _thinned(points: Points) -> Points:
     return (*(point for point in means if point[0] < points[-1][0]), points[-1])
 
 
-def legend(names: Sequence[str], left: float) -> tuple[list[Html], int]:
-    """Return the names of lines or dots beside their colours, from `left` on, as SVG; and how many rows."""
+def legend(names: Sequence[str], left: float, styles: Sequence[str] = ()) -> tuple[list[Html], int]:
+    """Return the names of lines or dots beside their colours, from `left` on, as SVG; and how many rows.
+
+    Args:
+        names: to be told apart.
+        left: where rows begin.
+        styles: class of each; colours in their order if not given.
+    """
     parts: list[Html] = []
     x, row = left, 0
     for place, name in enumerate(names):
@@ -107,7 +113,16 @@ def legend(names: Sequence[str], left: float) -> tuple[list[Html], int]:
         if x > left and x + width > WIDTH:
             x, row = left, row + 1
         y = 25 + row * ROW_HEIGHT
-        parts.append(tag("rect", x=f"{x:.0f}", y=y - 6, width=9, height=4, class_=f"f{place % COLOURS}"))
+        parts.append(
+            tag(
+                "rect",
+                x=f"{x:.0f}",
+                y=y - 6,
+                width=9,
+                height=4,
+                class_=styles[place] if styles else f"f{place % COLOURS}",
+            )
+        )
         parts.append(tag("text", name, x=f"{x + 12:.0f}", y=y))
         x += width
     return parts, row + 1
@@ -121,7 +136,8 @@ def _grid(across: _Axis, up: _Axis) -> list[Html]:
         parts.append(tag("text", figure(value), x=_LEFT - 5, y=f"{y + 3.5:.1f}", text_anchor="end"))
     for value in across.ticks():
         x = f"{across.place(value):.1f}"
-        parts.append(tag("text", figure(value), x=x, y=HEIGHT - 8, text_anchor="middle"))
+        parts.append(tag("text", figure(value), x=x, y=HEIGHT - _BOTTOM + 14, text_anchor="middle"))
+    parts.append(tag("text", "step", x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle"))
     return parts
 
 

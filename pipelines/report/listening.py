@@ -9,11 +9,12 @@ import soundfile
 from manifests.errors import UserError
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.report.markup import Html, join, tag
-from pipelines.report.media import MOST_SECONDS, Audio, level_scale, panel, player
+from pipelines.report.media import MOST_SECONDS, Audio, heard
 
 HOW_TO_READ = (
-    "Waveforms at full scale, spectrograms on the mel scale with the same colours for all; sound is coded as Opus, at "
-    f"most {MOST_SECONDS:g} s of each."
+    "Waveforms are drawn to their peaks, spectrograms on the mel scale with the same colours for all. Sound is coded "
+    f"as Opus, at most {MOST_SECONDS:g} s of each; a clip that is started while another of its sample plays goes on "
+    "from the same moment."
 )
 
 
@@ -34,7 +35,7 @@ def listening(samples: Sequence[Listened]) -> Html:
     Raises:
         UserError: when a file is not audio of one channel at 48 kHz.
     """
-    return join(tag("div", level_scale(), class_="levels"), map(_sample, samples))
+    return join(map(_sample, samples))
 
 
 def _sample(sample: Listened) -> Html:
@@ -42,19 +43,12 @@ def _sample(sample: Listened) -> Html:
         "article",
         tag("h3", sample.key),
         tag("p", sample.about, class_="note") if sample.about else None,
-        tag("div", [_wave(sample.key, name, path) for name, path in sample.waves.items()], class_="heard"),
+        tag(
+            "div",
+            [heard(name, f"{name} of {sample.key}", _read(path)) for name, path in sample.waves.items()],
+            class_="heard",
+        ),
         class_="card sample",
-    )
-
-
-def _wave(key: str, name: str, path: Path) -> Html:
-    audio = _read(path)
-    said = f"{name} of {key}"
-    return tag(
-        "figure",
-        tag("figcaption", name),
-        panel(audio, f"Waveform and spectrogram: {said}"),
-        player(audio, said),
     )
 
 

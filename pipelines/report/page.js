@@ -12,7 +12,12 @@
     };
     const follow = () => { place(); if (!player.paused) requestAnimationFrame(follow); };
     player.addEventListener("play", () => {
-      for (const other of players) if (other !== player) other.pause();
+      for (const other of players) {
+        if (other === player || other.paused) continue;
+        // Within one sample a listener compares: what plays goes on in the other clip at the same moment.
+        if (other.closest("article") === player.closest("article")) player.currentTime = other.currentTime;
+        other.pause();
+      }
       if (line) line.removeAttribute("visibility");
       follow();
     });

@@ -1,12 +1,14 @@
 """What can be measured on real recordings and on degraded clips of a corpus alike, without any reference."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 
 from datagen.audio import AudioError, mixed_down, read_all, resampled
 from datagen.folders import audio_files
+from datagen.provenance import Found
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ
@@ -33,11 +35,25 @@ SCORES = tuple(
 )
 MEASURED = (LEVEL, BANDWIDTH, FLOOR, CLIPPING, *SCORES)
 
-Measured = dict[str, Values]
-"""Values by column; a clip for which a measure is not defined (silence) has none."""
+
+@dataclass(frozen=True)
+class Clip:
+    """What was measured on a recording, or on a degraded clip."""
+
+    name: str
+    """Place below the folder of the recordings, or the sample's key."""
+    where: str
+    """Path or URI of a recording; of a clip its key."""
+    values: Mapping[str, float]
+    """By column; a measure that is not defined (of silence) is missing."""
 
 
-def measure_recordings(root: str, say: Callable[[str], None]) -> tuple[Measured, int, int]:
+def values_of(clips: Iterable[Clip], measure: Measure) -> Values:
+    """Return a measure of all clips that have one."""
+    return np.asarray([c.values[measure.column] for c in clips if measure.column in c.values], np.float64)
+
+
+def measure_recordings(root: str, say: Callable[[str], None]) -> tuple[list[Clip], int]:
     """Measure a folder of recordings; of many, the same ones are drawn every time.
 
     Args:
@@ -45,7 +61,7 @@ def measure_recordings(root: str, say: Callable[[str], None]) -> tuple[Measured,
         say: told of files that cannot be read.
 
     Returns:
-        What was measured, how many recordings that was, and how many there are.
+        What was measured, and how many recordings there are.
 
     Raises:
         UserError: when there is no such folder, or not a single recording in it can be read.
@@ -53,19 +69,32 @@ def measure_recordings(root: str, say: Callable[[str], None]) -> tuple[Measured,
     found = audio_files(root)
     if not found:
         raise UserError(f"{root}: holds neither a corpus nor audio files to compare with")
-    paths = [file.path for file in found]
-    if len(paths) > MOST_MEASURED:
-        chosen = generator("report recordings", len(paths)).choice(len(paths), MOST_MEASURED, replace=False)
-        paths = [paths[number] for number in sorted(chosen)]
-    measured, count = _measured(_recordings(paths, say), len(paths), "recordings")
-    if not count:
+    files = found
+    if len(files) > MOST_MEASURED:
+        chosen = generator("report recordings", len(files)).choice(len(files), MOST_MEASURED, replace=False)
+        files = [files[number] for number in sorted(chosen)]
+    measured = _measured(_recordings(files, say), len(files), "recordings")
+    if not measured:
         raise UserError(f"{root}: none of its audio files can be read")
-    return measured, count, len(found)
+    return measured, len(found)
 
 
-def measure_clips(clips: Iterable[Audio], count: int) -> Measured:
-    """Measure clips at 48 kHz, each of shape (N,)."""
-    return _measured(((clip, clip) for clip in clips), count, "clips")[0]
+def measure_clips(clips: Iterable[tuple[str, Audio]], count: int) -> list[Clip]:
+    """Measure clips at 48 kHz, each a key and audio of shape (N,)."""
+    return _measured(((key, key, clip, clip) for key, clip in clips), count, "clips")
+
+
+def read_recording(where: str) -> tuple[Audio, Audio]:
+    """Read a recording's beginning as one channel, shape (N,): at 48 kHz, and as it is.
+
+    Raises:
+        AudioError: when it cannot be read, is too short, or holds what is no sound.
+    """
+    frames, rate_hz = read_all(where)
+    native = mixed_down(frames)[: int(LONGEST_S * rate_hz)]
+    if len(native) < SHORTEST_S * rate_hz or not np.isfinite(native).all():
+        raise AudioError(f"shorter than {SHORTEST_S:g} s, or holds NaN or infinity")
+    return resampled(native, rate_hz, SAMPLE_RATE_HZ), native
 
 
 def spread(total: int, count: int) -> Sequence[int]:
@@ -74,42 +103,33 @@ def spread(total: int, count: int) -> Sequence[int]:
     return [(2 * number + 1) * total // (2 * count) for number in range(count)]
 
 
-def _recordings(paths: Sequence[str], say: Callable[[str], None]) -> Iterator[tuple[Audio, Audio]]:
+def _recordings(
+    files: Sequence[Found], say: Callable[[str], None]
+) -> Iterator[tuple[str, str, Audio, Audio]]:
     """Yield each recording at 48 kHz, and as it is: resampling rounds flat tops off."""
-    for path in paths:
+    for file in files:
         try:
-            frames, rate_hz = read_all(path)
+            audio, native = read_recording(file.path)
         except AudioError as error:
-            say(f"{path}: {error}")
+            say(f"{file.path}: {error}")
             continue
-        native = mixed_down(frames)[: int(LONGEST_S * rate_hz)]
-        if len(native) < SHORTEST_S * rate_hz or not np.isfinite(native).all():
-            say(f"{PurePosixPath(path)}: shorter than {SHORTEST_S:g} s, or holds NaN or infinity")
-            continue
-        yield resampled(native, rate_hz, SAMPLE_RATE_HZ), native
+        yield file.relative, file.path, audio, native
 
 
-def _measured(clips: Iterable[tuple[Audio, Audio]], total: int, unit: str) -> tuple[Measured, int]:
-    found: dict[str, list[float]] = {measure.column: [] for measure in MEASURED}
-    count = 0
+def _measured(clips: Iterable[tuple[str, str, Audio, Audio]], total: int, unit: str) -> list[Clip]:
+    found = []
     with JobProgress("measure", total, unit) as progress:
-        for audio, native in clips:
-            count += 1
-            found[CLIPPING.column].append(100.0 * flat_top_share(native))
-            for measure, take in ((LEVEL, level_dbfs), (BANDWIDTH, bandwidth_khz), (FLOOR, noise_floor_dbfs)):
-                _add(found, measure.column, take, audio)
-            try:
-                scores = dnsmos(audio)._asdict()
-            except MeasurementError:
-                scores = {}
-            for name, score in scores.items():
-                found[f"dnsmos_{name}"].append(score)
+        for name, where, audio, native in clips:
+            found.append(Clip(name, where, _values(audio, native)))
             progress.advance(1)
-    return {name: np.asarray(values, np.float64) for name, values in found.items()}, count
+    return found
 
 
-def _add(found: dict[str, list[float]], name: str, take: Callable[[Audio], float], audio: Audio) -> None:
-    try:
-        found[name].append(take(audio))
-    except MeasurementError:
-        return
+def _values(audio: Audio, native: Audio) -> Mapping[str, float]:
+    values = {CLIPPING.column: 100.0 * flat_top_share(native)}
+    for measure, take in ((LEVEL, level_dbfs), (BANDWIDTH, bandwidth_khz), (FLOOR, noise_floor_dbfs)):
+        with suppress(MeasurementError):
+            values[measure.column] = take(audio)
+    with suppress(MeasurementError):
+        values |= {f"dnsmos_{name}": score for name, score in dnsmos(audio)._asdict().items()}
+    return values

@@ -11,7 +11,6 @@ from typing import TypeVar
 from markdown_it import MarkdownIt
 
 from manifests.errors import UserError
-from manifests.files import write_atomically
 from pipelines.card_scores import read_scores
 from pipelines.evaluation_audio import FOLDER as LISTEN_FOLDER
 from pipelines.evaluation_audio import TARGET, read_kept
@@ -25,6 +24,7 @@ from pipelines.report.page import Section, page, scrolling
 from pipelines.report.run_lineage import run_lineage
 from pipelines.report.run_parts import CURVES, curves, overview, settings
 from pipelines.report.sizes import ExportRecords, is_export, read_export, sizes
+from pipelines.report.writing import check_place, write_page
 from pipelines.run_records import StageRecords, read_stages
 from pipelines.scores import DEGRADED
 from training.bundle import Bundle, load_bundle
@@ -32,6 +32,7 @@ from training.bundle_info import MODEL_FOLDER
 
 REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
+HINT = "; choose another place with --out"
 REPORTS_FOLDER = "reports"
 """For pages of runs whose folders are gone."""
 SEARCHED_DEPTH = 3
@@ -60,9 +61,11 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
 
     Raises:
         UserError: when the folder holds no run, a given evaluation or export is of other models, or a file in one is
-        not what it should be.
+        not what it should be, or the page cannot be written.
+        JobError: when the disk is full.
     """
     stages = read_stages(folder)
+    place = _place(folder, out)
     bundles = [load_bundle(stage.folder / MODEL_FOLDER) for stage in stages if stage.model is not None]
     ours = {bundle.info.id for bundle in bundles}
     evaluations = _found(folder, more.evaluations, is_evaluation, read_evaluation, _judged, ours)
@@ -78,7 +81,8 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
         Section("settings", "Settings", settings(stages)),
         *([Section("card", "Model card", _card(bundles[-1], evaluations))] if bundles else []),
     ]
-    return _write(folder, out, page(*_run_heading(stages), sections))
+    write_page(place, page(*_run_heading(stages), sections), HINT)
+    return place
 
 
 def report_of_id(run_id: str, out: Path | None = None, more: Sources = Sources()) -> Path:
@@ -111,9 +115,12 @@ def report_evaluation(folder: Path, out: Path | None = None) -> Path:
         out: folder of the page; `report` in the evaluation's folder if not given.
 
     Raises:
-        UserError: when the folder holds no evaluation, or a file in it is not what it should be.
+        UserError: when the folder holds no evaluation, or a file in it is not what it should be, or the page cannot be
+            written.
+        JobError: when the disk is full.
     """
     found = read_evaluation(folder)
+    place = _place(folder, out)
     models = [
         [
             model.system,
@@ -127,7 +134,8 @@ def report_evaluation(folder: Path, out: Path | None = None) -> Path:
     ]
     title = f"Evaluation of {', '.join(model.system for model in found.models)}"
     sections = [Section("scores", "Scores", evaluation(found)), *_listening(_kept(folder))]
-    return _write(folder, out, page(title, join(models, found.heard, "."), sections))
+    write_page(place, page(title, join(models, found.heard, "."), sections), HINT)
+    return place
 
 
 def _run_heading(stages: Sequence[StageRecords]) -> tuple[str, Html]:
@@ -240,11 +248,8 @@ def _folders_below(folder: Path, depth: int) -> Iterator[Path]:
             yield from _folders_below(place, depth - 1)
 
 
-def _write(folder: Path, out: Path | None, content: bytes) -> Path:
-    place = (out or folder / REPORT_FOLDER) / PAGE_FILE
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, content)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror})") from error
-    return place
+def _place(folder: Path, out: Path | None) -> Path:
+    """Return where the page of a folder is to lie, after a look whether it can."""
+    place = out or folder / REPORT_FOLDER
+    check_place(place, HINT)
+    return place / PAGE_FILE

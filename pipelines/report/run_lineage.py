@@ -30,7 +30,7 @@ def run_lineage(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evalu
         for e in edges
     ]
     return join(
-        scrolling(tag("img", src=drawn, alt=said), "Lineage graph"),
+        tag("div", scrolling(tag("img", src=drawn, alt=said), "Lineage graph"), class_="lineage-picture"),
         tag("details", tag("summary", f"In words: {len(edges)} links"), tag("ul", told)),
     )
 

@@ -50,6 +50,10 @@ class SampleReader:
         self._part = cache(self._find_part)
         self._shard = cache(self._find_shard)
 
+    def key(self, row: int) -> str:
+        """Return the name of a sample."""
+        return str(self._rows["key"][row].as_py())
+
     def read(self, row: int) -> Shown:
         """Read one sample.
 

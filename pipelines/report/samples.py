@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.sample import AXES, SampleRecord
+from pipelines.report.charts import bar
 from pipelines.report.markup import Html, join, tag
-from pipelines.report.media import MOST_SECONDS, Audio, level_scale, panel, player
+from pipelines.report.media import MOST_SECONDS, Audio, heard
 from pipelines.report.sample_reader import Shown
-from pipelines.report.words import stage_in_words, stage_title
+from pipelines.report.words import in_units, stage_in_words, stage_title
 
+MEASURED_OF_CLIPS = (("dbfs", "active_level_dbfs"), ("hz", "bandwidth_hz"))
+"""What is said of each clip: how to write it, and its name in the record behind the side."""
 KINDS = {"speech": "speech", "noise": "noise", "rir": "room"}
 
 
@@ -22,7 +25,6 @@ def samples_section(samples: Sequence[Shown], names: Mapping[str, str]) -> Html:
     """
     return join(
         _filters(samples),
-        tag("div", level_scale(), class_="levels"),
         tag("div", [_sample(sample, names) for sample in samples], class_="samples"),
     )
 
@@ -70,23 +72,25 @@ def _sample(sample: Shown, names: Mapping[str, str]) -> Html:
         ),
         tag(
             "div",
-            _clip(sample.key, "Degraded", sample.degraded),
-            _clip(sample.key, "Target", sample.target),
-            class_="pair",
-        ),
-        tag(
-            "ul",
-            [tag("li", f"{axis} ", tag("b", f"{record.severity[axis]:.2f}")) for axis in AXES],
-            class_="severity",
-            aria_label="Severity on the axes of P.804, 0 to 1",
-        ),
-        tag("ol", [tag("li", text) for text in words])
-        if words
-        else tag("p", "No stage: the clip is its target."),
-        tag(
-            "details",
-            tag("summary", "Sources and licences"),
-            tag("ul", [tag("li", line) for line in _sources(record, names)]),
+            tag(
+                "div",
+                _clip(sample.key, "Degraded", "degraded", sample.degraded, record),
+                _clip(sample.key, "Target", "target", sample.target, record),
+                class_="pair",
+            ),
+            tag(
+                "div",
+                tag("ol", [tag("li", text) for text in words])
+                if words
+                else tag("p", "No stage: the clip is its target."),
+                _severities(record),
+                tag(
+                    "details",
+                    tag("summary", "Sources and licences"),
+                    tag("ul", [tag("li", line) for line in _sources(record, names)]),
+                ),
+            ),
+            class_="beside",
         ),
         class_="card sample",
         data_stages="\n".join(stage.label for stage in record.stages),
@@ -95,14 +99,22 @@ def _sample(sample: Shown, names: Mapping[str, str]) -> Html:
     )
 
 
-def _clip(key: str, name: str, audio: Audio) -> Html:
-    what = f"{name} clip of {key}"
-    return tag(
-        "figure",
-        tag("figcaption", name),
-        panel(audio, f"Waveform and spectrogram: {what}, {len(audio) / SAMPLE_RATE_HZ:g} s, 0 to 24 kHz"),
-        player(audio, what),
-    )
+def _severities(record: SampleRecord) -> Html:
+    """Return the severity on each axis as a bar and as a number."""
+    rows = [
+        tag("li", tag("span", axis), bar(record.severity[axis]), tag("b", f"{record.severity[axis]:.2f}"))
+        for axis in AXES
+    ]
+    return tag("ul", rows, class_="severity", aria_label="Severity on the axes of P.804, 0 to 1")
+
+
+def _clip(key: str, name: str, side: str, audio: Audio, record: SampleRecord) -> Html:
+    measured = [
+        in_units(unit, value)
+        for unit, column in MEASURED_OF_CLIPS
+        if (value := record.measured.get(f"{side}_{column}")) is not None
+    ]
+    return heard(name, f"{name} clip of {key}", audio, measured)
 
 
 def _sources(record: SampleRecord, names: Mapping[str, str]) -> list[str]:

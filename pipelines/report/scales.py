@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 MOST_BINS = 32
+LEAST_BINS = 12
+"""In between, as many as the rule of Rice asks for: twice the cube root of the number of values."""
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -50,7 +52,8 @@ def bin_edges(samples: Sequence[Values], whole: bool = False) -> Values:
     if high <= low:
         half = max(abs(low) * 0.05, 0.5)
         return np.array([low - half, low + half])
-    step = round_step(high - low, MOST_BINS)
+    held = max((len(values) for values in filled), default=1)
+    step = round_step(high - low, min(MOST_BINS, max(LEAST_BINS, math.ceil(2.0 * held ** (1.0 / 3.0)))))
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
     return step * np.arange(first, last + 1, dtype=np.float64)
@@ -92,6 +95,11 @@ def percent(share: float) -> str:
     if 0.0 < share < 0.0005:
         return "< 0.1 %"
     return f"{100.0 * share:.1f} %"
+
+
+def hours(value: float) -> str:
+    """Write hours with as many digits as tell minutes apart: `4.17`, and `< 0.01` of what is less."""
+    return "< 0.01" if 0.0 < value < 0.005 else f"{value:,.2f}".replace(",", " ")
 
 
 def count(number: int) -> str:

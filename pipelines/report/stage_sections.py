@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from manifests.corpus import CorpusManifest
-from pipelines.report.charts import bar, key, matrix
+from pipelines.report.charts import bar, key, matrix, shades, spans
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
-from pipelines.report.scales import Values, count, figure, percent
-from pipelines.report.summary import Summary
-from pipelines.report.words import stage_title
+from pipelines.report.scales import Values, count, percent
+from pipelines.report.summary import Promise, Summary
+from pipelines.report.words import in_span, in_units, stage_title, value_title
 
 SURELY_OFF = 4.0
 """Standard deviations: of a hundred shares, chance alone puts one this far off once in a hundred and fifty corpora."""
@@ -72,7 +72,7 @@ def drawn_and_delivered(
             f"from the asked one than chance explains ({SURELY_OFF:g} standard deviations).",
             class_="note",
         ),
-        _promised_values(manifest),
+        _promised_values(manifest, summary),
     )
 
 
@@ -96,9 +96,11 @@ def _promises(manifest: CorpusManifest) -> tuple[Counter[str], Counter[str]]:
     return checked, out
 
 
-def _promised_values(manifest: CorpusManifest) -> Html | None:
+def _promised_values(manifest: CorpusManifest, summary: Summary) -> Html | None:
+    """Return each promised value: what was drawn beside what was delivered, and how far they are apart."""
     if not manifest.tolerances:
         return None
+    known = {f"{one.label}.{one.name}": one for one in summary.promises}
     rows = []
     for name, counts in manifest.tolerances.items():
         label, _, value = name.rpartition(".")
@@ -106,15 +108,44 @@ def _promised_values(manifest: CorpusManifest) -> Html | None:
         rows.append(
             (
                 stage_title(label),
-                tag("code", value),
+                value_title(value),
+                *_pair(known.get(name)),
                 count(counts.get("checked", 0)),
                 tag("span", count(missed), class_="bad") if missed else "0",
             )
         )
-    return tag(
-        "details",
-        tag("summary", "Each promised value"),
-        table(("stage", "value", "checked", "out"), rows, (2, 3), "Each promised value"),
+    head = (
+        "stage",
+        "value",
+        "drawn: median (90 %)",
+        "delivered: median (90 %)",
+        "",
+        "apart, 95 %",
+        "checked",
+        "out",
+    )
+    return join(
+        tag("h3", "Each value, as drawn and as delivered"),
+        key(("a", "drawn, 5 to 95 %, and the median"), ("c", "delivered: measured on the same samples")),
+        table(head, rows, (2, 3, 5, 6, 7), "Each promised value, as drawn and as delivered"),
+        tag(
+            "p",
+            "Apart: drawn and delivered differ by no more than this in 95 % of the samples. Some values are limits, as "
+            "a codec's audio band: the speech may have less.",
+            class_="note",
+        ),
+    )
+
+
+def _pair(promise: Promise | None) -> tuple[object, ...]:
+    if promise is None:
+        return ("–", "–", "", "–")
+    drawn, delivered = (in_span(promise.name, span) for span in (promise.drawn, promise.delivered))
+    return (
+        drawn,
+        delivered,
+        spans(((promise.drawn, "a"), (promise.delivered, "c"))),
+        in_units(promise.name.replace("dbfs", "db"), promise.off),
     )
 
 
@@ -127,6 +158,7 @@ def stages_together(summary: Summary) -> Html:
     )
     sentences = list(_unexpected(names, shares, summary.samples))
     return join(
+        shades("never together", "always together"),
         tag(
             "div",
             chart,
@@ -138,7 +170,8 @@ def stages_together(summary: Summary) -> Html:
         tag(
             "p",
             "Rows: of the samples with this stage, the share that has the column's stage as well; the diagonal: "
-            "of all samples. Columns of one shade throughout are drawn independently of the rows.",
+            "of all samples. Columns of one shade throughout are drawn independently of the rows; alternatives of "
+            "one choice in the recipe are never together.",
             class_="note",
         ),
         tag("ul", [tag("li", sentence) for sentence in sentences]) if sentences else None,
@@ -157,7 +190,8 @@ def _unexpected(names: Sequence[str], shares: Values, samples: int, most: int = 
         if abs(distance[row, column]) < SURELY_TOGETHER:
             return
         often = "more" if distance[row, column] > 0 else "less"
+        there, due = (count(round(held[row, column])) for held in (together, expected))
         yield (
-            f"{names[row]} and {names[column]} are together {often} often than independent draws: in "
-            f"{count(round(together[row, column]))} samples, where {figure(expected[row, column])} would be expected"
+            f"{names[row]} and {names[column]} are together {often} often than independent draws: in {there} samples, "
+            f"where {due} would be expected"
         )

@@ -1,6 +1,6 @@
 """What `samples.parquet` says of a corpus as a whole: columns are read and added up, never rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.sample import AXES
+from pipelines.report.charts import Span
 from pipelines.report.scales import Values
 
 ROWS_AT_A_TIME = 1 << 16
+SURE = 0.95
 CODEC_COLUMNS = ("codec", "first_codec", "second_codec")
 """Drawn values that name a codec, of any stage."""
 
@@ -63,6 +65,20 @@ class Talker:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """A value that a stage draws and promises to deliver, over all samples that have it."""
+
+    label: str
+    name: str
+    drawn: Span
+    """5 %, median and 95 % of what was drawn."""
+    delivered: Span
+    """Likewise, of what was measured in the same samples."""
+    off: float
+    """How far the two are apart in 95 % of the samples at most."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A corpus as columns. Arrays have a value for each sample, in the order of the table."""
 
@@ -80,6 +96,8 @@ class Summary:
     """Different source files used."""
     unaligned: int
     """Samples whose degraded speech was moved in time against the target."""
+    promises: tuple[Promise, ...] = ()
+    """Of the values that were asked for when it was read."""
 
     @property
     def samples(self) -> int:
@@ -102,11 +120,12 @@ class Summary:
         return shares
 
 
-def read_summary(path: Path) -> Summary:
+def read_summary(path: Path, promised: Iterable[str] = ()) -> Summary:
     """Read a `samples.parquet`.
 
     Args:
         path: of the file, local.
+        promised: values, as `noise.snr_db`, of which to say what was drawn and what was delivered.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -130,6 +149,7 @@ def read_summary(path: Path) -> Summary:
             *rates,
         ]
         content = table.read(columns=wanted)
+        promises = tuple(_promises(table, promised))
     labels, fired = _fired(content["stages"])
     columns = {name: _floats(content[name]) for name in measured}
     columns[STAGE_COUNT.column] = fired.sum(axis=1, dtype=np.float64)
@@ -141,7 +161,36 @@ def read_summary(path: Path) -> Summary:
         talkers=tuple(_talkers(content)),
         sources=len(pa.compute.unique(_flat(content["source_sha256"]))),
         unaligned=content.num_rows - int(pa.compute.sum(content["aligned"]).as_py() or 0),
+        promises=promises,
     )
+
+
+def _promises(table: Any, promised: Iterable[str]) -> Iterator[Promise]:
+    """Compare what was drawn with what was measured, a value at a time: a corpus may have a hundred of them."""
+    import pyarrow as pa
+
+    schema = table.schema_arrow
+    for name in promised:
+        label, _, value = name.rpartition(".")
+        pair = [name, f"{label}.measured.{value}"]
+        if not all(
+            column in schema.names
+            and (pa.types.is_floating(kind := schema.field(column).type) or pa.types.is_integer(kind))
+            for column in pair
+        ):
+            continue
+        columns = table.read(columns=pair)
+        drawn, delivered = (_floats(columns[column]) for column in pair)
+        both = np.isfinite(drawn) & np.isfinite(delivered)
+        if both.any():
+            drawn, delivered = drawn[both], delivered[both]
+            off = float(np.quantile(np.abs(delivered - drawn), SURE))
+            yield Promise(label, value, _span(drawn), _span(delivered), off)
+
+
+def _span(values: Values) -> Span:
+    low, middle, high = np.quantile(values, (1.0 - SURE, 0.5, SURE)).tolist()
+    return low, middle, high
 
 
 def _floats(column: Any) -> Values:

@@ -5,6 +5,7 @@ was measured where that differs: `7.3 dB SNR (measured 7.2)`. `{=drr_db}` is a v
 `{#speakers voice}` a number of things. What stands in `[...]` is left out where one of its fields has no value.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,19 +15,19 @@ from pipelines.report.scales import figure, percent
 from pipelines.stage_settings import ACRONYMS, UNITS
 
 SENTENCES = {
-    "agc": "automatic gain control to {target_dbfs}, at most {rise_db} up, {rise_db_per_s}/s",
+    "agc": "automatic gain control to {target_dbfs}, at most {rise_db} up, by {rise_db_per_s}",
     "air_absorption": "air absorption over {distance_m}: {attenuation_db} at {reference_hz}",
     "audiomentations": "{transform} of audiomentations",
     "babble": "babble of {#speakers voice} at {snr_db SNR}",
     "bandpass": "band-pass ({family}[, order {order}]) from {low_hz} to {high_hz}",
     "bandwidth_loss": "resampled to {rate_hz} and back ({method}[ {quality}])[, which leaves {=bandwidth_hz}]",
     "bit_depth": "quantised to {bits} bits[, {=snr_db SNR}]",
-    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][ below quantile {low_quantile} and above "
-    "{high_quantile}]",
+    "clipping": "{kind} clipping[ of {share}][ to {sdr_db SDR}][ below the quantile of {low_quantile} and above that "
+    "of {high_quantile}]",
     "clock_drift": "clock drift of {drift_ppm}",
     "codec": "{codec}[ at {bitrate_kbps}][, quality {quality}][, {law}-law][, audio band {bandwidth_hz}]"
     "[, sampled at {rate_hz}]",
-    "coloured_noise": "coloured noise (power falls as 1/f^{exponent}) at {snr_db SNR}",
+    "coloured_noise": "coloured noise of {exponent} at {snr_db SNR}",
     "comb": "one reflection, {delay_ms} later at {echo_db} (comb filter)",
     "comfort_noise": "pauses filled with comfort noise, {level_offset_db} against their own[; "
     "{=replaced_share} of the clip]",
@@ -68,6 +69,12 @@ NAMES = {
     "aac": "AAC",
     "adpcm": "ADPCM",
     "amr_nb": "AMR-NB",
+    "bessel": "Bessel",
+    "butter": "Butterworth",
+    "cheby1": "Chebyshev I",
+    "cheby2": "Chebyshev II",
+    "ellip": "elliptic",
+    "hold": "the last value, fading",
     "g711": "G.711",
     "g722": "G.722",
     "g723_1": "G.723.1",
@@ -76,6 +83,7 @@ NAMES = {
     "mp3": "MP3",
     "mp3_vbr": "MP3 (variable rate)",
     "opus": "Opus",
+    "repeat": "the last packet again",
     "sbc": "SBC",
     "vorbis": "Vorbis",
     "zero": "silence",
@@ -84,6 +92,8 @@ NAMES = {
 SPELLED = ACRONYMS | {"agc"}
 _FIELD = re.compile(r"\{([=#]?)(\w+)(?: ([^}]*))?\}")
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
+DB_PER_OCTAVE = -10.0 * math.log10(2.0)
+"""Of noise whose power falls as 1/f."""
 _MOST_VALUES = 6
 """Of a stage that has no sentence of its own, so many values are named."""
 
@@ -100,7 +110,7 @@ def stage_in_words(stage: StageRecord) -> str:
 def stage_title(label: str) -> str:
     """Return a stage's label as words: `coloured_noise#2` -> `coloured noise 2`."""
     return " ".join(
-        word.upper() if word in SPELLED else word
+        word.upper() if word in SPELLED else "Opus" if word == "opus" else word
         for word in label.replace("_", " ").replace("#", " ").split()
     )
 
@@ -109,14 +119,39 @@ def in_units(name: str, value: Any) -> str:
     """Write a value with the unit that its name ends in: `snr_db`, 7.31 -> `7.3 dB`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return NAMES.get(str(value), str(value).replace("_", " "))
+    if name == "exponent":
+        return f"{DB_PER_OCTAVE * value:+.1f} dB per octave"
+    first, _, per = name.partition("_per_")
+    if per in UNITS:
+        return f"{in_units(first, value)}/{UNITS[per]}"
     last = name.rpartition("_")[2]
-    if last == "share":
+    if last in ("share", "quantile"):
         return percent(value)
     if last == "hz" and abs(value) >= 1000.0:
         return f"{figure(value / 1000.0)} kHz"
     unit = UNITS.get(last, "")
     text = f"{value:.1f}" if last in ("db", "dbfs", "lufs") else figure(value)
     return f"{text} {unit}".strip()
+
+
+def in_span(name: str, span: tuple[float, float, float]) -> str:
+    """Write a median with the values that most lie between: `7.3 dB (-2.1 to 24.0)`, in one unit."""
+    low, middle, high = span
+    scale, unit = 1.0, UNITS.get(name.rpartition("_")[2], "")
+    if name.endswith("_hz") and max(map(abs, span)) >= 1000.0:
+        scale, unit = 1e-3, "kHz"
+    elif name.rpartition("_")[2] in ("share", "quantile"):
+        scale, unit = 100.0, "%"
+    texts = [
+        f"{scale * value:.1f}" if unit.startswith("dB") else figure(scale * value)
+        for value in (middle, low, high)
+    ]
+    return f"{f'{texts[0]} {unit}'.strip()} ({texts[1]} to {texts[2]})"
+
+
+def value_title(name: str) -> str:
+    """Return a value's name as words, without its unit: `low_quantile` -> `low quantile`, `snr_db` -> `SNR`."""
+    return _spelled(name)
 
 
 def _filled(text: str, stage: StageRecord) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from watched import Watched
 
+PATIENCE_MS = 120_000
+"""On a busy machine, a browser takes its time."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -33,8 +35,9 @@ def visit(browser: Any) -> Iterator[Callable[..., Watched]]:
     """Open an address in a window of some width and watch what it does."""
     contexts = []
 
-    def opened(address: str, width: int = 1440) -> Watched:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+    def opened(address: str, width: int = 1440, scheme: str = "light") -> Watched:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        contexts[-1].set_default_timeout(PATIENCE_MS)
         return Watched(contexts[-1].new_page(), address)
 
     yield opened

@@ -1,11 +1,12 @@
 """The page of a generated corpus in a real browser: it filters, plays, fits, and obeys no stranger."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from watched import WIDTHS, Watched
+from watched import WIDTHS, Watched, rendered_card
 
 from pipelines.executors import InProcess
 from pipelines.generate import generate
@@ -14,14 +15,15 @@ from pipelines.scan import scan
 
 HOSTILE_FILE = "<img src=x onerror=alert(1)>.wav"
 HOSTILE_SPEAKER = '"><script>'
+HOSTILE_LICENCE = "<img src=x onerror=alert(2)> [terms](javascript:alert(3))"
 SAMPLES = 12
 
 Visit = Callable[..., Watched]
 
 
 @pytest.fixture(scope="module")
-def page(material_folder: Path, small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Address of the page of a corpus from voices of whom one, and its recordings, have hostile names."""
+def corpus(material_folder: Path, small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of voices of whom one, and a recording, have hostile names, and a page of it."""
     root = tmp_path_factory.mktemp("corpus")
     shutil.copytree(material_folder / "noise", root / "noise")
     for number, speaker in enumerate(sorted((material_folder / "speech").iterdir())):
@@ -29,10 +31,17 @@ def page(material_folder: Path, small_recipe: Path, tmp_path_factory: pytest.Tem
     recordings = sorted((root / "speech" / HOSTILE_SPEAKER).iterdir())
     recordings[0].rename(recordings[0].with_name(HOSTILE_FILE))
     sources = root / "sources.parquet"
-    scan({"speech": [str(root / "speech")], "noise": [str(root / "noise")]}, sources, workers=1)
+    folders = {"speech": [str(root / "speech")], "noise": [str(root / "noise")]}
+    scan(folders, sources, workers=1, licence=HOSTILE_LICENCE)
     generate(str(small_recipe), str(sources), str(root / "corpus"), InProcess(), SAMPLES, None, 0)
-    where, _ = write_report(str(root / "corpus"), None, None, SAMPLES, lambda line: None)
-    return Path(where).as_uri()
+    write_report(str(root / "corpus"), None, None, SAMPLES, lambda line: None)
+    return root / "corpus"
+
+
+@pytest.fixture(scope="module")
+def page(corpus: Path) -> str:
+    """Address of the page."""
+    return (corpus / "report" / "index.html").as_uri()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -42,6 +51,32 @@ def test_it_is_readable_and_loads_nothing(visit: Visit, page: str, width: int) -
     seen.is_readable()
     seen.value("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
     seen.is_readable()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_letters_stand_out(visit: Visit, page: str, scheme: str) -> None:
+    seen = visit(page, scheme=scheme)
+    seen.value("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
+    seen.has_contrast()
+
+
+def test_spectrograms_are_sharp_and_say_what_they_show(visit: Visit, page: str) -> None:
+    seen = visit(page)
+    panel = seen.page.locator("article svg[role=img]").first
+    words = panel.locator("text").all_text_contents()
+    assert {"kHz", "0", "1", "8", "24", "0 s", "dBFS", "-100", "-20", "peak"} <= set(words)
+    cells = seen.value(
+        """async () => {
+          const picture = document.querySelector("article image:not(.scale)");
+          const loaded = new Image();
+          loaded.src = picture.getAttribute("href");
+          await loaded.decode();
+          return [loaded.naturalWidth / picture.getBoundingClientRect().width, loaded.naturalHeight];
+        }"""
+    )
+    assert cells[0] > 1.0 and cells[1] >= 100
+    label = panel.get_attribute("aria-label") or ""
+    assert "Degraded clip of " in label and "dBFS" in label and "kHz" in label
 
 
 def test_filters_leave_the_samples_that_fit(visit: Visit, page: str) -> None:
@@ -58,8 +93,14 @@ def test_filters_leave_the_samples_that_fit(visit: Visit, page: str) -> None:
     seen.page.wait_for_function(
         f"() => document.getElementById('shown').textContent.startsWith('{SAMPLES} of')"
     )
+    seen.page.select_option("#filters [name=axis]", "noisiness")
+    seen.page.locator("#filters [name=level]").fill("0.5")
+    noisy = shown(seen)
+    assert 0 < noisy < SAMPLES
+    for sample in seen.page.locator("[data-stages]:visible").all():
+        assert json.loads(sample.get_attribute("data-severity") or "")["noisiness"] >= 0.5
     seen.page.locator("#filters [name=level]").fill("1")
-    assert shown(seen) < SAMPLES
+    assert shown(seen) < noisy
     assert not seen.complaints
 
 
@@ -76,11 +117,38 @@ def test_a_player_plays_and_stops_when_another_begins(visit: Visit, page: str) -
     assert seen.value(
         """async () => {
           const [first, second] = document.querySelectorAll("audio");
+          first.playbackRate = second.playbackRate = 0.1;  // neither is at its end before we look
           await first.play();
           await second.play();
           return [first.paused, second.paused];
         }"""
     ) == [True, False]
+
+
+def test_a_listener_goes_over_to_the_other_clip_at_the_same_moment(visit: Visit, page: str) -> None:
+    seen = visit(page)
+    first, second, elsewhere = seen.value(
+        """async () => {
+          const players = [...document.querySelectorAll("audio")];
+          const reached = async (player, least) => {
+            const begun = Date.now();
+            while (player.currentTime < least && Date.now() - begun < 20000)
+              await new Promise(done => setTimeout(done, 5));
+          };
+          const [first, second, elsewhere] = players;
+          for (const player of [first, second, elsewhere]) player.playbackRate = 0.1;  // none comes to its end
+          await first.play();
+          await reached(first, 0.2);
+          await second.play();
+          const moments = [first.currentTime, second.currentTime];
+          await elsewhere.play();
+          moments.push(elsewhere.currentTime);
+          elsewhere.pause();
+          return moments;
+        }"""
+    )
+    assert 0.2 <= first <= second + 0.05
+    assert elsewhere < 0.2
 
 
 def test_filters_and_players_are_used_by_keyboard(visit: Visit, page: str) -> None:
@@ -101,3 +169,12 @@ def test_names_of_strangers_are_read_and_not_obeyed(visit: Visit, page: str) -> 
     assert not seen.value("() => document.querySelector('[onerror], img[src=x]')")
     text = seen.value("() => document.documentElement.textContent")
     assert HOSTILE_SPEAKER in text and HOSTILE_FILE in text
+
+
+def test_the_card_of_the_corpus_shows_names_and_obeys_none(visit: Visit, corpus: Path) -> None:
+    """Hubs let HTML in cards through, before they clean it: here nothing is cleaned."""
+    card = rendered_card(corpus / "README.md", corpus.parent / "card.html")
+    seen = visit(card)
+    assert not seen.dialogs and not seen.complaints
+    assert seen.value("() => !document.querySelector('img, script, [onerror], a[href^=javascript]')")
+    assert HOSTILE_LICENCE in seen.page.inner_text("body")

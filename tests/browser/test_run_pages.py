@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import soundfile
 from tiny_corpora import build_corpus, voice
-from watched import WIDTHS, Watched
+from watched import WIDTHS, Watched, rendered_card
 
 from pipelines.evaluate import evaluate
 from pipelines.mlflow_link import read_link
+from pipelines.model_card import write_card
 from pipelines.report.run import report_evaluation, report_run
 from pipelines.train import train
 
+HOSTILE_LICENCE = '<img src=x onerror=alert(2)> "><script>alert(3)</script>'
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 SMALL = (
     *(
@@ -34,7 +36,9 @@ Visit = Callable[..., Watched]
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which someone trained, evaluated, and wrote the pages of both."""
     root = tmp_path_factory.mktemp("work")
-    corpus = build_corpus(root / "corpus", {"train": 2, "val": 1, "test": 2}, seconds=1.2)
+    corpus = build_corpus(
+        root / "corpus", {"train": 2, "val": 1, "test": 2}, seconds=1.2, licence=HOSTILE_LICENCE
+    )
     (root / "recordings").mkdir()
     soundfile.write(root / "recordings" / HOSTILE, voice(1, 1.5), 48_000)
     with pytest.MonkeyPatch.context() as patch:
@@ -43,6 +47,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train("tiny", corpus.store.root, "teacher", device="cpu", overrides=SMALL, say=lambda line: None)
         evaluate(["runs/tiny"], Path("runs/tiny/scores"), corpus.store.root, limit=2, listen=1)
         evaluate(["runs/tiny"], Path("heard"), input_dir=Path("recordings"))
+        write_card("runs/tiny/teacher", [Path("runs/tiny/scores"), Path("heard")], None, root / "card.md")
         report_run(Path("runs/tiny"))
         report_evaluation(Path("heard"))
     return root
@@ -56,6 +61,13 @@ def test_a_page_is_readable_and_loads_nothing(visit: Visit, work: Path, page: st
     seen.is_readable()
     seen.value("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
     seen.is_readable()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_letters_stand_out(visit: Visit, work: Path, scheme: str) -> None:
+    seen = visit((work / "runs/tiny/report/index.html").as_uri(), scheme=scheme)
+    seen.value("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
+    seen.has_contrast()
 
 
 def test_what_went_in_and_what_came_out_can_be_heard(visit: Visit, work: Path) -> None:
@@ -74,6 +86,16 @@ def test_a_recording_whose_name_is_markup_does_nothing(visit: Visit, work: Path)
     seen = visit((work / "heard/report/index.html").as_uri())
     assert HOSTILE in seen.page.inner_text("main")
     assert not seen.dialogs and seen.value("() => !document.querySelector('[onerror]')")
+    seen = visit((work / "runs/tiny/report/index.html").as_uri())
+    assert HOSTILE_LICENCE in seen.page.inner_text("main")  # of the data, in the model card
+    assert not seen.dialogs and seen.value("() => !document.querySelector('[onerror]')")
+
+
+def test_the_card_of_a_model_shows_names_and_obeys_none(visit: Visit, work: Path) -> None:
+    seen = visit(rendered_card(work / "card.md", work / "card.html"))
+    assert not seen.dialogs and not seen.complaints
+    assert seen.value("() => !document.querySelector('img, script, [onerror]')")
+    assert HOSTILE_LICENCE in seen.page.inner_text("body")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,15 @@
 """A page that is watched: what it complained of, asked and fetched; and what a page must be for anyone to use it."""
 
+from pathlib import Path
 from typing import Any
+
+from markdown_it import MarkdownIt
 
 WIDTHS = (360, 1440)
 """Of a telephone and of a desk, in CSS pixels."""
 SMALLEST_LETTERS_PX = 9.0
+LEAST_CONTRAST = 4.5
+"""Of letters against what lies behind them: WCAG 2.2, level AA, 1.4.3."""
 PLAYED_S = 0.05
 
 
@@ -72,6 +77,37 @@ class Watched:
             "() => document.documentElement.lang && document.querySelectorAll('h1').length === 1"
         )
 
+    def has_contrast(self) -> None:
+        """All letters stand out from what lies behind them, those in drawings too."""
+        faint = self.value(
+            """least => {
+              const parts = colour => (colour.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+              const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+                .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+              const behind = element => {
+                for (let e = element; e; e = e.parentElement) {
+                  const colour = parts(getComputedStyle(e).backgroundColor);
+                  if ((colour[3] ?? 1) === 1) return colour;
+                }
+                return [255, 255, 255];
+              };
+              const found = new Map();
+              const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+              for (let node; (node = walker.nextNode()); ) {
+                const e = node.parentElement;
+                if (!node.data.trim() || !e.checkVisibility() || /^(script|style|title)$/i.test(e.tagName)) continue;
+                const style = getComputedStyle(e);
+                const [a, b] = [light(parts(e.ownerSVGElement ? style.fill : style.color)), light(behind(e))];
+                const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                if (ratio < least) found.set(`${e.tagName}.${e.className.baseVal ?? e.className}`, [ratio, node.data]);
+              }
+              return [...found];
+            }""",
+            LEAST_CONTRAST,
+        )
+        assert not faint
+
     def reached_by_tab(self, most: int = 200) -> list[str]:
         """What takes the focus, one after the other, when Tab is pressed: `a`, `audio`, `input#stage` and so on."""
         reached: list[str] = []
@@ -109,3 +145,11 @@ class Watched:
                 [number, PLAYED_S],
             )
         )
+
+
+def rendered_card(card: Path, out: Path) -> str:
+    """Write a card as the page that a renderer makes of it which lets HTML through; return its address."""
+    body = card.read_text().partition("---\n")[2].partition("---\n")[2]
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
+    out.write_text(f"<!doctype html><meta charset=utf-8><title>card</title><link rel=icon href=data:,>{page}")
+    return out.as_uri()

@@ -8,7 +8,7 @@ from stage_signals import speech_like
 
 from datagen.degradations.registry import BUILT_IN
 from manifests.sample import StageRecord
-from pipelines.report.words import SENTENCES, stage_in_words
+from pipelines.report.words import SENTENCES, in_span, stage_in_words, value_title
 
 
 def record(stage: str, values: dict, measured: dict | None = None) -> StageRecord:
@@ -68,6 +68,30 @@ def test_no_sentence_is_left_of_a_stage_that_is_gone() -> None:
             "packet loss: 2.3 % lost (measured 3.1), in bursts of 2 × 20 ms on average, concealed by silence",
         ),
         (
+            "coloured_noise",
+            {"exponent": 1.0, "snr_db": 20.0},
+            {},
+            "coloured noise of -3.0 dB per octave at 20.0 dB SNR",
+        ),
+        (
+            "agc",
+            {"target_dbfs": -18.0, "rise_db": 6.2, "rise_db_per_s": 25.2},
+            {},
+            "automatic gain control to -18.0 dBFS, at most 6.2 dB up, by 25.2 dB/s",
+        ),
+        (
+            "lowpass",
+            {"family": "cheby2", "order": 6, "cutoff_hz": 4340.0},
+            {},
+            "low-pass (Chebyshev II, order 6) at 4.34 kHz",
+        ),
+        (
+            "clipping",
+            {"kind": "asymmetric", "low_quantile": 0.0721, "high_quantile": 0.956},
+            {},
+            "asymmetric clipping below the quantile of 7.2 % and above that of 95.6 %",
+        ),
+        (
             "someones_own",
             {"snr_db": 3.0, "depth": 0.25, "noise_seed": 3, "curve": [1, 2]},
             {"depth": 0.5},
@@ -78,3 +102,10 @@ def test_no_sentence_is_left_of_a_stage_that_is_gone() -> None:
 )
 def test_golden_sentences(stage: str, values: dict, measured: dict, said: str) -> None:
     assert stage_in_words(record(stage, values, measured)) == said
+
+
+def test_spans_have_one_unit() -> None:
+    assert in_span("cutoff_hz", (57.6, 132.0, 1348.0)) == "0.132 kHz (0.0576 to 1.35)"
+    assert in_span("snr_db", (-2.06, 7.3, 24.0)) == "7.3 dB (-2.1 to 24.0)"
+    assert in_span("loss_share", (0.01, 0.05, 0.2)) == "5 % (1 to 20)"
+    assert [value_title(name) for name in ("snr_db", "low_quantile")] == ["SNR", "low quantile"]

@@ -1,16 +1,14 @@
 """A full, read-only or forbidden disk stops the job with a sentence; nothing is half done, and it goes on later."""
 
-import ctypes
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
+from processes import obey_permissions
 
 from manifests.corpus import read_shard_record
 from manifests.recipe import SAMPLE_RATE_HZ
@@ -25,8 +23,6 @@ pytestmark = pytest.mark.faults
 SEED = 5
 SAMPLES = 120
 LONG = ("seconds=4", "output.samples_per_shard=10")
-PR_CAPBSET_DROP = 24
-CAP_DAC_OVERRIDE = 1
 
 
 @pytest.fixture(scope="module")
@@ -36,34 +32,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, ca
     return out
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def _start(recipe: Path, sources: Path, out: Path, **more: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pipelines.cli", "generate", str(recipe), "--sources", str(sources)]
     command += ["--out", str(out), "--samples", str(SAMPLES), "--seed", str(SEED)]
     command += [word for setting in LONG for word in ("--set", setting)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)  # type: ignore[call-overload]
-
-
-def _obey_permissions() -> None:
-    """Root writes where it may not; a process without this capability does not."""
-    if os.getuid() == 0:
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
 def _nothing_is_half_done(out: Path, swept: bool = True) -> None:
@@ -126,7 +99,7 @@ def test_a_read_only_target(small_disk: Path, small_recipe: Path, catalogue_path
 
 def test_a_forbidden_target(tmp_path: Path, small_recipe: Path, catalogue_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
-    job = _start(small_recipe, catalogue_path, tmp_path / "locked" / "c", preexec_fn=_obey_permissions)
+    job = _start(small_recipe, catalogue_path, tmp_path / "locked" / "c", preexec_fn=obey_permissions)
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 2, errors
     assert f"{tmp_path / 'locked' / 'c'}: cannot be written (Permission denied)" in errors
@@ -136,7 +109,7 @@ def test_permission_lost_in_mid_job(
     tmp_path: Path, undisturbed: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
     out = tmp_path / "c"
-    job = _start(small_recipe, catalogue_path, out, preexec_fn=_obey_permissions)
+    job = _start(small_recipe, catalogue_path, out, preexec_fn=obey_permissions)
     deadline = time.monotonic() + 60
     while not list(out.rglob("train/shard-*.json")):
         assert time.monotonic() < deadline and job.poll() is None

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+from hostile_names import IMAGE, LICENCE, RECIPE, SAMPLES, SPEAKER
 from tiny_corpora import build_corpus
 
 from manifests.canonical import digest
@@ -67,3 +69,31 @@ def make_bundle() -> Callable[..., Any]:
         return save_bundle(directory, model, origin, steps=steps, metrics={"val/loss": 0.5})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory, material_folder: Path) -> Path:
+    """A corpus of sources whose names are markup; one of them is refused."""
+    from pipelines.executors import InProcess
+    from pipelines.generate import generate
+    from pipelines.scan import scan
+
+    root = tmp_path_factory.mktemp("hostile")
+    shutil.copytree(material_folder / "speech", root / "speech")
+    shutil.copytree(material_folder / "noise", root / "noise")
+    talkers = sorted((root / "speech").iterdir())
+    for number, talker in enumerate(talkers):
+        for recording in talker.iterdir():
+            audio, rate_hz = soundfile.read(recording)
+            recording.unlink()
+            soundfile.write(talker / f"{recording.stem}{IMAGE}", audio, rate_hz)
+        talker.rename(talker.with_name(f"{number}{SPEAKER}"))
+    (root / "noise" / f"broken{IMAGE}").write_bytes(b"no audio")
+    for recording in sorted((root / "noise").glob("noise*.wav")):
+        recording.rename(recording.with_name(f"{recording.stem}{IMAGE}"))
+    folders: Any = {"speech": [str(root / "speech")], "noise": [str(root / "noise")]}
+    scan(folders, root / "sources.parquet", workers=1, licence=LICENCE)
+    (root / "recipe.yaml").write_text(RECIPE)
+    out = root / "corpus"
+    generate(str(root / "recipe.yaml"), root / "sources.parquet", out, InProcess(), samples=SAMPLES, seed=3)
+    return out

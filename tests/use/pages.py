@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 _HTML = """
 html head meta title link style script body a header nav main section article form label select option input output
 button div span p h1 h2 h3 ul ol li dl dt dd table thead tbody tr th td figure figcaption details summary pre code small
-b audio
+b strong em audio
 """
-_SVG = "svg text line rect path title image"
+_SVG = "svg text line rect path circle title image"
 _ATTRIBUTES = """
 lang charset name content http-equiv rel href class id for type value min max step hidden role tabindex scope src
-controls preload x y x1 x2 y1 y2 width height d fill opacity transform text-anchor viewbox visibility
+controls preload x y x1 x2 y1 y2 cx cy r rx width height d fill opacity transform text-anchor viewbox visibility
 preserveaspectratio aria-label aria-labelledby aria-hidden data-from data-to data-stages data-severity data-split
 """
 TAGS = frozenset((_HTML + _SVG).split())

@@ -21,6 +21,8 @@ from manifests.corpus import Corpus
 from manifests.errors import UserError
 from manifests.run_record import read_run
 from pipelines.evaluate import evaluate
+from pipelines.report.conditions import condition_title
+from pipelines.report.forest_chart import _colours
 from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&lt;"
@@ -89,7 +91,8 @@ def played(address: str) -> np.ndarray:
 def test_every_sample_is_heard_before_and_after_as_it_was(run: tuple[Path, Any]) -> None:
     page = outline(report_run(run[0]))
     players = {player["aria-label"]: player["src"] for player in page.named("audio")}
-    assert len(players) == len(page.named("image")) == 4 * len(KEYS)
+    pictures = [image for image in page.named("image") if image.get("class") != "scale"]
+    assert len(players) == len(pictures) == 4 * len(KEYS)
     told = [svg["aria-label"] for svg in page.named("svg")]
     for place, key in enumerate(KEYS):
         expected = {
@@ -99,12 +102,13 @@ def test_every_sample_is_heard_before_and_after_as_it_was(run: tuple[Path, Any])
             "target": wave(place + 10),
         }
         for name, wanted in expected.items():
-            assert f"Waveform and spectrogram: {name} of {key}" in told
+            length = f"{len(wanted) / 48_000:.3g} s"
+            assert f"Waveform and spectrogram: {name} of {key}, {length}; 0 to 24 kHz" in told
             got = played(players[f"{name} of {key}"])[: len(wanted)]
             # Opus keeps noise as noise of the same colour, and of a waveform what matters most.
             likeness = {n: float(np.dot(got, w) / np.linalg.norm(w)) for n, w in expected.items()}
             assert likeness[name] == max(likeness.values()) > 0.5 * np.linalg.norm(got)
-    for picture in page.named("image"):
+    for picture in pictures:
         # Noise that fades out: bright on the left, dark on the right.
         shades = np.asarray(Image.open(io.BytesIO(held(picture["href"]))).convert("L"), np.float64)
         assert shades[:, :20].mean() > shades[:, -20:].mean() + 20
@@ -212,11 +216,46 @@ def test_an_evaluation_has_all_its_means_with_their_intervals(evaluated: tuple[P
                 assert all(f"{number:.{column['digits']}f}" in page.text for number in numbers)
     low, high = (result["summary"]["teacher"]["dnsmos_ovrl"][end] for end in ("low", "high"))
     assert f"{low:.2f} to {high:.2f}" in page.text
-    assert all(condition in page.text for condition in result["by_condition"])
+    assert all(condition_title(condition) in page.text for condition in result["by_condition"])
     assert all(note in page.text for note in result["notes"])
     heard = [player["aria-label"] for player in page.named("audio")]
     assert heard[:4] == [f"{what} of test-000000" for what in ("degraded", "teacher", "student", "target")]
     assert len(heard) == 8
+
+
+def test_systems_are_compared_a_row_a_pair_and_a_column_a_score(evaluated: tuple[Path, Any]) -> None:
+    page = outline(report_evaluation(evaluated[0] / "scores"))
+    result = json.loads((evaluated[0] / "scores" / "evaluation.json").read_text())
+    text = " ".join(page.text.split())
+    signs = {"better": " ▲", "worse": " ▼"}
+    for pair in result["comparisons"]:
+        cells = [f"{pair['system']} – {pair['with']}"]
+        for column in (column for column in result["columns"] if not column["describes"]):
+            entry, digits = pair["scores"][column["name"]], column["digits"]
+            cells.append(f"{entry['mean']:+.{digits}f}{signs.get(entry['verdict'], '')}")
+            if entry["low"] is None:
+                cells.append("–")
+            else:
+                cells.append(f"{entry['low']:+.{digits}f} to {entry['high']:+.{digits}f}")
+        assert "".join(cells).replace(" ", "") in text.replace(" ", ""), cells
+    teacher, degraded = (
+        result["by_condition"]["SNR 10 to 20 dB"][system]["dnsmos_ovrl"]["mean"]
+        for system in ("teacher", "degraded")
+    )
+    assert f"{teacher:.2f}{round(teacher - degraded, 2):+.2f}".replace(" ", "") in text.replace(" ", "")
+
+
+def test_conditions_are_named_as_people_do() -> None:
+    assert [condition_title(name) for name in ("codec amr_nb", "stage air_absorption", "RT60 >= 0.6 s")] == [
+        "codec AMR-NB",
+        "air absorption",
+        "RT60 ≥ 0.6 s",
+    ]
+
+
+def test_six_systems_and_their_input_have_colours_of_their_own() -> None:
+    systems = ["degraded", *(f"joint {number}" for number in range(6))]
+    assert len(set(_colours(systems, "degraded"))) == 7
 
 
 def test_a_recording_whose_name_is_markup_is_shown_by_it(evaluated: tuple[Path, Any]) -> None:

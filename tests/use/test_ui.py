@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_nothing_but_reports_is_served(server: ReportServer, path: str) -> None:
     assert b"secret" not in content and b"root:" not in content and len(content) < 300
 
 
+def test_mlflow_is_linked_at_the_host_that_the_page_was_asked_under(served: Path) -> None:
+    running = ReportServer("0.0.0.0", 0, [served])
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        assert b"MLflow" not in ask(running.server_port, "/")[1]
+        running.mlflow_port = 5051
+        for host in ("127.0.0.1", "192.0.2.7", "localhost", "[2001:db8::7]"):
+            index = ask(running.server_port, "/", Host=f"{host}:{running.server_port}")[1].decode()
+            assert f'href="http://{host}:5051/"' in index
+        running.mlflow_port, running.mlflow_url = 0, "https://mlflow.example/team"
+        assert b'href="https://mlflow.example/team"' in ask(running.server_port, "/")[1]
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
 def test_a_request_that_was_meant_for_another_host_is_refused(server: ReportServer) -> None:
     for host, status in {
         "127.0.0.1:5050": 200,
@@ -189,16 +208,16 @@ def below(pid: int) -> list[int]:
 def test_one_command_serves_both_and_ctrl_c_stops_all(served: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, served / "mlflow.db")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        process = started(served, "--port", port)
+        taken_port = taken.getsockname()[1]
+        process = started(served, "--port", taken_port)
         said = lines_until(process, "MLflow: ")
     ports = {
         name: int(match[1]) for name in ("reports", "MLflow") if (match := re.search(r":(\d+)/", said[name]))
     }
-    assert port not in ports.values() and len(set(ports.values())) == 2
+    assert taken_port not in ports.values() and len(set(ports.values())) == 2
     assert "1 found" in said["reports"]
     index = ask(ports["reports"], "/")[1].decode()
-    assert f'href="http://127.0.0.1:{ports["MLflow"]}"' in index
+    assert f'href="http://127.0.0.1:{ports["MLflow"]}/"' in index
     response, content = ask(ports["MLflow"], "/")
     assert response.status == 200 and b"MLflow" in content
     assert ask(ports["MLflow"], "/", Host="evil.example")[0].status == 403
@@ -207,10 +226,25 @@ def test_one_command_serves_both_and_ctrl_c_stops_all(served: Path, empty_databa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "stopped" in errors and "Traceback" not in errors
+    assert f"--port {taken_port}: Address already in use; port {ports['reports']} is taken instead" in errors
     assert not [pid for pid in processes if command(pid)]
     for port in ports.values():
         with pytest.raises(ConnectionRefusedError):
             ask(port, "/")
+
+
+def test_when_the_command_is_killed_so_is_mlflow(served: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, served / "mlflow.db")
+    process = started(served)
+    lines_until(process, "MLflow: ")
+    processes = below(process.pid)
+    assert any("uvicorn" in command(pid) for pid in processes)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline, [command(pid) for pid in processes]
+        time.sleep(0.01)
 
 
 def test_when_mlflow_ends_by_itself_so_does_the_command(served: Path, empty_database: Path) -> None:

@@ -75,16 +75,18 @@ def build_corpus(
     seed: int = 7,
     speech_file: str = "",
     speaker: str = "",
+    licence: str = "CC-BY-4.0",
 ) -> Corpus:
     """Samples with noise (even ones) and Opus (every third); talker and noise differ between splits.
 
-    `speech_file` and `speaker` are names instead of those made up here, for a corpus of one split.
+    `speech_file` and `speaker` are names instead of those made up here, for a corpus of one split;
+    `licence` is that of the talkers.
     """
     catalogue = []
     shards: dict[str, str] = {}
     for split, count in counts.items():
         file, name = speech_file or f"{split} häger {seed}.wav", speaker or f"talker-{split}"
-        talker = source(file, "speech", name, "CC-BY-4.0", split)
+        talker = source(file, "speech", name, licence, split)
         hiss = source(f"{split} hiss {seed}.wav", "noise", f"hiss-{split}", "CC0-1.0", split)
         catalogue += [talker, hiss]
         if count:
@@ -106,7 +108,7 @@ def build_corpus(
         hours=sum(counts.values()) * seconds / 3600,
         shards=shards,
         splits={split: {"speakers": 1, "noises": 1, "rooms": 0} for split in counts},
-        licences={"CC-BY-4.0": sum(counts.values()), "CC0-1.0": sum(n - n // 2 for n in counts.values())},
+        licences={licence: sum(counts.values()), "CC0-1.0": sum(n - n // 2 for n in counts.values())},
         stages={"noise": {"asked": 0.5, "drawn": 0.5}},
         failures={},
         environment={"python": "3"},
