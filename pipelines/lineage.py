@@ -144,6 +144,7 @@ def _of_group(walk: Walk, reference: str) -> Node | None:
 
 def _by_digest(walk: Walk, reference: str) -> Node | None:
     """Find a corpus or a source by its digest or a beginning that only one has."""
+    reference = reference.lower()  # as some tools write hashes
     if not _HEX.fullmatch(reference):
         return None
     named = (*walk.corpora, *walk.online, *walk.corpora_only_named)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from manifests.canonical import digest
-from manifests.source import Source
+from manifests.source import WITHDRAWN, Source
 from pipelines.catalogue_queries import Summary
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
@@ -173,6 +173,7 @@ def source_node(sha256: str, source: Source | None) -> Node:
 
 
 def _source_facts(source: Source) -> dict[str, Any]:
+    withdrawn = {"withdrawn": "yes"} if source.refused == WITHDRAWN else {}
     return {
         "kind": source.kind,
         "group": source.group,
@@ -180,4 +181,5 @@ def _source_facts(source: Source) -> dict[str, Any]:
         "split": source.split,
         "path": source.path,
         "seconds": round(source.seconds, 3),
+        **withdrawn,
     }

@@ -203,6 +203,7 @@ def _stored_model(model: StoredModel) -> ModelRecord:
         (),
         (model.model_id,),
         _said({name: tags.get(f"{TAG}{name}", "") for name in ("code_version", "stage_digest")}),
+        tuple(filter(None, tags.get(STALE_TAG, "").split("; "))),
     )
 
 

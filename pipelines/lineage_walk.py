@@ -115,21 +115,22 @@ class Walk:
             if shards:
                 self._on_from_shards(corpus, shards)
                 self._on_from_what_it_was(corpus, node)
-        self._withdrawn_from(sha256, node)
+        for corpus in self.corpora.values():
+            self._withdrawn_from(corpus, {sha256}, node)
         for data_id, fresh in self.online.items():
             if fresh.source(sha256) is not None:
                 self._may_be_heard_in(data_id, node)
         return node
 
-    def _withdrawn_from(self, sha256: str, node: Node) -> None:
-        """Go on to the earlier versions of corpora that held a source before it was withdrawn."""
-        for corpus in self.corpora.values():
-            for line in corpus.withdrawals:
-                if any(source["sha256"] == sha256 for source in line["sources"]):
-                    before = self._corpus(line["replaces"])
-                    self.graph.link(node, before, "withdrawn from")
-                    splits = {shard.partition("/")[0] for shard in line["samples"]}
-                    self._on_from_corpus(line["replaces"], before, splits)
+    def _withdrawn_from(self, corpus: KnownCorpus, hashes: Collection[str], node: Node) -> None:
+        """Go on to the earlier versions of a corpus that held any of some sources before it was withdrawn."""
+        for place, line in enumerate(corpus.withdrawals):
+            if any(source["sha256"] in hashes for source in line["sources"]):
+                before = self._corpus(line["replaces"])
+                self.graph.link(node, before, "withdrawn from")
+                splits = {shard.partition("/")[0] for shard in line["samples"]}
+                self._on_from_corpus(line["replaces"], before, splits)
+                self._on_from_lost(corpus.earlier_than(place), node)
 
     def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
         """On from a speaker or a licence to the corpora and models that heard anything of theirs; None if unknown."""
@@ -152,7 +153,10 @@ class Walk:
         node = self.graph.add(heard_node(kind, name, samples, files, listed))
         for place in found:
             if place in samples:
-                self._heard_in(self.corpora[place], samples[place], node)
+                corpus = self.corpora[place]
+                self._heard_in(corpus, samples[place], node)
+                if corpus.withdrawals:
+                    self._withdrawn_from(corpus, set(found[place].to_pylist()), node)
             else:
                 self._may_be_heard_in(place, node)
         return node
@@ -184,7 +188,12 @@ class Walk:
 
         They are the smaller corpus that lay here, and those from which sources were withdrawn.
         """
-        for before in (corpus.manifest.grown_from, *(line["replaces"] for line in corpus.withdrawals)):
+        replaced = (line.get(name, "") for line in corpus.withdrawals for name in ("replaces", "grown_from"))
+        self._on_from_lost([corpus.manifest.grown_from, *replaced], node)
+
+    def _on_from_lost(self, corpora: Sequence[str], node: Node) -> None:
+        """Go on to those of some corpora that lie nowhere any more, and may have held a source."""
+        for before in corpora:
             if before in self.corpora_only_named:
                 earlier = self._corpus(before)
                 self.graph.link(node, earlier, "may be heard in")
@@ -322,8 +331,9 @@ class Walk:
         return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
 
     def _source(self, sha256: str) -> Node:
-        known = (source for data in self.with_sources if (source := data.source(sha256)) is not None)
-        return self.graph.add(source_node(sha256, next(known, None)))
+        known = [source for data in self.with_sources if (source := data.source(sha256)) is not None]
+        usable = (source for source in known if source.refused is None)
+        return self.graph.add(source_node(sha256, next(usable, known[0] if known else None)))
 
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
         facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}

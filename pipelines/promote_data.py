@@ -10,6 +10,7 @@ from pipelines.known_online import KnownOnline, known_online
 from pipelines.lineage_records import ModelRecord, Records, collect
 from pipelines.mlflow_records import stored_records
 from pipelines.model_folders import found_below
+from pipelines.stale_mark import stale_sentence
 
 HEARD_SPLITS = ("train", "val")
 """What a model's weights depend on: samples of the test split only score it."""
@@ -114,9 +115,8 @@ def _replaced(data: Sequence[str], known: Mapping[str, KnownCorpus]) -> Iterator
     """Say which corpora have versions now from which something was withdrawn that a model may have heard."""
     seen: dict[str, None] = {}
     for newer in known.values():
-        for line in newer.withdrawals:
+        for place, line in enumerate(newer.withdrawals):
             heard = any(shard.partition("/")[0] in HEARD_SPLITS for shard in line["samples"])
-            if line["replaces"] in data and heard:
-                said = f": {line['reason']}" if line["reason"] else ""
-                seen[f"trained on data withdrawn from corpus {line['replaces']}{said}"] = None
+            if heard and not {line["replaces"], *newer.earlier_than(place)}.isdisjoint(data):
+                seen[stale_sentence(line["replaces"], line["reason"])] = None
     yield from seen

@@ -9,6 +9,17 @@ STALE_FILE = "stale.json"
 MOST_READ_BYTES = 1 << 20
 
 
+def stale_sentence(replaced: str, reason: str) -> str:
+    """Say why a model is stale, in one line without the mark that stands between such lines in a tag.
+
+    Args:
+        replaced: id of the corpus from which sources were withdrawn.
+        reason: as the user gave it.
+    """
+    why = " ".join(reason.split()).replace("; ", ", ")
+    return f"trained on data withdrawn from corpus {replaced}" + (f": {why}" if why else "")
+
+
 def stale_reasons(bundle_dir: Path) -> list[str]:
     """Return why a bundle is stale, from the file beside it; empty for one that is not."""
     path = bundle_dir / STALE_FILE

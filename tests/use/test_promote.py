@@ -14,8 +14,8 @@ from manifests.errors import UserError
 from pipelines.lineage import lineage
 from pipelines.promote import AUDIT_FILE, promote
 from pipelines.registry import logged_models
-from pipelines.stale import mark_stale
-from pipelines.stale_mark import STALE_FILE
+from pipelines.stale import Marked, mark, who_heard
+from pipelines.stale_mark import STALE_FILE, stale_sentence
 from training.tracker import Parent, StageStart
 
 
@@ -88,6 +88,11 @@ def chain(report: Callable[..., Any], client: Any) -> dict[str, Any]:
     teacher = report("line", "teacher", {}, 1)
     student = report("line", "student", {"teacher": teacher}, 2)
     return {"teacher": teacher, "student": student}
+
+
+def mark_stale(hashes: list[str], folders: list[Path], replaced: str, reason: str) -> list[Marked]:
+    """What `withdraw` does about models."""
+    return mark(who_heard(hashes, [], folders), stale_sentence(replaced, reason))
 
 
 def audit(place: Path) -> list[dict[str, Any]]:
@@ -186,7 +191,7 @@ def test_who_heard_what_was_withdrawn_is_stale_and_who_did_not_is_not(
     evaluated(client, student)
     evaluated(client, spared)
     hiss = file_hash("train hiss 3.wav")
-    marked = mark_stale([hiss], [], [place], corpus.manifest.id, "she asked")
+    marked = mark_stale([hiss], [place], corpus.manifest.id, "she asked")
     assert {teacher.id, student.id} <= {model.bundle_id for model in marked}
     assert spared.id not in {model.bundle_id for model in marked}
     sentence = f"trained on data withdrawn from corpus {corpus.manifest.id}: she asked"
@@ -202,7 +207,7 @@ def test_who_heard_what_was_withdrawn_is_stale_and_who_did_not_is_not(
     assert problems("ssiforge-spared-teacher") == {}
     nodes = {node.id: node for node in lineage(hiss).graph.nodes.values() if node.kind == "model"}
     assert nodes[student.id].facts["stale"] == sentence
-    assert mark_stale([hiss], [], [place], corpus.manifest.id, "she asked") == marked
+    assert mark_stale([hiss], [place], corpus.manifest.id, "she asked") == marked
 
 
 def test_using_a_stale_model_says_so(place: Path, tmp_path: Path, report: Callable[..., Any]) -> None:
