@@ -69,11 +69,13 @@ def withdraw(
         return
     if out is None:
         raise UserError("--out is needed: the new version of the corpus goes there (or give --dry-run)")
+    from pipelines.audit import WITHDRAWALS_FILE, append_new
     from pipelines.executors import Executor, InProcess
     from pipelines.interrupts import terminable
     from pipelines.local_processes import LocalProcesses
     from pipelines.ray_tasks import RayTasks
     from pipelines.stale_mark import stale_sentence
+    from pipelines.tracking import store_location
     from pipelines.withdraw import withdraw as run
 
     check_written("--out", out)
@@ -83,6 +85,16 @@ def withdraw(
     with terminable():
         done = run(sources, corpus, out, executor, reason, say, heard_by)
         marked = mark(done.models, stale_sentence(done.manifest.replaces, done.reason))
+        if store_location().exists:
+            line = {
+                "replaces": done.manifest.replaces,
+                "corpus": done.manifest.id,
+                "reason": done.reason,
+                "sources": [source.sha256 for source in done.sources],
+                "models": [model.bundle_id for model in marked],
+                "versions": [version for model in marked for version in model.registered],
+            }
+            append_new(WITHDRAWALS_FILE, line)
     count = sum(map(len, done.samples.values()))
     print(f"{out}: corpus {done.manifest.id}, replaces {done.manifest.replaces}")
     print(f"  {len(done.sources)} sources withdrawn, {count} samples in {len(done.samples)} shards replaced")
@@ -110,6 +122,8 @@ def _print_stale(word: str, models: "Sequence[Marked]") -> None:
     for model in models:
         places = ", ".join((*model.registered, *model.folders)) or "nowhere known"
         print(f"  {word} {model.label} ({places})")
+        if model.exports:
+            print(f"    exported as {', '.join(model.exports)}")
     if not models:
         print("  no known model was trained on such a sample")
 
@@ -126,17 +140,27 @@ def promote(
     corpus: Annotated[
         list[str] | None, typer.Option(help="Look into this corpus as well; repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the checks.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only list the checks; the exit code is 2 if one of them fails."),
+    ] = False,
 ) -> None:
-    """Set an alias in MLflow's registry, if the model is evaluated, its lineage whole, not stale, and licensed."""
+    """Set an alias in MLflow's registry, if the model is evaluated, its lineage whole, not stale, and licensed.
+
+    A model that a run made and nobody registered is registered on the way. Every change is on record: in
+    promotions.ndjson beside MLflow's database (in the current folder with a server) and in tags of the model there.
+    """
+    from pipelines.audit import PROMOTIONS_FILE, audit_file
     from pipelines.promote import promote as run
 
-    done = run(model, alias, allow_licences or (), corpus or (), dry_run)
-    for check in done.checks if dry_run else ():
-        print(
-            f"{'no ' if check.problem else 'yes'}  {check.name}{': ' if check.problem else ''}{check.problem}"
-        )
+    done = run(model, alias, allow_licences or (), corpus or (), dry_run, say)
     if dry_run:
+        for check in done.checks:
+            said = check.problem or check.note
+            print(f"{'no ' if check.problem else 'yes'}  {check.name}{': ' if said else ''}{said}")
+        if done.problems:
+            raise UserError(f"{model}: would not be promoted: {done.problems[0]}")
         return
     before = f", before {done.before}" if done.before else ""
-    print(f"{done.version}: {alias} now{before}")
+    print(f"{done.version}: {alias} now{before}{', registered now' if done.registered_now else ''}")
+    print(f"  recorded in {audit_file(PROMOTIONS_FILE)}")

@@ -8,11 +8,13 @@ from manifests.parts import Part
 from manifests.recipe import SPLITS
 from manifests.source import Source
 from pipelines.arrow_values import strings, union
+from pipelines.export_record import ExportRecord
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_nodes import (
     corpus_node,
+    export_node,
     heard_node,
     model_node,
     online_node,
@@ -66,6 +68,12 @@ class Walk:
         """Back to everything that a model was made of, on to what was made of it."""
         node = self._back_from_model(bundle_id)
         self._on_from_model(bundle_id, node)
+        return node
+
+    def around_export(self, export: ExportRecord) -> Node:
+        """Back from an exported file to its model, and to everything that was made of."""
+        node = self.graph.add(export_node(export))
+        self.graph.link(self._back_from_model(export.bundle_id), node, "exported as")
         return node
 
     def around_run(self, run: RunRecord) -> Node:
@@ -289,6 +297,9 @@ class Walk:
         for version in self.records.versions.values():
             if version.bundle_id == bundle_id:
                 self.graph.link(node, self.graph.add(version_node(version)), "registered as")
+        for export in self.records.exports.values():
+            if export.bundle_id == bundle_id:
+                self.graph.link(node, self.graph.add(export_node(export)), "exported as")
         for run in self.records.runs.values():
             for role, parent in run.parents.items():
                 if parent == bundle_id:

@@ -18,6 +18,7 @@ from pipelines.openlineage import Json, corpus_dataset, dataset, event, facet, r
 from pipelines.openlineage_log import last_of, record, recorded
 
 MERGE_JOB = "merge"
+WITHDRAW_JOB = "withdraw"
 _SHOWN_DIGITS = 12
 
 
@@ -61,7 +62,9 @@ def write_lineage(store: Store, manifest: CorpusManifest) -> None:
     elif manifest.parts:
         job, inputs = MERGE_JOB, part_inputs(store, manifest)
     else:
-        job, inputs = generate_job(manifest.recipe), _held_inputs(store, manifest)
+        # A version that was made larger since has another plan than the withdrawal had, and was told of.
+        job = WITHDRAW_JOB if manifest.replaces else generate_job(manifest.recipe)
+        inputs = _held_inputs(store, manifest)
     made = corpus_dataset(manifest)
     made["outputFacets"] = {"outputStatistics": _statistics(store, manifest)}
     missing = [] if last is not None else [event("START", run, job, inputs, [dataset(made["name"])])]
@@ -103,6 +106,16 @@ def catalogue_inputs(catalogue: Catalogue, digest: str) -> list[Json]:
         for kind, held in licences.items()
         if held
     ]
+
+
+def catalogue_outputs(catalogue: Catalogue, digest: str) -> list[Json]:
+    """Return the usable sources as the data sets that a scan made."""
+    made = []
+    for each in catalogue_inputs(catalogue, digest):
+        counts = each.pop("inputFacets")["inputStatistics"]
+        found = facet("outputStatistics", fileCount=counts["fileCount"], size=counts["size"])
+        made.append({**each, "outputFacets": {"outputStatistics": found}})
+    return made
 
 
 def _held_inputs(store: Store, manifest: CorpusManifest) -> list[Json]:

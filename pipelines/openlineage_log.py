@@ -23,10 +23,10 @@ SEND_TIMEOUT_S = 5.0
 Json = dict[str, Any]
 
 
-def recorded(store: Store) -> list[Json]:
+def recorded(store: Store, name: str = LINEAGE_FILE) -> list[Json]:
     """Return the events so far; a line that is no event is left out."""
     try:
-        lines = store.read(LINEAGE_FILE).splitlines()
+        lines = store.read(name).splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
     events = []
@@ -40,16 +40,16 @@ def recorded(store: Store) -> list[Json]:
     return events
 
 
-def record(store: Store, events: Sequence[Json]) -> None:
+def record(store: Store, events: Sequence[Json], name: str = LINEAGE_FILE) -> None:
     """Add events to the file, whole or not at all, and send them.
 
     Raises:
         OSError: when the file cannot be written.
     """
-    lines = (json.dumps(each, ensure_ascii=False) for each in (*recorded(store), *events))
-    store.write(LINEAGE_FILE, "".join(f"{line}\n" for line in lines).encode())
+    lines = (json.dumps(each, ensure_ascii=False) for each in (*recorded(store, name), *events))
+    store.write(name, "".join(f"{line}\n" for line in lines).encode())
     for each in events:
-        send(each, store.where(LINEAGE_FILE))
+        send(each, store.where(name))
 
 
 def last_of(events: Sequence[Json], run: str) -> Json | None:

@@ -7,10 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from manifests.canonical import canonical_json
 from manifests.errors import JobError, UserError
-from manifests.files import write_atomically
 from manifests.store import Place
+from pipelines.export_record import ExportRecord
 from pipelines.known_corpora import known_corpora
 from pipelines.known_online import known_online
 from pipelines.lineage_records import ModelRecord, collect
@@ -18,7 +17,7 @@ from pipelines.lineage_walk import Walk
 from pipelines.mlflow_records import stored_records
 from pipelines.model_folders import found_below
 from pipelines.registry import BUNDLE_PATH, logged_models
-from pipelines.stale_mark import STALE_FILE, stale_reasons
+from pipelines.stale_mark import stale_reasons, stale_tag, tagged_reasons, write_stale
 from pipelines.tracking import BUNDLE_TAG, STALE_TAG, open_existing_store, pages
 from training.bundle import is_bundle, read_info
 
@@ -30,6 +29,8 @@ class Heard:
     bundle_id: str
     record: ModelRecord | None
     """None for a model that is only mentioned by others."""
+    exports: tuple[ExportRecord, ...] = ()
+    """Files that were made of it."""
 
     @property
     def label(self) -> str:
@@ -47,6 +48,8 @@ class Marked:
     """Versions that carry the tag."""
     folders: tuple[str, ...]
     """Bundles with a `stale.json`: in folders, and in MLflow's own where they lie on this machine."""
+    exports: tuple[str, ...] = ()
+    """Exported files of it, wherever they are; folders that are known have a `stale.json`."""
     unwritten: tuple[str, ...] = ()
     """Bundles that should have one, and why they have none."""
 
@@ -65,7 +68,11 @@ def who_heard(hashes: Iterable[str], corpora: Sequence[Place], folders: Sequence
     for sha256 in hashes:
         walk.around_source(sha256)
     ids = sorted(node.id for node in walk.graph.nodes.values() if node.kind == "model")
-    return [Heard(bundle_id, records.models.get(bundle_id)) for bundle_id in ids]
+    exports = {
+        bundle_id: tuple(export for export in records.exports.values() if export.bundle_id == bundle_id)
+        for bundle_id in ids
+    }
+    return [Heard(bundle_id, records.models.get(bundle_id), exports[bundle_id]) for bundle_id in ids]
 
 
 def where_marked(heard: Sequence[Heard]) -> list[Marked]:
@@ -114,32 +121,36 @@ def _known(client: Any | None, heard: Heard) -> _Known:
     places += [place for model in logged if (place := _local_bundle(str(model.artifact_location)))]
     names = tuple(sorted(f"{version.name}/{version.version}" for version in versions))
     held = tuple(str(place) for place in places if _is_bundle_of(place, heard.bundle_id))
-    return _Known(Marked(heard.bundle_id, heard.label, names, held), versions, logged)
+    exports = tuple(
+        str(Path(folder) / one.file) if folder else one.title
+        for one in heard.exports
+        for folder in one.folders or ("",)
+    )
+    return _Known(Marked(heard.bundle_id, heard.label, names, held, exports), versions, logged)
 
 
 def _mark(client: Any, heard: Heard, sentence: str) -> Marked:
     known = _known(client, heard)
     for version in known.versions:
-        said = _joined(version.tags, sentence)
+        said = stale_tag({*tagged_reasons(version.tags), sentence})
         client.set_model_version_tag(version.name, version.version, STALE_TAG, said)
     for model in known.logged:
-        client.set_logged_model_tags(model.model_id, {STALE_TAG: _joined(model.tags, sentence)})
+        said = stale_tag({*tagged_reasons(model.tags), sentence})
+        client.set_logged_model_tags(model.model_id, {STALE_TAG: said})
     marked, unwritten = [], []
     for place in known.marked.folders:
-        reasons = sorted({*stale_reasons(Path(place)), sentence})
-        content = canonical_json({"bundle_id": heard.bundle_id, "reasons": reasons}) + b"\n"
         try:
-            write_atomically(Path(place) / STALE_FILE, content)
+            write_stale(Path(place), heard.bundle_id, {*stale_reasons(Path(place)), sentence})
         except OSError as error:  # somebody else's folder: the others are marked all the same
             unwritten.append(f"{place} ({error.strerror or error})")
         else:
             marked.append(place)
+    for folder in sorted({folder for export in heard.exports for folder in export.folders}):
+        try:
+            write_stale(Path(folder), heard.bundle_id, {*stale_reasons(Path(folder)), sentence})
+        except OSError as error:
+            unwritten.append(f"{folder} ({error.strerror or error})")
     return replace(known.marked, folders=tuple(marked), unwritten=tuple(unwritten))
-
-
-def _joined(tags: dict[str, str], sentence: str) -> str:
-    held = [said for said in tags.get(STALE_TAG, "").split("; ") if said]
-    return "; ".join(sorted({*held, sentence}))
 
 
 def _local_bundle(location: str) -> Path | None:

@@ -36,6 +36,8 @@ from pipelines.generate import render_missing
 from pipelines.generate_checks import asked_shares
 from pipelines.generate_progress import Progress
 from pipelines.ledger import Ledger
+from pipelines.openlineage import corpus_dataset, corpus_name
+from pipelines.openlineage_corpus import WITHDRAW_JOB, catalogue_inputs, told
 from pipelines.outstanding import Shards, ShardSet, finished_shards
 from pipelines.shard_result import recalled
 from pipelines.stale import Heard
@@ -101,6 +103,7 @@ def withdraw(
         f"{len(held.shards)} shards are replaced"
     )
     with corpus_folder(out) as store:
+        meant.check_out(out)  # again: nobody else writes there now
         _begin(store, meant, reason, say)
         digest = corpus_plan_digest(bound.digest, meant.after.as_drawn.digest, held.manifest.seed)
         shards = Shards(meant.plan["steps"], bound.recipe.output.samples_per_shard, digest)
@@ -117,13 +120,22 @@ def withdraw(
             ends(done.id)
             done = resealed(store, done)
         else:
-            done = _made(store, meant, shards, there, executor, say, ends, began)
+            inputs = [corpus_dataset(held.manifest)]
+            inputs += catalogue_inputs(meant.after, meant.after.digest)
+            with told(store, WITHDRAW_JOB, inputs, _name_of(meant)):
+                done = _made(store, meant, shards, there, executor, say, ends, began)
         write_companions(store, done, missing_companions(store))
         kept_reason = str(json.loads(lines_of(store)[-1])["reason"])
     return Withdrawn(done, meant.sources, meant.affected, models, kept_reason)
 
 
 # --- the new version ------------------------------------------------------------------------------
+
+
+def _name_of(meant: TakeDown) -> str:
+    """Name the new version as a data set."""
+    held = meant.held.manifest
+    return corpus_name(held.recipe, held.recipe_digest, meant.after.digest, held.seed, held.code_version)
 
 
 def _begin(store: Store, meant: TakeDown, reason: str, say: Callable[[str], None]) -> None:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,23 +28,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, ca
     out = tmp_path_factory.mktemp("corpus") / "undisturbed"
     generate(str(small_recipe), catalogue_path, out, InProcess(), SAMPLES, seed=SEED, overrides=LONG)
     return out
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def _start(recipe: Path, sources: Path, out: Path, **more: object) -> subprocess.Popen[str]:

@@ -138,12 +138,14 @@ def test_a_bundle_that_cannot_be_marked_is_named_and_the_others_are_marked(
 
     from pipelines import stale
 
-    def refuse(path: Path, content: bytes) -> None:
-        if path.parent.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        path.write_bytes(content)
+    written = stale.write_stale
 
-    monkeypatch.setattr(stale, "write_atomically", refuse)
+    def refuse(folder: Path, *what: Any) -> None:
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        written(folder, *what)
+
+    monkeypatch.setattr(stale, "write_stale", refuse)
     marked = mark(heard, "why")
     assert [place for model in marked for place in model.unwritten] == [
         f"{place / 'locked'} (Permission denied)"
