@@ -15,13 +15,18 @@ import torch
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
+from manifests.folder import Folder
 from manifests.recipe import SPLITS
 from manifests.store import Place
 from pipelines.dnsmos import dnsmos
 from pipelines.evaluation_samples import HeldOut
 from pipelines.metrics import Audio, MeasurementError
 from pipelines.models import resolve_model
+from pipelines.openlineage import corpus_dataset
+from pipelines.openlineage_jobs import CALIBRATE_JOB, telling
+from pipelines.openlineage_models import finished_model
 from pipelines.progress import JobProgress
+from pipelines.stale_mark import warn_if_stale, write_stale
 from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, save_bundle
 from training.models.chain import Chain
 from training.models.repair import COMPRESSION_POWER, RepairNet
@@ -85,8 +90,27 @@ def calibrate(
         raise UserError(f"--split {split}: no such split; there are {', '.join(SPLITS)}")
     if not shares or not all(0.0 <= share < 1.0 for share in shares):
         raise UserError("--shares must be numbers from 0 to below 1, e.g. 0,0.2,0.4")
-    bundle = resolve_model(model_reference).load("cpu")
-    held_out = HeldOut(open_corpus(corpus), split, None, None, say)
+    model = resolve_model(model_reference)
+    warn_if_stale(model.stale, model.reference, say)
+    bundle = model.load("cpu")
+    opened = open_corpus(corpus)
+    inputs = [finished_model(model.info), corpus_dataset(opened.manifest)]
+    asked = [model.info.id, opened.manifest.id, split, limit, list(shares)]
+    with telling(Folder(out), CALIBRATE_JOB, asked, inputs) as told:
+        trials, samples = _tried(bundle, HeldOut(opened, split, None, None, say), limit, shares, say)
+        if not samples:
+            raise JobError(f"{corpus}: not a single sample of its {split} split can be scored")
+        chosen = best(trials)
+        assert chosen.share is not None
+        info = _written(bundle, chosen.share, out, model.stale)
+        told.outputs = [finished_model(info)]
+    return Calibration(trials, samples, chosen, info)
+
+
+def _tried(
+    bundle: Bundle, held_out: HeldOut, limit: int, shares: Sequence[float], say: Callable[[str], None]
+) -> tuple[tuple[Trial, ...], int]:
+    """Return the trial of the input and that of each share, and on how many samples."""
     step = max(1, held_out.total // limit)
     scores: dict[str, list[tuple[float, float, float]]] = {}
     wanted = {f"{share:g}": share for share in shares}
@@ -105,16 +129,11 @@ def calibrate(
                 continue
             for name, score in judged.items():
                 scores.setdefault(name, []).append((score.sig, score.bak, score.ovrl))
-    if not scores:
-        raise JobError(f"{corpus}: not a single sample of its {split} split can be scored")
     trials = tuple(
         Trial(name, wanted.get(name), *(float(mean) for mean in np.mean(rows, axis=0)))
         for name, rows in scores.items()
     )
-    chosen = best(trials)
-    assert chosen.share is not None
-    info = _written(bundle, chosen.share, out)
-    return Calibration(trials, len(scores[INPUT]), chosen, info)
+    return trials, len(scores.get(INPUT, ()))
 
 
 @torch.inference_mode()
@@ -140,7 +159,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     return min(tried, key=lambda trial: (round(harm(trial), 3), -trial.ovrl))
 
 
-def _written(bundle: Bundle, share: float, out: Path) -> BundleInfo:
+def _written(bundle: Bundle, share: float, out: Path, stale: Sequence[str]) -> BundleInfo:
     info, model = bundle.info, bundle.model
     repair = model.repair if isinstance(model, Chain) else model
     repair.config = replace(repair.config, dry_share=share)
@@ -157,6 +176,9 @@ def _written(bundle: Bundle, share: float, out: Path) -> BundleInfo:
     )
     metrics = {name: value for name, value in info.metrics.items() if value is not None}
     try:
-        return save_bundle(out, model, origin, info.steps, metrics)
+        made = save_bundle(out, model, origin, info.steps, metrics)
+        if stale:  # it has what the model heard
+            write_stale(out, made.id, stale)
+        return made
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror})") from error

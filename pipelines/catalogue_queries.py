@@ -1,4 +1,7 @@
-"""Questions to the catalogue beside a corpus that need not make an object of each of its rows."""
+"""Questions to the catalogue beside a corpus that need not make an object of each of its rows.
+
+Rows that the scan refused are left out. Those that were withdrawn are there: earlier versions of the corpus held them.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from manifests.corpus import SOURCES_FILE
-from manifests.source import Source
+from manifests.source import WITHDRAWN, Source
 from manifests.store import Store
 from pipelines.arrow_values import strings, text
 from pipelines.sample_uses import opened
@@ -40,7 +43,7 @@ class CatalogueTable:
         return self._columns[name]
 
     def source(self, sha256: str) -> Source | None:
-        """Return the usable row with a content hash; of several, the last."""
+        """Return the row with a content hash; of several, the last."""
         rows = list(self._where("sha256", sha256))
         return rows[-1] if rows else None
 
@@ -51,7 +54,7 @@ class CatalogueTable:
         if self._file is None:
             return set()
         hashes = self._column("sha256")
-        found = hashes.filter(pc.and_(pc.starts_with(hashes, prefix), self._usable)).unique()
+        found = hashes.filter(pc.and_(pc.starts_with(hashes, prefix), self._known)).unique()
         return set(found.to_pylist())
 
     def at(self, path: str) -> dict[str, str]:
@@ -62,21 +65,21 @@ class CatalogueTable:
             return {}
         paths = self._column("path")
         ends = pc.ends_with(paths, "/" + path.lstrip("/"))
-        rows = pc.indices_nonzero(pc.and_(pc.or_(ends, pc.equal(paths, text(path))), self._usable))
+        rows = pc.indices_nonzero(pc.and_(pc.or_(ends, pc.equal(paths, text(path))), self._known))
         hashes, names = self._column("sha256").take(rows), paths.take(rows)
         return dict(zip(hashes.to_pylist(), names.to_pylist(), strict=True))
 
     def hashes_with(self, column: str, value: str) -> Any:
-        """Return the content hashes of the usable rows that have a value in a column, an Arrow array."""
+        """Return the content hashes of the rows that have a value in a column, an Arrow array."""
         import pyarrow.compute as pc
 
         if self._file is None:
             return strings(())
-        held = pc.and_(pc.equal(self._column(column), text(value)), self._usable)
+        held = pc.and_(pc.equal(self._column(column), text(value)), self._known)
         return self._column("sha256").filter(held)
 
     def summed(self, hashes: Any) -> "Summary":
-        """Sum up the usable rows with some content hashes (an Arrow array)."""
+        """Sum up the rows with some content hashes (an Arrow array)."""
         if self._file is None:
             return Summary(Counter(), Counter(), 0, len(hashes))
         rows = self._rows(hashes)
@@ -89,18 +92,22 @@ class CatalogueTable:
         return Summary(kinds, licences, len(speakers), kinds.total())
 
     def listed(self, hashes: Any) -> list[Source]:
-        """Return the usable rows with some content hashes (an Arrow array)."""
+        """Return the rows with some content hashes (an Arrow array)."""
         return list(self._taken(self._rows(hashes))) if self._file is not None else []
 
     @cached_property
-    def _usable(self) -> Any:
-        return self._column("refused").is_null()
+    def _known(self) -> Any:
+        """Which rows are answered about: those that may be drawn, and those that were withdrawn."""
+        import pyarrow.compute as pc
+
+        refused = self._column("refused")
+        return pc.or_(refused.is_null(), pc.fill_null(pc.equal(refused, text(WITHDRAWN)), False))
 
     def _rows(self, hashes: Any) -> Any:
         import pyarrow.compute as pc
 
         held = pc.is_in(self._column("sha256"), value_set=hashes)
-        return pc.indices_nonzero(pc.and_(held, self._usable))
+        return pc.indices_nonzero(pc.and_(held, self._known))
 
     def _where(self, name: str, value: str) -> Iterator[Source]:
         import pyarrow.compute as pc
@@ -108,7 +115,7 @@ class CatalogueTable:
         if self._file is not None:
             # Where the value is null, so is the comparison, and such rows are not among the indices.
             yield from self._taken(
-                pc.indices_nonzero(pc.and_(pc.equal(self._column(name), text(value)), self._usable))
+                pc.indices_nonzero(pc.and_(pc.equal(self._column(name), text(value)), self._known))
             )
 
     def _taken(self, rows: Any) -> Iterator[Source]:

@@ -26,6 +26,7 @@ def export(
     from datagen.audio import AudioError, mixed_down, read_all, resampled
     from manifests.errors import UserError
     from manifests.recipe import SAMPLE_RATE_HZ
+    from pipelines.cli_options import say
     from pipelines.export import export as run
 
     checked = None
@@ -35,7 +36,7 @@ def export(
         except AudioError as error:
             raise UserError(f"{source}: {error}") from error
         checked = resampled(mixed_down(audio), rate_hz, SAMPLE_RATE_HZ)
-    done = run(model, out, int8, checked)
+    done = run(model, out, int8, checked, say)
     for variant in done.variants:
         snr = (
             "equal to torch"

@@ -6,14 +6,14 @@ no part of the corpus's identity, and a corpus without it, made before there was
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.canonical import digest
 from manifests.corpus import CorpusManifest
 from manifests.store import Store
-from pipelines.openlineage_log import LINEAGE_FILE, is_event
+from pipelines.openlineage_log import LINEAGE_FILE, Json, is_event, record
 
 SEALS_FILE = "companions.json"
 FORMAT = 1
@@ -81,6 +81,14 @@ def seal(store: Store, names: Iterable[str]) -> None:
         if size is not None:
             files[name] = Seal(sha256=store.sha256(name), bytes=size)
     _write(store, Seals(corpus=seals.corpus, files=files))
+
+
+def record_sealed(store: Store, events: Sequence[Json]) -> None:
+    """Add events to a corpus's log and seal it, unless it was changed: then `verify` goes on saying so."""
+    changed = store.size(LINEAGE_FILE) is not None and broken(store, LINEAGE_FILE)
+    record(store, events)
+    if not changed:
+        seal(store, [LINEAGE_FILE])
 
 
 def unseal(store: Store, names: Iterable[str], corpus: str | None = None) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from datagen.degradations import BoundRecipe
 from datagen.environment import code_version
-from datagen.shard import sweep_temporaries
+from datagen.shard import is_temporary, sweep_temporaries
 from manifests.canonical import canonical_json
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import PLAN_FILE, PROGRESS_FILE, RECIPE_FILE, ROOMS_FOLDER, SOURCES_FILE
@@ -224,7 +224,8 @@ def plan_content(store: Store) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         # Rooms come before the plan: their number is part of what the plan names.
         known = {LOCK_FILE, ROOMS_FOLDER, PROGRESS_FILE}
-        strangers = sorted({name.partition("/")[0] for name in store.names()} - known)
+        names = (name for name in store.names() if not is_temporary(name))
+        strangers = sorted({name.partition("/")[0] for name in names} - known)
         if strangers:
             raise UserError(
                 f"{store.url}: is not empty and holds no corpus (found '{strangers[0]}')"

@@ -23,15 +23,15 @@ from datagen.audio import AudioError, decoded_blocks
 from datagen.folders import audio_files
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
+from pipelines.export_record import ONNX_SUFFIX
 from pipelines.models import ModelRef, resolve_model
 from pipelines.progress import JobProgress
-from pipelines.stale_mark import warn_if_stale
+from pipelines.stale_mark import stale_reasons, warn_if_stale
 from training.enhance import enhance_blocks
 from training.shipped_models import SHIPPED
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
-ONNX_SUFFIX = ".onnx"
 FULL_DISK_BYTES = 2**20
 """A disk with less room than this after a file could not be written is full."""
 
@@ -115,16 +115,17 @@ def enhancer_of(
         from pipelines.streaming import StreamingModel
 
         if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
+            warn_if_stale(stale_reasons(Path(model_reference).parent), model_reference, say)
             return StreamingModel(Path(model_reference), model_reference).enhanced
         found = _model(model_reference, say)
-        warn_if_stale(found.bundle_dir, found.reference, say)
+        warn_if_stale(found.stale, found.reference, say)
         if not found.info.causal:
             raise UserError(f"--stream: {found.reference} is a {found.info.stage}, which looks ahead")
         return StreamingModel(exported(found.load()).SerializeToString(), found.reference).enhanced
     if model_reference is not None and model_reference.endswith(ONNX_SUFFIX):
         raise UserError(f"--model {model_reference}: an exported model runs with --stream")
     found = _model(model_reference, say)
-    warn_if_stale(found.bundle_dir, found.reference, say)
+    warn_if_stale(found.stale, found.reference, say)
     return partial(enhance_blocks, found.load(device))
 
 

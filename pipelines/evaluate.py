@@ -10,6 +10,7 @@ from manifests.canonical import digest
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically
+from manifests.folder import Folder
 from manifests.packages import code_version, locked_packages
 from manifests.recipe import SPLITS
 from manifests.selection import Selection
@@ -23,11 +24,15 @@ from pipelines.evaluation_files import check_writable, write_rows, write_tables
 from pipelines.evaluation_samples import Heard, HeldOut, Recordings
 from pipelines.metrics import pesq_is_installed
 from pipelines.models import ModelRef, resolve_model
+from pipelines.openlineage import corpus_dataset
+from pipelines.openlineage_jobs import EVALUATE_JOB, SHOWN_DIGITS, made_dataset, telling
+from pipelines.openlineage_models import finished_model
 from pipelines.progress import JobProgress
 from pipelines.scores import Column, Row, columns
 from pipelines.scoring import Enhanced, scored
 from pipelines.selecting import how_many, select
 from pipelines.sigmos import open_sigmos
+from pipelines.stale_mark import stale_warning, warn_if_stale
 from pipelines.summary import by_condition, reasons, summarised
 from training.enhance import enhance_array
 
@@ -88,6 +93,8 @@ def evaluate(
         raise UserError("--keep selects samples of a corpus: it needs --corpus")
     networks = model_hashes() | ({"sigmos": open_sigmos(sigmos).sha256} if sigmos is not None else {})
     models = [resolve_model(reference) for reference in model_references]
+    for model in models:
+        warn_if_stale(model.stale, model.reference, say)
     opened = open_corpus(corpus) if corpus is not None else None
     selection: Selection | None = None
     heard: Heard
@@ -103,27 +110,33 @@ def evaluate(
         heard = Recordings(input_dir, files_below(input_dir)[:limit], say)
     check_writable(out)
 
-    rows: list[Row] = []
-    with JobProgress("evaluate", heard.total, "samples") as progress:
-        enhanced = keeping(_enhanced(heard, models, device), heard.total, listen, out)
-        for of_sample in scored(enhanced, sigmos, workers):
-            rows += of_sample
-            progress.advance(1)
-    if not rows:
-        raise JobError(f"{corpus or input_dir}: none of the {heard.total} samples can be read")
-    shown = columns(with_reference=opened is not None, with_sigmos=sigmos is not None)
-    result = _result(rows, shown, models, opened, split, heard) | {"networks": networks}
-    if selection is not None:
-        result["selection"] = asdict(selection.record)
-    write_rows(rows, shown, out)
-    write_tables(result, shown, out)
-    content = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out / RESULT_FILE, content.encode())
-    evaluation = Evaluation(result, shown, tuple(rows), out)
+    asked = [[model.info.id for model in models], opened.manifest.id if opened else None, split, limit, keep]
+    inputs = [finished_model(model.info) for model in models]
+    inputs += [corpus_dataset(opened.manifest)] if opened else []
+    with telling(Folder(out), EVALUATE_JOB, asked, inputs) as told:
+        rows: list[Row] = []
+        with JobProgress("evaluate", heard.total, "samples") as progress:
+            enhanced = keeping(_enhanced(heard, models, device), heard.total, listen, out)
+            for of_sample in scored(enhanced, sigmos, workers):
+                rows += of_sample
+                progress.advance(1)
+        if not rows:
+            raise JobError(f"{corpus or input_dir}: none of the {heard.total} samples can be read")
+        shown = columns(with_reference=opened is not None, with_sigmos=sigmos is not None)
+        result = _result(rows, shown, models, opened, split, heard) | {"networks": networks}
+        if selection is not None:
+            result["selection"] = asdict(selection.record)
+        write_rows(rows, shown, out)
+        write_tables(result, shown, out)
+        content = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(out / RESULT_FILE, content.encode())
+        evaluation = Evaluation(result, shown, tuple(rows), out)
 
-    from pipelines.evaluation_log import log_evaluation
+        from pipelines.evaluation_log import log_evaluation
 
-    log_evaluation(evaluation, models, opened)
+        log_evaluation(evaluation, models, opened)
+        name = f"evaluation/{result['scores_digest'][:SHOWN_DIGITS]}"
+        told.outputs = [made_dataset(name, result["scores_digest"], rows=result["samples"])]
     return evaluation
 
 
@@ -159,7 +172,10 @@ def _result(
 ) -> dict[str, Any]:
     keys = list(dict.fromkeys(row.key for row in rows))
     unreadable = heard.total - len(keys)
-    notes = heard.notes()
+    notes = [
+        stale_warning(name, one.stale) for name, one in zip(titles(models), models, strict=True) if one.stale
+    ]
+    notes += heard.notes()
     if corpus is not None and not pesq_is_installed():
         notes.append(
             "PESQ was left out: the optional package is not installed (pip install 'ssiforge[pesq]')"
@@ -185,6 +201,7 @@ def _result(
                 "stage": model.info.stage,
                 "bundle_id": model.info.id,
                 "trained_on": model.info.corpus_id,
+                **({"stale": model.stale} if model.stale else {}),
             }
             for name, model in zip(titles(models), models, strict=True)
         ],

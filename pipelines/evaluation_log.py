@@ -11,7 +11,17 @@ from pipelines.evaluation_files import COMPARISON_FILE, ROWS_CSV_FILE, ROWS_FILE
 from pipelines.mlflow_corpus import corpus_dataset
 from pipelines.models import ModelRef
 from pipelines.scores import DEGRADED
-from pipelines.tracking import BUNDLE_TAG, JOB_TAG, KEEP_DIGEST_TAG, KEEP_TAG, TAG, experiment_id, open_store
+from pipelines.stale_mark import stale_tag
+from pipelines.tracking import (
+    BUNDLE_TAG,
+    JOB_TAG,
+    KEEP_DIGEST_TAG,
+    KEEP_TAG,
+    STALE_TAG,
+    TAG,
+    experiment_id,
+    open_store,
+)
 
 MOST_METRICS = 1000
 """MLflow takes so many at once."""
@@ -43,6 +53,8 @@ def _log(client: Any, evaluation: Evaluation, name: str, model: ModelRef, corpus
         "mlflow.source.name": "ssiforge evaluate",
         "mlflow.source.type": "LOCAL",
     }
+    if model.stale:
+        tags[STALE_TAG] = stale_tag(model.stale)
     if "selection" in result:
         tags |= {KEEP_TAG: result["selection"]["expression"], KEEP_DIGEST_TAG: result["selection"]["digest"]}
     experiment = experiment_id(client, str(model.info.experiment.get("name", "ssiforge")))

@@ -1,27 +1,36 @@
 """`ssiforge export`: a causal model as one streaming ONNX graph, with a report on how well it agrees with torch."""
 
-import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.canonical import file_sha256
 from manifests.errors import JobError, UserError
 from manifests.files import write_atomically
+from manifests.folder import Folder
 from pipelines.dnsmos import dnsmos
-from pipelines.models import resolve_model
+from pipelines.export_record import MODEL_ID_KEY, export_tags
+from pipelines.export_report import Export, Variant, write_report
+from pipelines.metrics import MeasurementError
+from pipelines.model_folders import EXPORT_FILE
+from pipelines.models import ModelRef, resolve_model
 from pipelines.onnx_chain import streaming_model
-from pipelines.onnx_graph import OPSET
+from pipelines.openlineage import Json
+from pipelines.openlineage_jobs import EXPORT_JOB, made_dataset, telling
+from pipelines.openlineage_models import finished_model
+from pipelines.registry import registered_name
+from pipelines.stale_mark import STALE_FILE, warn_if_stale, write_stale
 from pipelines.streaming import StreamingModel
+from pipelines.tracking import open_existing_store
 from training.bundle import Bundle
 from training.enhance import enhance_array
-from training.models.stft import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
+from training.models.stft import HOP_SAMPLES, SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import onnx
@@ -30,42 +39,19 @@ Audio = NDArray[np.float32]
 
 MODEL_NAME = "model.onnx"
 INT8_NAME = "model.int8.onnx"
-REPORT_JSON = "parity.json"
-REPORT_PAGE = "parity.md"
 PARITY_TOLERANCE = 1e-5
 """Largest difference of samples from torch, full scale 1.0: a third of a 16-bit step."""
 CHECKED_S = 10.0
 SPEED_HOPS = 200
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One exported file and how it did on the checked signal."""
-
-    file: str
-    megabytes: float
-    max_difference: float
-    """Of samples from torch's, full scale 1.0."""
-    snr_db: float | None
-    """Torch's output over the difference; None where they are equal."""
-    real_time_factor: float
-    """Processing time over duration, hop by hop, one thread: the median hop."""
-    dnsmos_ovrl: float
-    """Of this file's output."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What was written."""
-
-    out: Path
-    variants: tuple[Variant, ...]
-    torch_dnsmos_ovrl: float
-    states: int
-    state_megabytes: float
-
-
-def export(model_reference: str, out: Path, int8: bool = False, checked: Audio | None = None) -> Export:
+def export(
+    model_reference: str,
+    out: Path,
+    int8: bool = False,
+    checked: Audio | None = None,
+    say: Callable[[str], None] = print,
+) -> Export:
     """Write a model to `out` as ONNX, check it against torch, and report.
 
     Args:
@@ -73,43 +59,86 @@ def export(model_reference: str, out: Path, int8: bool = False, checked: Audio |
         out: folder for `model.onnx`, `model.int8.onnx`, `parity.json` and `parity.md`.
         int8: also write a file whose matrix products have weights of 8 bits, quantised dynamically.
         checked: the signal to compare on, shape (N,), 48 kHz; a noisy demo voice if not given.
+        say: told when the model heard withdrawn data.
 
     Raises:
         UserError: when the model looks ahead, or `out` cannot be written.
         JobError: when the exported model does not agree with torch.
     """
-    bundle = resolve_model(model_reference).load("cpu")
+    model = resolve_model(model_reference)
+    warn_if_stale(model.stale, model.reference, say)
+    bundle = model.load("cpu")
     if not bundle.info.causal:
         raise UserError(
             f"{model_reference}: is a {bundle.info.stage}, which looks ahead, so it cannot run frame by frame"
         )
     signal = noisy_voice(CHECKED_S) if checked is None else checked
-    wanted = enhance_array(bundle, signal)
+    try:
+        wanted = enhance_array(bundle, signal)
+        torch_ovrl = round(dnsmos(wanted).ovrl, 3)
+    except MeasurementError as error:
+        raise UserError(f"--input: cannot be compared on, {error}") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
+    with telling(Folder(out), EXPORT_JOB, [bundle.info.id, int8], [finished_model(bundle.info)]) as told:
+        result = _written(bundle, signal, wanted, out, int8, torch_ovrl)
+        content = write_report(result, bundle, len(signal), model.stale)
+        _mark(out, bundle.info.id, model.stale)
+        if result.variants[0].max_difference > PARITY_TOLERANCE:
+            raise JobError(
+                f"{out / MODEL_NAME}: differs from torch by {result.variants[0].max_difference:.2g} of full scale, "
+                f"more than {PARITY_TOLERANCE:g}"
+            )
+        told.outputs = [_dataset(bundle, result)]
+        _tag(model, content, say)
+    return result
+
+
+def _written(
+    bundle: Bundle, signal: Audio, wanted: Audio, out: Path, int8: bool, torch_ovrl: float
+) -> Export:
+    """Write the files, and run them on the signal that torch made `wanted` of."""
     models = {MODEL_NAME: exported(bundle)}
     if int8:
         models[INT8_NAME] = quantised(models[MODEL_NAME])
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, model in models.items():
-            write_atomically(out / name, model.SerializeToString())
+        for name, graph in models.items():
+            write_atomically(out / name, graph.SerializeToString())
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
     variants = tuple(_judged(out / name, signal, wanted) for name in models)
     states = StreamingModel(out / MODEL_NAME, str(out)).states(1)
-    result = Export(
-        out,
-        variants,
-        round(dnsmos(wanted).ovrl, 3),
-        len(states),
-        round(sum(value.nbytes for value in states.values()) / 1e6, 2),
-    )
-    _report(result, bundle, len(signal))
-    if variants[0].max_difference > PARITY_TOLERANCE:
-        raise JobError(
-            f"{out / MODEL_NAME}: differs from torch by {variants[0].max_difference:.2g} of full scale, more than "
-            f"{PARITY_TOLERANCE:g}"
-        )
-    return result
+    megabytes = round(sum(value.nbytes for value in states.values()) / 1e6, 2)
+    return Export(out, variants, torch_ovrl, len(states), megabytes)
+
+
+def _mark(out: Path, bundle_id: str, stale: Sequence[str]) -> None:
+    """Let the folder say that what it holds is stale, or not any more."""
+    if stale:
+        write_stale(out, bundle_id, stale)
+    else:
+        (out / STALE_FILE).unlink(missing_ok=True)
+
+
+def _dataset(bundle: Bundle, result: Export) -> Json:
+    experiment = str(bundle.info.experiment.get("name", "ssiforge"))
+    digests = {variant.file: variant.sha256 for variant in result.variants}
+    name = f"onnx/{registered_name(experiment, bundle.info.stage)}"
+    return made_dataset(name, result.variants[0].sha256, digests)
+
+
+def _tag(model: ModelRef, content: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Tell MLflow of the export, where it knows the model."""
+    if model.model_id is None or (client := open_existing_store()) is None:
+        return
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_logged_model_tags(model.model_id, export_tags(content))
+    except MlflowException as error:
+        say(f"warning: MLflow was not told of the export ({error.message}); {EXPORT_FILE} says it")
 
 
 def exported(bundle: Bundle) -> "onnx.ModelProto":
@@ -123,7 +152,7 @@ def exported(bundle: Bundle) -> "onnx.ModelProto":
         return streaming_model(
             bundle.model,
             {
-                "model_id": info.id,
+                MODEL_ID_KEY: info.id,
                 "stage": info.stage,
                 "preset": info.preset,
                 "code_version": info.code_version,
@@ -204,6 +233,7 @@ def _judged(path: Path, signal: Audio, wanted: Audio) -> Variant:
     noise = float(np.mean(difference**2))
     return Variant(
         file=path.name,
+        sha256=file_sha256(path),
         megabytes=round(path.stat().st_size / 1e6, 2),
         max_difference=float(np.abs(difference).max()),
         snr_db=round(10.0 * float(np.log10(np.mean(wanted.astype(np.float64) ** 2) / noise)), 1)
@@ -212,45 +242,3 @@ def _judged(path: Path, signal: Audio, wanted: Audio) -> Variant:
         real_time_factor=round(real_time_factor(model), 3),
         dnsmos_ovrl=round(dnsmos(got).ovrl, 3),
     )
-
-
-def _report(result: Export, bundle: Bundle, samples: int) -> None:
-    content: dict[str, Any] = {
-        "model_id": bundle.info.id,
-        "stage": bundle.info.stage,
-        "preset": bundle.info.preset,
-        "opset": OPSET,
-        "sample_rate_hz": SAMPLE_RATE_HZ,
-        "hop_samples": HOP_SAMPLES,
-        "latency_ms": 1000.0 * WINDOW_SAMPLES / SAMPLE_RATE_HZ,
-        "states": result.states,
-        "state_megabytes": result.state_megabytes,
-        "checked_s": round(samples / SAMPLE_RATE_HZ, 2),
-        "torch_dnsmos_ovrl": result.torch_dnsmos_ovrl,
-        "variants": [asdict(variant) for variant in result.variants],
-    }
-    write_atomically(result.out / REPORT_JSON, json.dumps(content, indent=2).encode())
-    write_atomically(result.out / REPORT_PAGE, "\n".join(_page(content, result.variants)).encode())
-
-
-def _page(content: dict[str, Any], variants: Sequence[Variant]) -> list[str]:
-    return [
-        f"# {content['stage']} {content['model_id'][:12]} ({content['preset']}) as ONNX",
-        "",
-        f"Opset {content['opset']}. Input `hop` and output `enhanced` are (batch, {content['hop_samples']}) samples at "
-        f"{content['sample_rate_hz']} Hz; `enhanced` is the hop before: the latency is {content['latency_ms']:g} ms. "
-        f"The other {content['states']} inputs are states ({content['state_megabytes']} MB a signal), zero at first: "
-        f"output `next_NAME` is input `NAME` of the next call.",
-        "",
-        f"Checked against torch on {content['checked_s']:g} s, whose output has DNSMOS OVRL "
-        f"{content['torch_dnsmos_ovrl']:.3f}.",
-        "",
-        "| file | MB | largest difference | SNR against torch, dB | real-time factor, 1 thread | DNSMOS OVRL |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {v.file} | {v.megabytes} | {v.max_difference:.1e} | {'exact' if v.snr_db is None else v.snr_db} | "
-            f"{v.real_time_factor} | {v.dnsmos_ovrl:.3f} |"
-            for v in variants
-        ),
-        "",
-    ]

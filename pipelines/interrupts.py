@@ -25,6 +25,23 @@ class Interrupts:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: raise KeyboardInterrupt, so that what was begun is put away and said."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def interruptible(say: Callable[[str], None]) -> Iterator[Interrupts]:
     """Let the first Ctrl-C (SIGINT) or SIGTERM ask to stop, and the second raise KeyboardInterrupt.
 

@@ -89,6 +89,15 @@ class KnownCorpus:
             return []
         return [json.loads(line) for line in self.store.read(WITHDRAWALS_FILE).splitlines()]
 
+    def earlier_than(self, place: int) -> list[str]:
+        """Return the ids of the corpora that may have held what the withdrawal at `place` took, besides its own.
+
+        They are the versions before it, and what any of them was when it was smaller.
+        """
+        *before, last = self.withdrawals[: place + 1]
+        ids = [line[name] for line in before for name in ("replaces", "grown_from") if line.get(name)]
+        return [*ids, *filter(None, [last.get("grown_from")])]
+
     def hashes_with(self, column: str, value: str) -> Any:
         """Return the hashes of the sources of a speaker or under a licence, an Arrow array."""
         return self.catalogue.hashes_with(column, value)

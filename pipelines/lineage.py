@@ -9,6 +9,7 @@ train-000012  84cdbb34-train-000012     a sample, with the beginning of its corp
 SHA256  speech/p234_001.wav             a source, by its hash (or its beginning), its file, or its path as scanned
 speaker:p234  licence:CC-BY-4.0         all that a speaker said, all that is under a licence
 RECIPE_DIGEST                           everything made with a recipe
+onnx/  onnx/model.onnx  SHA256          an exported model, by its folder, its file or the file's hash
 ```
 """
 
@@ -25,6 +26,7 @@ from manifests.experiment import STAGES
 from manifests.parts import full_key
 from manifests.run_record import read_run
 from manifests.store import Place
+from pipelines.export_record import ONNX_SUFFIX, read_exports, read_onnx
 from pipelines.known_corpora import known_corpora
 from pipelines.known_online import known_online
 from pipelines.lineage_graph import Graph, Node
@@ -107,6 +109,8 @@ def _start(walk: Walk, reference: str) -> Node:
         return walk.around_corpus(read_manifest(reference).id)
     if path.is_dir():
         return _of_folder(walk, path)
+    if path.suffix == ONNX_SUFFIX and path.is_file():
+        return walk.around_export(walk.records.exports.get(file_sha256(path)) or read_onnx(path))
     if path.is_file():
         return walk.around_source(_source_of_file(walk, path))
     if (run := walk.records.run_named(reference)) is not None:
@@ -123,6 +127,8 @@ def _of_folder(walk: Walk, folder: Path) -> Node:
     try:
         return walk.around_model(read_info(bundle_in(folder)).id)
     except UserError:
+        if exported := next(read_exports(folder), None):
+            return walk.around_export(exported)
         for place in (folder, *(folder / stage for stage in reversed(STAGES))):
             run = read_run(place)
             if run is not None and (known := walk.records.run_named(run.id)) is not None:
@@ -144,6 +150,7 @@ def _of_group(walk: Walk, reference: str) -> Node | None:
 
 def _by_digest(walk: Walk, reference: str) -> Node | None:
     """Find a corpus or a source by its digest or a beginning that only one has."""
+    reference = reference.lower()  # as some tools write hashes
     if not _HEX.fullmatch(reference):
         return None
     named = (*walk.corpora, *walk.online, *walk.corpora_only_named)
@@ -153,7 +160,8 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
         *(corpus.manifest.recipe_digest for corpus in walk.corpora.values()),
         *(fresh.record.recipe_digest for fresh in walk.online.values()),
     }
-    found = [*dict.fromkeys(corpora), *sorted(sources)]
+    exports = sorted(sha256 for sha256 in walk.records.exports if sha256.startswith(reference))
+    found = [*dict.fromkeys(corpora), *sorted(sources), *exports]
     if len(found) > 1:
         raise UserError(
             f"{reference}: the beginning of {len(found)} digests; give more of it: {', '.join(found[:4])}"
@@ -162,6 +170,8 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
         return walk.around_corpus(corpora[0])
     if sources:
         return walk.around_source(found[0])
+    if exports:
+        return walk.around_export(walk.records.exports[found[0]])
     return walk.around_recipe(reference) if recipes else None
 
 

@@ -10,6 +10,7 @@ Kind = Literal[
     "version",
     "run",
     "evaluation",
+    "export",
     "corpus",
     "online",
     "recipe",

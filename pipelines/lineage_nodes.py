@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from manifests.canonical import digest
-from manifests.source import Source
+from manifests.source import WITHDRAWN, Source
 from pipelines.catalogue_queries import Summary
+from pipelines.export_record import ExportRecord
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Deferred, Node
@@ -48,6 +49,12 @@ def version_node(version: VersionRecord) -> Node:
 
 def _named(version: VersionRecord) -> str:
     return " ".join([version.title, *(f"@{alias}" for alias in version.aliases)])
+
+
+def export_node(export: ExportRecord) -> Node:
+    """Describe an exported file."""
+    facts = {"sha256": export.sha256, **export.facts, "folder": ", ".join(export.folders)}
+    return Node("export", export.sha256, export.title, facts)
 
 
 def run_node(run: RunRecord) -> Node:
@@ -175,6 +182,7 @@ def source_node(sha256: str, source: Source | None) -> Node:
 
 
 def _source_facts(source: Source) -> dict[str, Any]:
+    withdrawn = {"withdrawn": "yes"} if source.refused == WITHDRAWN else {}
     return {
         "kind": source.kind,
         "group": source.group,
@@ -182,4 +190,5 @@ def _source_facts(source: Source) -> dict[str, Any]:
         "split": source.split,
         "path": source.path,
         "seconds": round(source.seconds, 3),
+        **withdrawn,
     }

@@ -14,10 +14,11 @@ from manifests.errors import UserError
 from manifests.flat import flat, settings_digest
 from manifests.run_record import StageRun, read_run
 from pipelines.evaluation_record import evaluation_id, read_evaluation
+from pipelines.export_record import ExportRecord, read_exports, tagged_exports
 from pipelines.mlflow_link import read_link
 from pipelines.mlflow_records import Stored, StoredModel, StoredRun, StoredVersion
 from pipelines.model_folders import Found
-from pipelines.stale_mark import stale_reasons
+from pipelines.stale_mark import stale_reasons, tagged_reasons
 from pipelines.tracking import (
     BUNDLE_TAG,
     CORPUS_SOURCE_TYPE,
@@ -100,6 +101,8 @@ class Records:
     runs: Mapping[str, RunRecord]
     versions: Mapping[str, VersionRecord] = field(default_factory=dict)
     """By `NAME/3`."""
+    exports: Mapping[str, ExportRecord] = field(default_factory=dict)
+    """By the hash of the file."""
 
     def run_named(self, reference: str) -> RunRecord | None:
         """Find a run by any of its ids, `runs:/` before it or not."""
@@ -137,8 +140,11 @@ def collect(stored: Stored | None, found: Found) -> Records:
     models: dict[str, ModelRecord] = {}
     runs: dict[str, RunRecord] = {}
     versions: dict[str, VersionRecord] = {}
+    exports: dict[str, ExportRecord] = {}
     for logged in stored.models if stored else ():
         _merge_model(models, _stored_model(logged))
+        for export in tagged_exports(logged.bundle_id, logged.tags):
+            exports[export.sha256] = export
     for run in stored.runs if stored else ():
         _merge_run(runs, _stored_run(run))
     for version in stored.versions if stored else ():
@@ -155,7 +161,12 @@ def collect(stored: Stored | None, found: Found) -> Records:
     for folder in found.evaluations:
         for evaluation in _local_evaluations(folder):
             _merge_run(runs, evaluation)
-    return Records(models, runs, versions)
+    for folder in found.exports:
+        for export in read_exports(folder):
+            known = exports.get(export.sha256)
+            places = (*(known.folders if known else ()), *export.folders)
+            exports[export.sha256] = replace(export, folders=tuple(dict.fromkeys(places)))
+    return Records(models, runs, versions, exports)
 
 
 def _readable(read: Any, folder: Path) -> Any:
@@ -203,6 +214,7 @@ def _stored_model(model: StoredModel) -> ModelRecord:
         (),
         (model.model_id,),
         _said({name: tags.get(f"{TAG}{name}", "") for name in ("code_version", "stage_digest")}),
+        tuple(tagged_reasons(tags)),
     )
 
 

@@ -27,6 +27,7 @@ HUES: dict[Kind, int] = {
     "model": 225,
     "version": 260,
     "evaluation": 330,
+    "export": 180,
 }
 """Of each kind of box, in degrees."""
 

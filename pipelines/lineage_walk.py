@@ -8,11 +8,13 @@ from manifests.parts import Part
 from manifests.recipe import SPLITS
 from manifests.source import Source
 from pipelines.arrow_values import strings, union
+from pipelines.export_record import ExportRecord
 from pipelines.known_corpora import KnownCorpus
 from pipelines.known_online import KnownOnline
 from pipelines.lineage_graph import Graph, Node
 from pipelines.lineage_nodes import (
     corpus_node,
+    export_node,
     heard_node,
     model_node,
     online_node,
@@ -68,6 +70,12 @@ class Walk:
         self._on_from_model(bundle_id, node)
         return node
 
+    def around_export(self, export: ExportRecord) -> Node:
+        """Back from an exported file to its model, and to everything that was made of."""
+        node = self.graph.add(export_node(export))
+        self.graph.link(self._back_from_model(export.bundle_id), node, "exported as")
+        return node
+
     def around_run(self, run: RunRecord) -> Node:
         """Back from a run to its inputs, on to its models."""
         node = self._back_from_run(run)
@@ -115,21 +123,22 @@ class Walk:
             if shards:
                 self._on_from_shards(corpus, shards)
                 self._on_from_what_it_was(corpus, node)
-        self._withdrawn_from(sha256, node)
+        for corpus in self.corpora.values():
+            self._withdrawn_from(corpus, {sha256}, node)
         for data_id, fresh in self.online.items():
             if fresh.source(sha256) is not None:
                 self._may_be_heard_in(data_id, node)
         return node
 
-    def _withdrawn_from(self, sha256: str, node: Node) -> None:
-        """Go on to the earlier versions of corpora that held a source before it was withdrawn."""
-        for corpus in self.corpora.values():
-            for line in corpus.withdrawals:
-                if any(source["sha256"] == sha256 for source in line["sources"]):
-                    before = self._corpus(line["replaces"])
-                    self.graph.link(node, before, "withdrawn from")
-                    splits = {shard.partition("/")[0] for shard in line["samples"]}
-                    self._on_from_corpus(line["replaces"], before, splits)
+    def _withdrawn_from(self, corpus: KnownCorpus, hashes: Collection[str], node: Node) -> None:
+        """Go on to the earlier versions of a corpus that held any of some sources before it was withdrawn."""
+        for place, line in enumerate(corpus.withdrawals):
+            if any(source["sha256"] in hashes for source in line["sources"]):
+                before = self._corpus(line["replaces"])
+                self.graph.link(node, before, "withdrawn from")
+                splits = {shard.partition("/")[0] for shard in line["samples"]}
+                self._on_from_corpus(line["replaces"], before, splits)
+                self._on_from_lost(corpus.earlier_than(place), node)
 
     def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
         """On from a speaker or a licence to the corpora and models that heard anything of theirs; None if unknown."""
@@ -152,7 +161,10 @@ class Walk:
         node = self.graph.add(heard_node(kind, name, samples, files, listed))
         for place in found:
             if place in samples:
-                self._heard_in(self.corpora[place], samples[place], node)
+                corpus = self.corpora[place]
+                self._heard_in(corpus, samples[place], node)
+                if corpus.withdrawals:
+                    self._withdrawn_from(corpus, set(found[place].to_pylist()), node)
             else:
                 self._may_be_heard_in(place, node)
         return node
@@ -184,7 +196,12 @@ class Walk:
 
         They are the smaller corpus that lay here, and those from which sources were withdrawn.
         """
-        for before in (corpus.manifest.grown_from, *(line["replaces"] for line in corpus.withdrawals)):
+        replaced = (line.get(name, "") for line in corpus.withdrawals for name in ("replaces", "grown_from"))
+        self._on_from_lost([corpus.manifest.grown_from, *replaced], node)
+
+    def _on_from_lost(self, corpora: Sequence[str], node: Node) -> None:
+        """Go on to those of some corpora that lie nowhere any more, and may have held a source."""
+        for before in corpora:
             if before in self.corpora_only_named:
                 earlier = self._corpus(before)
                 self.graph.link(node, earlier, "may be heard in")
@@ -280,6 +297,9 @@ class Walk:
         for version in self.records.versions.values():
             if version.bundle_id == bundle_id:
                 self.graph.link(node, self.graph.add(version_node(version)), "registered as")
+        for export in self.records.exports.values():
+            if export.bundle_id == bundle_id:
+                self.graph.link(node, self.graph.add(export_node(export)), "exported as")
         for run in self.records.runs.values():
             for role, parent in run.parents.items():
                 if parent == bundle_id:
@@ -322,8 +342,9 @@ class Walk:
         return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
 
     def _source(self, sha256: str) -> Node:
-        known = (source for data in self.with_sources if (source := data.source(sha256)) is not None)
-        return self.graph.add(source_node(sha256, next(known, None)))
+        known = [source for data in self.with_sources if (source := data.source(sha256)) is not None]
+        usable = (source for source in known if source.refused is None)
+        return self.graph.add(source_node(sha256, next(usable, known[0] if known else None)))
 
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
         facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}

@@ -12,6 +12,8 @@ from manifests.run_record import RUN_FILE
 from training.bundle_info import MODEL_FILE, MODEL_FOLDER, is_bundle
 
 EVALUATION_FILE = "evaluation.json"
+EXPORT_FILE = "parity.json"
+"""The report of `ssiforge export`, beside the exported files."""
 SEARCH_DEPTH = 5
 """Folders below the first: `runs/NAME/STAGE/model` is four, and may itself have been put into one."""
 SEARCH_MAX_FOLDERS = 20_000
@@ -28,6 +30,7 @@ class Found:
     runs: list[Path] = field(default_factory=list)
     """Folders of stages, each with a `run.json`."""
     evaluations: list[Path] = field(default_factory=list)
+    exports: list[Path] = field(default_factory=list)
 
 
 def found_below(roots: Iterable[Path], depth: int = SEARCH_DEPTH) -> Found:
@@ -63,6 +66,7 @@ def _walk(folder: Path, depth: int, found: Found, seen: dict[str, int]) -> None:
             (MODEL_FILE, found.bundles),
             (RUN_FILE, found.runs),
             (EVALUATION_FILE, found.evaluations),
+            (EXPORT_FILE, found.exports),
         ):
             if name in names:
                 folders.append(folder)

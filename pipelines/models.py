@@ -10,7 +10,7 @@ shipped  shipped:small    a model that came with the package (`./shipped` is a f
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from manifests.documents import suggestion
 from manifests.errors import UserError
 from pipelines.model_folders import bundle_in, found_below
 from pipelines.registry import BUNDLE_PATH, logged_models, versions
+from pipelines.stale_mark import stale_reasons, tagged_reasons
 from pipelines.tracking import BUNDLE_TAG, open_existing_store, pages
 from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, load_bundle, read_info
 from training.shipped_models import DEFAULT, SHIPPED, shipped_bundle, shipped_names
@@ -45,11 +46,18 @@ class ModelRef:
     """MLflow run that made it."""
     registered: str | None = None
     """`NAME/VERSION` if it was found by that."""
+    tagged_stale: tuple[str, ...] = ()
+    """Why it should be trained again, as MLflow's tags say."""
 
     @property
     def title(self) -> str:
         """A short name for tables: the stage and the beginning of the bundle's id."""
         return f"{self.info.stage} {self.info.id[:8]}"
+
+    @property
+    def stale(self) -> list[str]:
+        """Why it should be trained again: data that it heard was withdrawn. Empty for a model that may be used."""
+        return sorted({*stale_reasons(self.bundle_dir), *self.tagged_stale})
 
     def load(self, device: str = "cpu") -> Bundle:
         """Read the model, ready to enhance."""
@@ -113,6 +121,7 @@ def _in_folder(reference: str, folder: Path) -> ModelRef:
         info,
         str(model.model_id) if model else None,
         str(model.source_run_id) if model and model.source_run_id else None,
+        tagged_stale=tuple(tagged_reasons(model.tags)) if model else (),
     )
 
 
@@ -155,15 +164,24 @@ def _version(client: Any, reference: str, version: Any) -> ModelRef:
     match = _MODEL_ID.fullmatch(str(version.source))
     if match is None:
         raise UserError(f"{reference}: was not registered by ssiforge")
-    return _logged(client, reference, client.get_logged_model(match[2]), f"{version.name}/{version.version}")
+    found = _logged(client, reference, client.get_logged_model(match[2]))
+    stale = (*found.tagged_stale, *tagged_reasons(version.tags))
+    return replace(found, registered=f"{version.name}/{version.version}", tagged_stale=stale)
 
 
-def _logged(client: Any, reference: str, model: Any, registered: str | None = None) -> ModelRef:
+def _logged(client: Any, reference: str, model: Any) -> ModelRef:
     if BUNDLE_TAG not in model.tags:
         raise UserError(f"{reference}: is a model in MLflow, but not one of ssiforge")
     bundle_dir = local_artifact(str(model.artifact_location), BUNDLE_PATH)
     info = read_info(bundle_dir)
-    return ModelRef(reference, bundle_dir, info, str(model.model_id), str(model.source_run_id), registered)
+    return ModelRef(
+        reference,
+        bundle_dir,
+        info,
+        str(model.model_id),
+        str(model.source_run_id),
+        tagged_stale=tuple(tagged_reasons(model.tags)),
+    )
 
 
 def local_artifact(location: str, path: str) -> Path:

@@ -173,6 +173,8 @@ def corpus_dataset(manifest: CorpusManifest) -> Json:
     digests["catalogue"] = manifest.catalogue_digest
     if manifest.grown_from:
         digests["grown from"] = manifest.grown_from
+    if manifest.replaces:
+        digests["replaces"] = manifest.replaces
     return dataset(name, manifest.id, digests, manifest.licences, seed=seed)
 
 

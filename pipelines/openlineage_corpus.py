@@ -14,11 +14,12 @@ from manifests.corpus import PLAN_FILE, SOURCES_FILE, CorpusManifest, read_part
 from manifests.errors import JobInterrupted
 from manifests.source import KINDS
 from manifests.store import Store
-from pipelines.companion_seals import broken, read_seals, seal
+from pipelines.companion_seals import read_seals, record_sealed, seal
 from pipelines.openlineage import Json, corpus_dataset, dataset, event, facet, run_id
-from pipelines.openlineage_log import LINEAGE_FILE, last_of, record, recorded
+from pipelines.openlineage_log import LINEAGE_FILE, last_of, recorded
 
 MERGE_JOB = "merge"
+WITHDRAW_JOB = "withdraw"
 _SHOWN_DIGITS = 12
 
 
@@ -39,23 +40,15 @@ def told(store: Store, job: str, inputs: list[Json], output: str) -> Iterator[No
     """
     run = run_id(store.read(PLAN_FILE))
     outputs = [dataset(output)]
-    _record(store, [event("START", run, job, inputs, outputs)])
+    record_sealed(store, [event("START", run, job, inputs, outputs)])
     try:
         yield
     except (KeyboardInterrupt, JobInterrupted):
-        _record(store, [event("ABORT", run, job, inputs, outputs)])
+        record_sealed(store, [event("ABORT", run, job, inputs, outputs)])
         raise
     except BaseException as error:
-        _record(store, [event("FAIL", run, job, inputs, outputs, error=str(error))])
+        record_sealed(store, [event("FAIL", run, job, inputs, outputs, error=str(error))])
         raise
-
-
-def _record(store: Store, events: list[Json]) -> None:
-    """Add events to the log and seal it, unless it was changed: then `verify` goes on saying so."""
-    changed = store.size(LINEAGE_FILE) is not None and broken(store, LINEAGE_FILE)
-    record(store, events)
-    if not changed:
-        seal(store, [LINEAGE_FILE])
 
 
 def write_lineage(store: Store, manifest: CorpusManifest) -> None:
@@ -71,11 +64,13 @@ def write_lineage(store: Store, manifest: CorpusManifest) -> None:
     elif manifest.parts:
         job, inputs = MERGE_JOB, part_inputs(store, manifest)
     else:
-        job, inputs = generate_job(manifest.recipe), _held_inputs(store, manifest)
+        # A version that was made larger since has another plan than the withdrawal had, and was told of.
+        job = WITHDRAW_JOB if manifest.replaces else generate_job(manifest.recipe)
+        inputs = _held_inputs(store, manifest)
     made = corpus_dataset(manifest)
     made["outputFacets"] = {"outputStatistics": _statistics(store, manifest)}
     missing = [] if last is not None else [event("START", run, job, inputs, [dataset(made["name"])])]
-    _record(store, [*missing, event("COMPLETE", run, job, inputs, [made])])
+    record_sealed(store, [*missing, event("COMPLETE", run, job, inputs, [made])])
 
 
 def _version(told_of: Json) -> Any:
@@ -113,6 +108,16 @@ def catalogue_inputs(catalogue: Catalogue, digest: str) -> list[Json]:
         for kind, held in licences.items()
         if held
     ]
+
+
+def catalogue_outputs(catalogue: Catalogue, digest: str) -> list[Json]:
+    """Return the usable sources as the data sets that a scan made."""
+    made = []
+    for each in catalogue_inputs(catalogue, digest):
+        counts = each.pop("inputFacets")["inputStatistics"]
+        found = facet("outputStatistics", fileCount=counts["fileCount"], size=counts["size"])
+        made.append({**each, "outputFacets": {"outputStatistics": found}})
+    return made
 
 
 def _held_inputs(store: Store, manifest: CorpusManifest) -> list[Json]:

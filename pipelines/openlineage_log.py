@@ -23,9 +23,9 @@ SEND_TIMEOUT_S = 5.0
 Json = dict[str, Any]
 
 
-def recorded(store: Store) -> list[Json]:
+def recorded(store: Store, name: str = LINEAGE_FILE) -> list[Json]:
     """Return the events so far; a line that is no event is left out."""
-    return [content for line in _held(store).splitlines() if (content := _event(line)) is not None]
+    return [content for line in _held(store, name).splitlines() if (content := _event(line)) is not None]
 
 
 def is_event(line: bytes) -> bool:
@@ -42,25 +42,25 @@ def _event(line: bytes) -> Json | None:
     return content
 
 
-def _held(store: Store) -> bytes:
+def _held(store: Store, name: str) -> bytes:
     try:
-        return store.read(LINEAGE_FILE)
+        return store.read(name)
     except (FileNotFoundError, NotADirectoryError):
         return b""
 
 
-def record(store: Store, events: Sequence[Json]) -> None:
+def record(store: Store, events: Sequence[Json], name: str = LINEAGE_FILE) -> None:
     """Add events to the file, whole or not at all, and send them. What stands there stays, byte for byte.
 
     Raises:
         OSError: when the file cannot be written.
     """
-    held = _held(store)
+    held = _held(store, name)
     cut_off = b"\n" if held and not held.endswith(b"\n") else b""
     lines = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in events)
-    store.write(LINEAGE_FILE, held + cut_off + lines)
+    store.write(name, held + cut_off + lines)
     for each in events:
-        send(each, store.where(LINEAGE_FILE))
+        send(each, store.where(name))
 
 
 def last_of(events: Sequence[Json], run: str) -> Json | None:

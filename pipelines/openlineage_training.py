@@ -13,18 +13,9 @@ from manifests.errors import JobInterrupted
 from manifests.experiment import STAGES
 from manifests.folder import Folder
 from pipelines.mlflow_tracker import read_link
-from pipelines.openlineage import (
-    MODELS_NAMESPACE,
-    EventType,
-    Json,
-    corpus_dataset,
-    dataset,
-    event,
-    online_dataset,
-    run_id,
-)
+from pipelines.openlineage import EventType, Json, corpus_dataset, event, online_dataset, run_id
 from pipelines.openlineage_log import record, recorded
-from pipelines.registry import registered_name
+from pipelines.openlineage_models import model_dataset
 from training.bundle import BundleInfo, is_bundle, read_info
 from training.run import model_dir
 from training.tracker import Metric, StageStart, Status, ValidationSample
@@ -35,16 +26,6 @@ _ENDS: dict[Status, EventType] = {"finished": "COMPLETE", "failed": "FAIL", "sto
 def train_job(experiment: str) -> str:
     """Name the job that trains an experiment."""
     return f"train.{experiment}"
-
-
-def model_dataset(experiment: str, stage: str, info: BundleInfo | None = None) -> Json:
-    """Return a model as MLflow registers it; without `info`, one that is going to be made."""
-    name = registered_name(experiment, stage)
-    if info is None:
-        return dataset(name, namespace=MODELS_NAMESPACE)
-    digests = {"stage": info.stage_digest, "data": info.corpus_id, "weights": info.weights_sha256}
-    licences = info.corpus.licences if info.corpus else {}
-    return dataset(name, info.id, digests, licences, namespace=MODELS_NAMESPACE)
 
 
 class TrainingLineage:

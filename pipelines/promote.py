@@ -1,29 +1,24 @@
 """`ssiforge promote`: give a registered model an alias, once it is known what went into it and how good it is."""
 
-import getpass
-import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from manifests.canonical import canonical_json
 from manifests.errors import UserError
 from manifests.licence_names import AllowedLicences
 from manifests.store import Place
+from pipelines.model_card import summary
 from pipelines.models import ModelRef, resolve_model
 from pipelines.promote_data import Ancestry, ancestry
-from pipelines.registry import logged_models, register, registered_name
-from pipelines.stale_mark import stale_reasons
-from pipelines.tracking import BUNDLE_TAG, STALE_TAG, TAG, open_existing_store, pages, store_location
+from pipelines.promotion_record import alias_holder, begin, end, settle
+from pipelines.registry import CARD_FILE, logged_models, register, registered_name
+from pipelines.stale_mark import tagged_reasons
+from pipelines.tracking import BUNDLE_TAG, open_existing_store, pages
 
-AUDIT_FILE = "promotions.ndjson"
-"""Beside MLflow's database, or in the current folder where a server keeps the records: a line a promotion."""
-PROMOTED_TAG = f"{TAG}promoted."
 MOST_NAMED = 4
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]{1,255}", re.IGNORECASE | re.ASCII)
+"""What MLflow takes as an alias."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,8 @@ class Check:
     name: str
     problem: str
     """Empty where it holds."""
+    note: str = ""
+    """What will be done about it, where it holds only then."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class Promotion:
     """`NAME/VERSION` that has the alias now; empty where it was not set."""
     before: str = ""
     """The version that had it; empty for none."""
+    registered_now: bool = False
+    """Whether the model had no registered version, and was given one."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -59,25 +58,35 @@ def promote(
     allow_licences: Sequence[str] = (),
     corpora: Sequence[Place] = (),
     dry_run: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
     """Check a model, and set an alias of its registered model to it unless `dry_run`.
+
+    A model that a run made and that nobody registered is registered on the way. What is meant is on record before the
+    alias is set, and what came of it after (`pipelines.promotion_record`).
 
     Args:
         reference: any form of `pipelines.models`.
         alias: `candidate`, `champion` or any other name.
         allow_licences: names and patterns; without them every licence is allowed.
         corpora: places to look into, besides those that MLflow recorded or that lie below the current folder.
-        dry_run: only check.
+        dry_run: only check; problems are returned, not raised.
+        say: told of earlier promotions that were interrupted.
 
     Raises:
         UserError: when there is no such model, a check fails, or MLflow does not take the alias.
+        JobError: when the audit record cannot be written; then the alias is not set.
     """
+    if not _ALIAS.fullmatch(alias):
+        raise UserError(
+            f"--as {alias}: MLflow refuses it; an alias is of letters, digits, - and _, but not 'latest' or 'v1'"
+        )
     allowed = AllowedLicences.parse(allow_licences)
     model = resolve_model(reference)
     client = open_existing_store()
     found = ancestry(model.info.id, corpora)
     checks = (
-        Check("registered", _not_registered(client, model)),
+        _is_registered(client, model),
         Check("evaluated", _not_evaluated(found, model)),
         Check("lineage", _shown("its lineage is incomplete", found.missing)),
         Check("not stale", _shown("it is stale", sorted({*found.stale, *_marks(client, model)}))),
@@ -88,18 +97,44 @@ def promote(
         return result
     if result.problems:
         raise UserError(f"{reference}: is not promoted: {result.problems[0]}")
+    for line in settle(client):
+        say(line)
+    was_known = bool(_versions_of(client, model))
     name, version = _registered(client, model)
-    before = _set_alias(client, name, alias, version)
-    _audit(client, result, name, version, before, allowed)
-    return Promotion(model.info.id, alias, checks, f"{name}/{version}", f"{name}/{before}" if before else "")
+    before = alias_holder(client, name, alias)
+    begun = begin(
+        client,
+        {
+            "model": name,
+            "alias": alias,
+            "before": before,
+            "now": version,
+            "registered_now": not was_known,
+            "bundle_id": model.info.id,
+            "allowed_licences": list(allowed.names) if allowed else None,
+            "checks": [check.name for check in checks],
+            "evaluations": list(found.evaluations),
+        },
+    )
+    _set_alias(client, begun)
+    end(client, begun, "done")
+    return replace(
+        result,
+        version=f"{name}/{version}",
+        before=f"{name}/{before}" if before else "",
+        registered_now=not was_known,
+    )
 
 
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def _not_registered(client: Any | None, model: ModelRef) -> str:
-    known = client is not None and (_versions_of(client, model) or logged_models(client, model.info.id))
-    return "" if known else "MLflow knows no run that made it, so it cannot be registered"
+def _is_registered(client: Any | None, model: ModelRef) -> Check:
+    if client is not None and _versions_of(client, model):
+        return Check("registered", "")
+    if client is not None and logged_models(client, model.info.id):
+        return Check("registered", "", f"a run made it; it will be registered as {_own_name(model)}")
+    return Check("registered", "MLflow knows no run that made it, so it cannot be registered")
 
 
 def _not_evaluated(found: Ancestry, model: ModelRef) -> str:
@@ -109,10 +144,9 @@ def _not_evaluated(found: Ancestry, model: ModelRef) -> str:
 
 
 def _marks(client: Any | None, model: ModelRef) -> Iterator[str]:
-    yield from stale_reasons(model.bundle_dir)
+    yield from model.stale
     for version in _versions_of(client, model) if client is not None else ():
-        if said := version.tags.get(STALE_TAG):
-            yield from said.split("; ")
+        yield from tagged_reasons(version.tags)
 
 
 def _not_licensed(found: Ancestry, allowed: AllowedLicences | None) -> str:
@@ -150,52 +184,18 @@ def _registered(client: Any, model: ModelRef) -> tuple[str, str]:
     if known := _versions_of(client, model):
         return str(known[0].name), str(known[0].version)
     logged = logged_models(client, model.info.id)[0]
-    name = _own_name(model)
-    return name, register(client, name, str(logged.model_id), str(logged.source_run_id), model.info)
+    name, card = _own_name(model), model.bundle_dir / CARD_FILE
+    described = summary(card.read_text(encoding="utf-8")) if card.is_file() else ""
+    return name, register(
+        client, name, str(logged.model_id), str(logged.source_run_id), model.info, described
+    )
 
 
-def _set_alias(client: Any, name: str, alias: str, version: str) -> str:
+def _set_alias(client: Any, begun: dict[str, Any]) -> None:
     from mlflow.exceptions import MlflowException
 
-    before = ""
-    with suppress(MlflowException):
-        before = str(client.get_model_version_by_alias(name, alias).version)
     try:
-        client.set_registered_model_alias(name, alias, version)
+        client.set_registered_model_alias(begun["model"], begun["alias"], begun["now"])
     except MlflowException as error:
-        raise UserError(f"--as {alias}: MLflow refuses it ({error.message})") from error
-    return before
-
-
-def _audit(
-    client: Any, done: Promotion, name: str, version: str, before: str, allowed: AllowedLicences | None
-) -> None:
-    line = {
-        "model": name,
-        "alias": done.alias,
-        "before": before,
-        "now": version,
-        "bundle_id": done.bundle_id,
-        "by": _user(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "allowed_licences": list(allowed.names) if allowed else None,
-        "checks": [check.name for check in done.checks],
-    }
-    client.set_model_version_tag(
-        name, version, f"{PROMOTED_TAG}{done.alias}", json.dumps(line, sort_keys=True)
-    )
-    database = store_location().database
-    path = (database.parent if database else Path()) / AUDIT_FILE
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, canonical_json(line) + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a number without a name, as in containers
-        return f"uid {os.getuid()}"
+        end(client, begun, "not done", str(error.message))
+        raise UserError(f"--as {begun['alias']}: MLflow refuses it ({error.message})") from error

@@ -10,6 +10,7 @@ from pipelines.known_online import KnownOnline, known_online
 from pipelines.lineage_records import ModelRecord, Records, collect
 from pipelines.mlflow_records import stored_records
 from pipelines.model_folders import found_below
+from pipelines.stale_mark import stale_sentence
 
 HEARD_SPLITS = ("train", "val")
 """What a model's weights depend on: samples of the test split only score it."""
@@ -24,7 +25,7 @@ class Ancestry:
     missing: tuple[str, ...]
     """What of the lineage is not known: a sentence each."""
     stale: tuple[str, ...]
-    """Data that was withdrawn since: a sentence each."""
+    """Data that was withdrawn since, and marks of any of them: a sentence each."""
     licences: tuple[str, ...]
     """Of all material that it and the models before it heard."""
     evaluations: tuple[str, ...]
@@ -44,11 +45,13 @@ def ancestry(bundle_id: str, corpora: Sequence[Place]) -> Ancestry:
     known = {corpus.manifest.id: corpus for corpus in known_corpora(corpora, stored, found)}
     online = known_online(stored, found)
     missing: dict[str, None] = {}
+    marked: dict[str, None] = {}
     data: dict[str, None] = {}
     for model_id, model in _family(records, bundle_id):
         if model is None:
             missing[f"the model {model_id[:8]} that it was made from is not found"] = None
             continue
+        marked |= dict.fromkeys(model.stale)
         if not any(run_id in records.runs for run_id in model.run_ids):
             missing[f"no MLflow run is recorded that made the {model.stage} {model_id[:8]}"] = None
         if not model.corpus_id:
@@ -74,7 +77,8 @@ def ancestry(bundle_id: str, corpora: Sequence[Place]) -> Ancestry:
         and run.facts.get("status", FINISHED) == FINISHED
     )
     licences = {licence for data_id in every for licence in _licences(data_id, known, online)}
-    return Ancestry(tuple(missing), tuple(_replaced(every, known)), tuple(sorted(licences)), scored)
+    stale = dict.fromkeys((*marked, *_replaced(every, known)))
+    return Ancestry(tuple(missing), tuple(stale), tuple(sorted(licences)), scored)
 
 
 def _family(records: Records, bundle_id: str) -> Iterator[tuple[str, ModelRecord | None]]:
@@ -114,9 +118,8 @@ def _replaced(data: Sequence[str], known: Mapping[str, KnownCorpus]) -> Iterator
     """Say which corpora have versions now from which something was withdrawn that a model may have heard."""
     seen: dict[str, None] = {}
     for newer in known.values():
-        for line in newer.withdrawals:
+        for place, line in enumerate(newer.withdrawals):
             heard = any(shard.partition("/")[0] in HEARD_SPLITS for shard in line["samples"])
-            if line["replaces"] in data and heard:
-                said = f": {line['reason']}" if line["reason"] else ""
-                seen[f"trained on data withdrawn from corpus {line['replaces']}{said}"] = None
+            if heard and not {line["replaces"], *newer.earlier_than(place)}.isdisjoint(data):
+                seen[stale_sentence(line["replaces"], line["reason"])] = None
     yield from seen

@@ -11,10 +11,15 @@ from datagen.provenance import Found, provenance
 from datagen.split import assign_splits, without_duplicates
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.errors import UserError
+from manifests.folder import Folder
 from manifests.source import KINDS, Kind, Source
 from pipelines.examiners import Task, examined
+from pipelines.openlineage_corpus import catalogue_outputs
+from pipelines.openlineage_jobs import SCAN_JOB, telling
 from pipelines.progress import JobProgress
 
+LINEAGE_SUFFIX = ".lineage.ndjson"
+"""Of the file with a scan's events, beside the catalogue."""
 _FROM_THIS_RUN = ("duplicate of ",)
 """Beginnings of reasons that depend on the other files."""
 
@@ -69,14 +74,19 @@ def scan(
     known = {} if full or not out.exists() else _known(out)
     reused = {task: row for task in found if (row := _unchanged(task, known))}
     missing = [task for task in found if task not in reused]
-    rows = {**reused, **_examined_with_progress(missing, len(reused), workers)}
-    sources = without_duplicates(replace(rows[task], **facts[task]) for task in found)
-    catalogue = Catalogue((*assign_splits(sources), *unnameable))
-    _check_usable(catalogue, roots)
-    try:
-        write_catalogue(catalogue, out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    # What a scan reads is known by content only when it was read: files of the same names are the same asking.
+    asked = sorted([kind, Path(path).name] for path, kind in found)
+    events = out.with_suffix(LINEAGE_SUFFIX).name
+    with telling(Folder(out.parent), SCAN_JOB, asked, (), events) as told:
+        rows = {**reused, **_examined_with_progress(missing, len(reused), workers)}
+        sources = without_duplicates(replace(rows[task], **facts[task]) for task in found)
+        catalogue = Catalogue((*assign_splits(sources), *unnameable))
+        _check_usable(catalogue, roots)
+        try:
+            write_catalogue(catalogue, out)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+        told.outputs = catalogue_outputs(catalogue, catalogue.digest)
     return ScanSummary(out, catalogue, len(missing), len(reused))
 
 

@@ -7,6 +7,7 @@ file at once, and at the end all parts become the table.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from manifests.corpus import Corpus, ShardRecord, open_corpus
@@ -17,6 +18,8 @@ from pipelines.companion_seals import broken, is_sealed, read_seals, seal, unsea
 from pipelines.corpus_folder import corpus_folder
 from pipelines.executors import Lost
 from pipelines.interrupts import interruptible
+from pipelines.openlineage import Json, corpus_dataset
+from pipelines.openlineage_jobs import SCORE_JOB, SHOWN_DIGITS, Telling, made_dataset, telling
 from pipelines.progress import JobProgress
 from pipelines.score_metrics import DEFAULT, Identity, ScoreMetric, available, chosen
 from pipelines.score_runners import Runner
@@ -86,13 +89,18 @@ def score(
             say(f"{len(shards) - len(tasks)} of {len(shards)} shards are scored already")
         by_name = {record.tar_name: record for record in shards}
         job = ScoreJob(absolute(place), {metric.name: metric.identity for metric in wanted})
-        lost = _run(run, job, tasks, by_name, board, say)
-        found = _finish(corpus, board, held, len(tasks) - len(lost), len(shards) - len(tasks))
-    if lost:
-        raise JobError(
-            f"{len(lost)} of {len(shards)} shards could not be scored; "
-            f"{lost[-1].task.tar_name}: {lost[-1].reason}; all others are in {SCORES_FILE}"
-        )
+        asked = [corpus.manifest.id, [metric.name for metric in wanted], split]
+        is_work = bool(tasks) or board.has_parts
+        told_of = telling(store, SCORE_JOB, asked, [corpus_dataset(corpus.manifest)])
+        with told_of if is_work else nullcontext(Telling()) as told:
+            lost = _run(run, job, tasks, by_name, board, say)
+            found = _finish(corpus, board, held, len(tasks) - len(lost), len(shards) - len(tasks))
+            if lost:
+                raise JobError(
+                    f"{len(lost)} of {len(shards)} shards could not be scored; "
+                    f"{lost[-1].task.tar_name}: {lost[-1].reason}; all others are in {SCORES_FILE}"
+                )
+            told.outputs = [_scores_dataset(store, corpus, found)]
     return found
 
 
@@ -246,6 +254,11 @@ def _finish(corpus: Corpus, board: _Board, held: HeldScores | None, scored: int,
     samples = sum(len(record.samples) for record, _ in shards)
     shown = _spread_of([scores for _, scores in shards])
     return Scores(corpus.manifest.id, samples, scored, kept, dict(sorted(failures.items())), shown)
+
+
+def _scores_dataset(store: Store, corpus: Corpus, found: Scores) -> Json:
+    name = f"scores/{corpus.manifest.id[:SHOWN_DIGITS]}"
+    return made_dataset(name, store.sha256(SCORES_FILE), {"corpus": corpus.manifest.id}, found.samples)
 
 
 def _info(corpus: Corpus, board: _Board, shards: Sequence[ShardScores]) -> ScoresInfo:

@@ -92,9 +92,9 @@ def train(
     refuse_another_run(run_dir, experiment, data_id, stages)
 
     def parent_dir(place: str) -> Path:
-        found = resolve_model(place).bundle_dir
-        warn_if_stale(found, place, say)
-        return found
+        found = resolve_model(place)
+        warn_if_stale(found.stale, place, say)
+        return found.bundle_dir
 
     named = named_parents(parents, experiment, stages, parent_dir)
     selection = _selection(experiment, corpus, keep, say)

@@ -1,7 +1,7 @@
 """Which sources of a corpus a user means to withdraw.
 
-SOURCE is a path as the catalogue has it or the end of one, a file (by its content), a SHA-256 or its beginning, or
-`speaker:NAME`, `recording:NAME`, `room:NAME` for all sources of a group.
+SOURCE is a path as the catalogue has it or the end of one, a file (by its content), a SHA-256 or its beginning, its
+letters small or not, or `speaker:NAME`, `recording:NAME`, `room:NAME` for all sources of a group.
 """
 
 import re
@@ -49,7 +49,8 @@ def _meant(reference: str, rows: Sequence[Source], where: str) -> list[Source]:
     if Path(reference).is_file():
         sha256 = file_sha256(Path(reference))
         return _some([row for row in rows if row.sha256 == sha256], reference, where)
-    if _HEX.fullmatch(reference) and (alike := [row for row in rows if row.sha256.startswith(reference)]):
+    digits = reference.lower()
+    if _HEX.fullmatch(digits) and (alike := [row for row in rows if row.sha256.startswith(digits)]):
         return _one(alike, reference)
     tail = "/" + reference.lstrip("/")
     return _one(_some([row for row in rows if row.path.endswith(tail)], reference, where), reference)

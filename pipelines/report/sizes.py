@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.errors import UserError
-from pipelines.export import REPORT_JSON
+from pipelines.model_folders import EXPORT_FILE
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.scales import count
@@ -46,7 +46,7 @@ class ExportRecords(_Read):
 
 def is_export(folder: Path) -> bool:
     """Say whether a folder holds an exported model with its report."""
-    return (folder / REPORT_JSON).is_file()
+    return (folder / EXPORT_FILE).is_file()
 
 
 def read_export(folder: Path) -> ExportRecords:
@@ -55,7 +55,7 @@ def read_export(folder: Path) -> ExportRecords:
     Raises:
         UserError: when there is none, or it is not one.
     """
-    path = folder / REPORT_JSON
+    path = folder / EXPORT_FILE
     try:
         return ExportRecords.model_validate_json(path.read_bytes())
     except OSError as error:

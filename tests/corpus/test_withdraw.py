@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from manifests.errors import UserError
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.merge import merge
+from pipelines.take_down import take_down
 from pipelines.verify import verify
 from pipelines.withdraw import Withdrawn, withdraw
 
+Run = Callable[..., tuple[int, str, str]]
 SAMPLES = 40
 
 
@@ -96,7 +99,8 @@ def test_it_is_a_new_version_with_a_record_of_what_went(
     old, new = open_corpus(before).manifest, open_corpus(out).manifest
     assert new.id != old.id and new.replaces == old.id and old.replaces == ""
     (line,) = (json.loads(line) for line in (out / "withdrawals.ndjson").read_text().splitlines())
-    assert line["replaces"] == old.id and line["reason"] == "asked to"
+    assert (line["replaces"], line["corpus"]) == (old.id, new.id)
+    assert (line["reason"], line["models"]) == ("asked to", [])
     assert [source["sha256"] for source in line["sources"]] == [noise_hash]
     assert noise_hash not in (out / "ATTRIBUTION.tsv").read_text()
     assert noise_hash in (before / "ATTRIBUTION.tsv").read_text()
@@ -145,6 +149,56 @@ def test_interrupted_it_goes_on(before: Path, after: tuple[Path, Withdrawn], noi
     assert fingerprint(out) == fingerprint(after[0]) and done.manifest.id == after[1].manifest.id
     with pytest.raises(UserError, match="holds another corpus"):
         withdraw(["speaker:" + speaker_of(before)], before, out, InProcess())
+
+
+def test_a_hash_may_be_written_in_capitals(before: Path, noise_hash: str) -> None:
+    for reference in (noise_hash.upper(), noise_hash[:12].upper(), noise_hash[:20].title()):
+        (source,) = take_down([reference], before).sources
+        assert source.sha256 == noise_hash
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All files below a folder, with their times."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_dry_run_tells_what_would_change_and_changes_nothing(
+    before: Path,
+    after: tuple[Path, Withdrawn],
+    noise_hash: str,
+    ssiforge: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    there = snapshot(before.parent)
+    code, said, _ = ssiforge("withdraw", noise_hash, "--corpus", before, "--out", "new", "--dry-run")
+    assert (
+        code == 0
+        and said.splitlines()[0] == f"{before}: corpus {open_corpus(before).manifest.id}; nothing is changed"
+    )
+    samples = after[1].samples
+    assert f"{sum(map(len, samples.values()))} samples in {len(samples)} of " in said
+    for shard, keys in samples.items():
+        assert f"{shard}: {', '.join(keys)}\n" in said
+    assert noise_hash[:12] in said and "no known model" in said
+    assert ssiforge("withdraw", noise_hash, "--corpus", before, "--dry-run")[1] == said
+    assert list(tmp_path.iterdir()) == [] and snapshot(before.parent) == there
+    code, _, errors = ssiforge("withdraw", noise_hash, "--corpus", before, "--out", before, "--dry-run")
+    assert code == 2 and "is the corpus itself" in errors
+    code, _, errors = ssiforge("withdraw", noise_hash, "--corpus", before)
+    assert code == 2 and errors.startswith("ssiforge: --out is needed")
+
+
+def test_the_first_reason_is_kept(before: Path, after: tuple[Path, Withdrawn], noise_hash: str) -> None:
+    out, _ = after
+    said: list[str] = []
+    files = snapshot(out)
+    done = withdraw([noise_hash], before, out, InProcess(), "another", said.append)
+    assert done.reason == "asked to" and said[-1].endswith("which is kept: asked to")
+    assert snapshot(out) == files
 
 
 def speaker_of(corpus: Path) -> str:

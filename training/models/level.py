@@ -68,4 +68,5 @@ class RunningLevel(nn.Module):
             speech = (variation - STEADY_VARIATION) / (SPEECH_VARIATION - STEADY_VARIATION)
             evidence = sounding * (speech.clamp(0.0, 1.0) + STEADY_TRUST)
             gain = gain ** (evidence / (evidence + TRUSTED_FRAMES))
-        return compressed * gain.sqrt().to(compressed.dtype)[:, None, None, :]
+        levelled: Tensor = compressed * gain.sqrt().to(compressed.dtype)[:, None, None, :]
+        return levelled
