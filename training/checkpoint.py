@@ -24,7 +24,8 @@ from manifests.errors import UserError
 from manifests.experiment import StageName
 from manifests.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
+"""Of the state and of the networks whose weights are in it: 2 is of those with bundles of format 3."""
 BEST_FILE = "best.pt"
 
 State = dict[str, Any]

@@ -170,16 +170,16 @@ def test_a_network_that_cannot_be_is_refused_and_not_built(folder: Path, sizes: 
 def test_a_bundle_of_another_format_is_refused_by_its_number(folder: Path) -> None:
     path = folder / MODEL_FILE
     said = json.loads(path.read_text())
-    for number in (1, 2, 4):
+    for number in (1, 2, 3, 5):
         path.write_text(json.dumps(said | {"format": number, "fields of then": []}))
-        with pytest.raises(UserError, match=f"is of format {number}; this version reads format 3"):
+        with pytest.raises(UserError, match=f"is of format {number}; this version reads format 4"):
             load_bundle(folder)
 
 
 def test_folders_without_a_finished_model_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no model.json"):
         load_bundle(tmp_path / "nothing")
-    for content in (b"{}", b"", b"[1]", b"\xff\xfe", b'{"format": 3}', b'{"format":' + b"[" * 100_000):
+    for content in (b"{}", b"", b"[1]", b"\xff\xfe", b'{"format": 4}', b'{"format":' + b"[" * 100_000):
         (folder / MODEL_FILE).write_bytes(content)
         with pytest.raises(UserError, match=r"model\.json: not the description"):
             load_bundle(folder)

@@ -172,4 +172,4 @@ def test_a_bundle_of_format_1_is_refused_by_its_number(
     (tmp_path / "model" / "model.json").write_text(content)
     (tmp_path / "model" / "weights.safetensors").rename(tmp_path / "model" / "weights.pt")
     code, _, err = ssiforge("enhance", "in.wav", "out.wav", "--model", tmp_path / "model")
-    assert code == 2 and "model.json: is of format 1; this version reads format 3" in err
+    assert code == 2 and "model.json: is of format 1; this version reads format 4" in err
