@@ -45,6 +45,8 @@ class Trial:
     sig: float
     bak: float
     ovrl: float
+    ovrls: tuple[float, ...] = ()
+    """The overall score of each sample."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def calibrate(
     """Try shares on held-out samples, choose one, and write the model that has it.
 
     Chosen is the share with the best overall score among those that make neither the signal nor the background score
-    worse than the input's; if there is none, among those that do so least.
+    worse than the input's; if there is none, among those that do so least. Of shares whose overall score is within one
+    standard error of the best, it is the largest (the rule of one standard error, Breiman et al., 1984): what they
+    remove alike from simulated mixtures, it risks least on recordings.
 
     Args:
         model_reference: any form of `pipelines.models`.
@@ -130,7 +134,12 @@ def _tried(
             for name, score in judged.items():
                 scores.setdefault(name, []).append((score.sig, score.bak, score.ovrl))
     trials = tuple(
-        Trial(name, wanted.get(name), *(float(mean) for mean in np.mean(rows, axis=0)))
+        Trial(
+            name,
+            wanted.get(name),
+            *(float(mean) for mean in np.mean(rows, axis=0)),
+            tuple(ovrl for _, _, ovrl in rows),
+        )
         for name, rows in scores.items()
     )
     return trials, len(scores.get(INPUT, ()))
@@ -150,13 +159,24 @@ def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """Return the best of the shares that were tried; `trials` begins with the input."""
+    """Return the share to use, as :func:`calibrate` says; `trials` begins with the input."""
     before, *tried = trials
 
     def harm(trial: Trial) -> float:
-        return max(0.0, before.sig - trial.sig) + max(0.0, before.bak - trial.bak)
+        return round(max(0.0, before.sig - trial.sig) + max(0.0, before.bak - trial.bak), 3)
 
-    return min(tried, key=lambda trial: (round(harm(trial), 3), -trial.ovrl))
+    least = min(map(harm, tried))
+    harmless = [trial for trial in tried if harm(trial) == least]
+    top = max(harmless, key=lambda trial: trial.ovrl)
+    return max((trial for trial in harmless if _as_good(trial, top)), key=lambda trial: trial.share or 0.0)
+
+
+def _as_good(trial: Trial, top: Trial) -> bool:
+    """Whether the top's overall score is not above a trial's by more than the standard error of the difference."""
+    above = np.subtract(top.ovrls, trial.ovrls)
+    if trial is top or len(above) < 2:
+        return trial is top
+    return bool(above.mean() <= above.std(ddof=1) / np.sqrt(len(above)))
 
 
 def _written(bundle: Bundle, share: float, out: Path, stale: Sequence[str]) -> BundleInfo:

@@ -51,6 +51,14 @@ def test_the_best_overall_score_wins_among_shares_that_do_no_harm() -> None:
     assert best((before, harmful, worse)) is worse
 
 
+def test_of_shares_that_cannot_be_told_apart_the_one_that_leaves_most_is_chosen() -> None:
+    before = Trial("input", None, 3.0, 3.0, 2.5, (2.4, 2.5, 2.6))
+    top = Trial("0.1", 0.1, 3.1, 3.5, 2.80, (2.7, 2.8, 2.9))
+    alike = Trial("0.4", 0.4, 3.1, 3.4, 2.79, (2.75, 2.75, 2.87))
+    worse = Trial("0.6", 0.6, 3.1, 3.2, 2.70, (2.6, 2.7, 2.8))
+    assert best((before, worse, top, alike)) is alike
+
+
 def test_mistakes_are_named(tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any]) -> None:
     make_bundle(tmp_path / "m", "student")
     with pytest.raises(UserError, match="holds a model already"):
