@@ -101,7 +101,7 @@ class CatalogueTable:
         import pyarrow.compute as pc
 
         refused = self._column("refused")
-        return pc.or_(refused.is_null(), pc.fill_null(pc.equal(refused, text(WITHDRAWN)), False))
+        return pc.or_kleene(refused.is_null(), pc.equal(refused, text(WITHDRAWN)))
 
     def _rows(self, hashes: Any) -> Any:
         import pyarrow.compute as pc

@@ -25,6 +25,7 @@ from manifests.store import open_store
 from pipelines.dnsmos import dnsmos, model_hashes
 from pipelines.generate import generate
 from pipelines.local_processes import LocalProcesses
+from pipelines.openlineage_log import LINEAGE_FILE
 from pipelines.score import score
 from pipelines.score_runners import Scored, Stopping, on_processes, on_ray_data
 from pipelines.score_worker import ScoreJob, ScoreTask
@@ -116,7 +117,7 @@ def test_scores_are_no_part_of_the_corpus(place: Path) -> None:
     score(place, Watched(stop_after=None), QUICK)
     assert verify(place).problems == problems
     after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    assert after.keys() - before.keys() == {place / "scores.parquet"}
+    assert after.keys() - before.keys() == {place / "scores.parquet", place / LINEAGE_FILE}
     assert all(after[path] == content for path, content in before.items())
 
 
@@ -158,7 +159,7 @@ def test_a_corpus_in_an_object_store_gets_the_same_table_and_nothing_else(place:
     score(url, watched, QUICK)
     assert len(watched.asked) == 2
     store = open_store(url)
-    assert store.names().keys() - before == {"scores.parquet"}
+    assert store.names().keys() - before == {"scores.parquet", LINEAGE_FILE}
     score(place, Watched(), QUICK)
     assert store.read("scores.parquet") == (place / "scores.parquet").read_bytes()
 
