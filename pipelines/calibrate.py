@@ -133,16 +133,14 @@ def _tried(
                 continue
             for name, score in judged.items():
                 scores.setdefault(name, []).append((score.sig, score.bak, score.ovrl))
-    trials = tuple(
-        Trial(
-            name,
-            wanted.get(name),
-            *(float(mean) for mean in np.mean(rows, axis=0)),
-            tuple(ovrl for _, _, ovrl in rows),
-        )
-        for name, rows in scores.items()
-    )
+    trials = tuple(_trial(name, wanted.get(name), rows) for name, rows in scores.items())
     return trials, len(scores.get(INPUT, ()))
+
+
+def _trial(name: str, share: float | None, rows: Sequence[tuple[float, float, float]]) -> Trial:
+    """Return the trial of a share from SIG, BAK and OVRL of each sample."""
+    sigs, baks, ovrls = zip(*rows, strict=True)
+    return Trial(name, share, float(np.mean(sigs)), float(np.mean(baks)), float(np.mean(ovrls)), ovrls)
 
 
 @torch.inference_mode()
