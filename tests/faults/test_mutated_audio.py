@@ -245,7 +245,8 @@ def test_nothing_was_written_beside_the_output(salvage: Salvage, generated: Ran)
     scratch = salvage.root / "scratch"
     written = [path.relative_to(scratch) for path in scratch.rglob("*") if path.is_file()]
     assert [path for path in written if path.parts[:3] != (".cache", "ssiforge", "catalogues")] == []
-    assert {path.name for path in (salvage.root / "out").iterdir()} == {"sources.parquet", "corpus"}
+    made = {"sources.parquet", "sources.lineage.ndjson", "corpus"}
+    assert {path.name for path in (salvage.root / "out").iterdir()} == made
     good = 3 * 4
     files = [path for path in (salvage.root / "bad").rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(files) == FILES + good

@@ -12,6 +12,7 @@ from tiny_bundles import tiny_bundle
 
 from manifests.catalogue import read_catalogue
 from manifests.corpus import read_manifest
+from pipelines.companion_seals import SEALS_FILE
 from pipelines.executors import InProcess
 from pipelines.generate import fingerprint, generate
 from pipelines.lineage import lineage
@@ -80,6 +81,8 @@ def _files(corpus: Path) -> dict[str, Any]:
     manifest = json.loads(files["corpus.json"])
     clocks = ("timings", "stage_seconds", "checksum")
     files["corpus.json"] = {name: value for name, value in manifest.items() if name not in clocks}
+    seals = json.loads(files[SEALS_FILE])
+    files[SEALS_FILE] = {name: seal for name, seal in seals["files"].items() if name != LINEAGE_FILE}
     return files
 
 
