@@ -39,7 +39,7 @@ bench: $(STAMP) ## Measure speed against the targets
 	$(BIN)/python benchmarks/streaming.py
 
 docs: $(STAMP) ## Write docs/degradations.md and its pictures anew, after a change to any degradation
-	$(BIN)/python -m pipelines.catalogue_page
+	$(BIN)/python -m pipelines.stages.catalogue_page
 
 lock: $(STAMP) ## Write the versions of this environment into constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new

@@ -30,7 +30,7 @@ from alignment_voices import demo_voices, given_voices  # noqa: E402
 from datagen.degradations import stage_class  # noqa: E402
 from datagen.degradations.registry import BUILT_IN  # noqa: E402
 from manifests.recipe import SAMPLE_RATE_HZ  # noqa: E402
-from pipelines.trial_material import trial_sources  # noqa: E402
+from pipelines.stages.trial_material import trial_sources  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "alignment.md"
 

@@ -12,7 +12,7 @@ from datagen.folders import audio_files
 from datagen.level import with_active_level
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.trial_material import demo_sources
+from pipelines.stages.trial_material import demo_sources
 
 VOICES = 4
 SECONDS = 2.5

@@ -28,10 +28,10 @@ from manifests.folder import Folder
 from manifests.sample import AXES
 from manifests.source import Source
 from manifests.store import Store, open_store
-from pipelines.companions import COMPANIONS
-from pipelines.openlineage_corpus import write_lineage
-from pipelines.openlineage_log import LINEAGE_FILE
-from pipelines.table import Row, kinds_of, write_table
+from pipelines.corpus.companions import COMPANIONS
+from pipelines.corpus.openlineage import write_lineage
+from pipelines.corpus.table import Row, kinds_of, write_table
+from pipelines.openlineage.log import LINEAGE_FILE
 
 STAGES = [f"stage{number}" for number in range(40)]
 STAGES_EACH = 7

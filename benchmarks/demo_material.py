@@ -8,9 +8,9 @@ ANY_BANDWIDTH = ("speech.min_bandwidth_hz=0",)
 
 def demo_sources(folder: Path) -> Path:
     """Write the demo's material into a folder; return the catalogue of it."""
-    from pipelines.demo.noises import write_noises
-    from pipelines.demo.voices import write_voices
-    from pipelines.scan import scan
+    from pipelines.built_in.noises import write_noises
+    from pipelines.built_in.voices import write_voices
+    from pipelines.scanning.scan import scan
 
     list(write_voices(folder / "speech"))
     list(write_noises(folder / "noise"))

@@ -24,9 +24,9 @@ pin_threads()
 from demo_material import ANY_BANDWIDTH, demo_sources  # noqa: E402
 
 from pipelines.executors import Executor  # noqa: E402
-from pipelines.generate import generate  # noqa: E402
-from pipelines.local_processes import LocalProcesses  # noqa: E402
-from pipelines.ray_tasks import RayTasks  # noqa: E402
+from pipelines.generation.generate import generate  # noqa: E402
+from pipelines.generation.local_processes import LocalProcesses  # noqa: E402
+from pipelines.generation.ray_tasks import RayTasks  # noqa: E402
 
 WATCH_S = 0.2
 SHARDS = 64

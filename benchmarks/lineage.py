@@ -32,10 +32,10 @@ from manifests.folder import Folder
 from manifests.packages import locked_packages
 from manifests.recipe import SPLITS
 from manifests.run_record import StageRun, write_run
-from pipelines.lineage_index import INDEX_FILE, write_index
-from pipelines.registry import model_tags
-from pipelines.table import ROWS_AT_A_TIME
-from pipelines.tracking import TAG, Store, experiment_id, open_store
+from pipelines.corpus.lineage_index import INDEX_FILE, write_index
+from pipelines.corpus.table import ROWS_AT_A_TIME
+from pipelines.tracking.registry import model_tags
+from pipelines.tracking.store import TAG, Store, experiment_id, open_store
 from training.bundle_info import MODEL_FILE, BundleInfo
 
 SPEECH, NOISE, RIR = 100_000, 10_000, 5_000

@@ -5,14 +5,14 @@ from functools import lru_cache
 
 from datagen.shard import ShardTask
 from manifests.store import open_store
-from pipelines.shard_result import ShardDone, recalled
+from pipelines.corpus.shard_result import ShardDone, recalled
 
 SAMPLES_PER_SHARD = 32
 
 
 @dataclass(frozen=True)
 class NoRendering:
-    """Stands where `pipelines.worker.RenderJob` does."""
+    """Stands where `pipelines.generation.worker.RenderJob` does."""
 
     template: str
     """A corpus of one real shard."""

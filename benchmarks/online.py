@@ -22,11 +22,11 @@ from datagen.degradations import bind  # noqa: E402
 from manifests.corpus import open_corpus  # noqa: E402
 from manifests.documents import check, load_document, with_overrides  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402
-from pipelines.corpus_folder import recipe_yaml  # noqa: E402
-from pipelines.generate import generate  # noqa: E402
-from pipelines.local_processes import LocalProcesses  # noqa: E402
-from pipelines.online import OnlineRequest, Prepared, prepare  # noqa: E402
-from pipelines.online_worker import OnlineJob, sample_task  # noqa: E402
+from pipelines.corpus.folder import recipe_yaml  # noqa: E402
+from pipelines.generation.generate import generate  # noqa: E402
+from pipelines.generation.local_processes import LocalProcesses  # noqa: E402
+from pipelines.online.online import OnlineRequest, Prepared, prepare  # noqa: E402
+from pipelines.online.worker import OnlineJob, sample_task  # noqa: E402
 from training.stream import Reader, SampleStream  # noqa: E402
 
 BATCH_SIZE = 4

@@ -30,7 +30,7 @@ from manifests.canonical import canonical_json  # noqa: E402
 from manifests.catalogue import Catalogue, read_catalogue  # noqa: E402
 from manifests.documents import check, load_document, with_overrides  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402
-from pipelines.room_bank import simulated_rooms  # noqa: E402
+from pipelines.rooms.bank import simulated_rooms  # noqa: E402
 
 SEED = 1
 WARM_UP_SAMPLES = 3

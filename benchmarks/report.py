@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from demo_material import ANY_BANDWIDTH, demo_sources
 
 from manifests.corpus import CORPUS_FILE, SAMPLES_FILE, read_manifest
-from pipelines.generate import generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.table import ROWS_AT_A_TIME
+from pipelines.corpus.table import ROWS_AT_A_TIME
+from pipelines.generation.generate import generate
+from pipelines.generation.local_processes import LocalProcesses
 
 MB = 1e6
 TALKERS = 2_000

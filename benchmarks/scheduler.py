@@ -31,13 +31,13 @@ from no_rendering import SAMPLES_PER_SHARD, NoRendering, report  # noqa: E402
 
 from manifests.recipe import Limits  # noqa: E402
 from manifests.store import open_store  # noqa: E402
+from pipelines.corpus.ledger import Ledger  # noqa: E402
+from pipelines.corpus.outstanding import Shards, finished_shards  # noqa: E402
 from pipelines.executors import Executor, InProcess, Outcome  # noqa: E402
-from pipelines.generate import generate, render_missing  # noqa: E402
-from pipelines.generate_progress import Progress  # noqa: E402
-from pipelines.ledger import Ledger  # noqa: E402
-from pipelines.local_processes import LocalProcesses  # noqa: E402
-from pipelines.outstanding import Shards, finished_shards  # noqa: E402
-from pipelines.ray_tasks import RayTasks  # noqa: E402
+from pipelines.generation.generate import generate, render_missing  # noqa: E402
+from pipelines.generation.local_processes import LocalProcesses  # noqa: E402
+from pipelines.generation.progress import Progress  # noqa: E402
+from pipelines.generation.ray_tasks import RayTasks  # noqa: E402
 
 SECONDS_EACH = 10.0
 MOMENTS = 10

@@ -30,11 +30,11 @@ from datagen.level import scaled  # noqa: E402
 from manifests.recipe import SAMPLE_RATE_HZ  # noqa: E402
 from manifests.sample import Clip  # noqa: E402
 from manifests.source import Kind, Source  # noqa: E402
-from pipelines.example_voice import example_voice  # noqa: E402
-from pipelines.stage_card import COSTS, Cost, milliseconds  # noqa: E402
-from pipelines.stage_settings import model_within, words_of  # noqa: E402
-from pipelines.trial_material import trial_sources  # noqa: E402
-from pipelines.try_stage import draw  # noqa: E402
+from pipelines.stages.card import COSTS, Cost, milliseconds  # noqa: E402
+from pipelines.stages.example_voice import example_voice  # noqa: E402
+from pipelines.stages.settings import model_within, words_of  # noqa: E402
+from pipelines.stages.trial_material import trial_sources  # noqa: E402
+from pipelines.stages.try_stage import draw  # noqa: E402
 
 SECONDS = 10.0
 DRAWS = 5

@@ -23,11 +23,11 @@ BATCH_SIZE = 16
 
 
 def demo_corpus(folder: Path) -> Path:
-    from pipelines.demo.noises import write_noises
-    from pipelines.demo.voices import write_voices
-    from pipelines.generate import generate
-    from pipelines.local_processes import LocalProcesses
-    from pipelines.scan import scan
+    from pipelines.built_in.noises import write_noises
+    from pipelines.built_in.voices import write_voices
+    from pipelines.generation.generate import generate
+    from pipelines.generation.local_processes import LocalProcesses
+    from pipelines.scanning.scan import scan
 
     list(write_voices(folder / "speech"))
     list(write_noises(folder / "noise"))

@@ -21,9 +21,9 @@ pin_threads()
 
 import torch  # noqa: E402
 
-from pipelines.export import noisy_voice  # noqa: E402
-from pipelines.onnx_chain import streaming_model  # noqa: E402
-from pipelines.streaming import StreamingModel  # noqa: E402
+from pipelines.onnx_export.chain import streaming_model  # noqa: E402
+from pipelines.onnx_export.export import noisy_voice  # noqa: E402
+from pipelines.onnx_export.streaming import StreamingModel  # noqa: E402
 from training.models.chain import Chain  # noqa: E402
 from training.models.presets import build_denoiser, build_repair  # noqa: E402
 

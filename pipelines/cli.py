@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from manifests.errors import JobError, JobInterrupted, UserError
-from pipelines.cli_ablate import ablate
-from pipelines.cli_calibrate import calibrate
-from pipelines.cli_card import card
-from pipelines.cli_export import export
-from pipelines.cli_govern import promote, withdraw
-from pipelines.cli_lineage import lineage
-from pipelines.cli_options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
-from pipelines.cli_report import report
-from pipelines.cli_rooms import rooms
-from pipelines.cli_training import enhance, evaluate, train
-from pipelines.cli_ui import ui
+from pipelines.commands.ablate import ablate
+from pipelines.commands.calibrate import calibrate
+from pipelines.commands.card import card
+from pipelines.commands.export import export
+from pipelines.commands.govern import promote, withdraw
+from pipelines.commands.lineage import lineage
+from pipelines.commands.options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
+from pipelines.commands.report import report
+from pipelines.commands.rooms import rooms
+from pipelines.commands.training import enhance, evaluate, train
+from pipelines.commands.ui import ui
 
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
@@ -80,8 +80,8 @@ def scan(
 ) -> None:
     """Measure folders of audio into a catalogue. Scanning again reads only what changed."""
     from pipelines.ray_job import check_written
-    from pipelines.scan import scan as run
-    from pipelines.scan_summary import print_summary
+    from pipelines.scanning.scan import scan as run
+    from pipelines.scanning.summary import print_summary
 
     check_written("--out", out)
     roots = {"speech": speech or [], "noise": noise or [], "rir": rir or []}
@@ -116,10 +116,10 @@ def generate(
 ) -> None:
     """Generate a corpus of degraded and target speech. Run again to finish an interrupted one."""
     from pipelines.executors import Executor, InProcess
-    from pipelines.generate import generate as run
-    from pipelines.local_processes import LocalProcesses
+    from pipelines.generation.generate import generate as run
+    from pipelines.generation.local_processes import LocalProcesses
+    from pipelines.generation.ray_tasks import RayTasks
     from pipelines.ray_job import check_read, check_written
-    from pipelines.ray_tasks import RayTasks
 
     check_read("--sources", sources)
     check_written("--out", out)
@@ -162,7 +162,7 @@ def merge(
     ] = False,
 ) -> None:
     """Make one corpus of several, with weights. Their shards stay as they are."""
-    from pipelines.merge import merge as run
+    from pipelines.merging.merge import merge as run
 
     done = run(corpora, out, weight or (), copy, say)
     manifest = done.manifest
@@ -233,7 +233,7 @@ def score(
     With --keep nothing is scored: it tells how many samples of each split an expression keeps.
     """
     if keep is not None:
-        from pipelines.selecting import print_selected
+        from pipelines.selection.selecting import print_selected
 
         if metrics is not None or ray is not None:
             raise UserError("--keep scores nothing: give it without --metrics and --ray")
@@ -241,10 +241,10 @@ def score(
         return
     if out is not None:
         raise UserError("--out writes a selection: it needs --keep")
-    from pipelines.score import score as run
-    from pipelines.score_metrics import DEFAULT
-    from pipelines.score_runners import on_processes, on_ray_data
-    from pipelines.score_summary import print_scores
+    from pipelines.scoring.columns import DEFAULT
+    from pipelines.scoring.runners import on_processes, on_ray_data
+    from pipelines.scoring.score import score as run
+    from pipelines.scoring.summary import print_scores
 
     runner = on_processes(workers)
     if ray is not None:
@@ -286,7 +286,7 @@ def degradations(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List all degradations, show one in full, or hear one on a recording of your own."""
-    from pipelines.degradations import print_stage, print_stages, print_trial
+    from pipelines.stages.degradations import print_stage, print_stages, print_trial
 
     material = {"noise": noise, "rir": rir, "speech": speech}
     given = {kind: path for kind, path in material.items() if path}
@@ -297,7 +297,7 @@ def degradations(
         return
     if name is None or source is None or out is None:
         raise UserError("to try a degradation, give its name, --input and --out")
-    from pipelines.try_stage import try_stage
+    from pipelines.stages.try_stage import try_stage
 
     trial = try_stage(name, source, out, settings or (), seed, given, say)  # type: ignore[arg-type]
     print_trial(trial, out, as_json)

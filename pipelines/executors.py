@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 from datagen.shard import OnDraw, Poisoned, ShardFailed, ShardTask
 from manifests.errors import JobError, UserError
-from pipelines.shard_result import ShardDone
+from pipelines.corpus.shard_result import Lost, ShardDone
 
 TRIES_OF_A_SHARD = 3
 """Of a shard at which workers fail with an exception; then it is given up and the job goes on."""
@@ -33,15 +33,6 @@ Draw = tuple[int, int]
 """(index, attempt) of a sample."""
 How = Literal["crashed", "killed", "lost"]
 """How a worker ended: by itself, from outside, or with its machine."""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A shard that was given up."""
-
-    task: ShardTask
-    reason: str
-    tries: int
 
 
 Outcome = ShardDone | Lost

@@ -40,12 +40,12 @@ from manifests.recipe import SPLITS
 from manifests.sample import SampleRecord
 from manifests.source import Source
 from manifests.store import Place, Store, open_store
-from pipelines.companion_seals import SEALS_FILE, broken_seals, read_seals
-from pipelines.companions import COMPANION_FILES
-from pipelines.merge_tables import check_leaks, read_material
-from pipelines.openlineage_log import LINEAGE_FILE
+from pipelines.corpus.companion_seals import SEALS_FILE, broken_seals, read_seals
+from pipelines.corpus.companions import COMPANION_FILES
+from pipelines.merging.tables import check_leaks, read_material
+from pipelines.openlineage.log import LINEAGE_FILE
 from pipelines.progress import JobProgress
-from pipelines.score_table import SCORES_FILE
+from pipelines.scoring.table import SCORES_FILE
 
 SAME_AUDIO_DB = -60.0
 """Re-rendered audio of another machine or library version counts as the same when it differs by less than this."""

@@ -39,7 +39,7 @@ def ssiforge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(scope="session")
 def material_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `speech/TALKER/*.flac` of synthetic voices and a folder `noise/*.wav`."""
-    from pipelines.demo.voices import SENTENCES, TALKERS, Synthesizer
+    from pipelines.built_in.voices import SENTENCES, TALKERS, Synthesizer
 
     root = tmp_path_factory.mktemp("material")
     synthesizer = Synthesizer()
@@ -62,7 +62,7 @@ def material_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def catalogue_path(material_folder: Path) -> Path:
     """The catalogue of `material_folder`."""
-    from pipelines.scan import scan
+    from pipelines.scanning.scan import scan
 
     out = material_folder / "sources.parquet"
     scan(

@@ -20,12 +20,12 @@ from datagen.degradations import stage_names
 from datagen.degradations.registry import BUILT_IN
 from datagen.level import active_level_dbfs
 from manifests.ranges import Probability, Span, Within
-from pipelines.example_voice import example_voice
-from pipelines.figures import before_and_after_png, spectrogram_png
-from pipelines.stage_pictures import shown_trial
-from pipelines.stage_settings import first_sentence, settings_of
-from pipelines.trial_material import trial_sources
-from pipelines.try_stage import Sources
+from pipelines.quality.figures import before_and_after_png, spectrogram_png
+from pipelines.stages.example_voice import example_voice
+from pipelines.stages.pictures import shown_trial
+from pipelines.stages.settings import first_sentence, settings_of
+from pipelines.stages.trial_material import trial_sources
+from pipelines.stages.try_stage import Sources
 
 RATE_HZ = 48_000
 

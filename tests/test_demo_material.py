@@ -10,14 +10,14 @@ import pytest
 
 from manifests.canonical import file_sha256
 from manifests.keyed import generator
-from pipelines.demo.noises import KINDS
-from pipelines.demo.voices import SENTENCES, TALKERS
+from pipelines.built_in.noises import KINDS
+from pipelines.built_in.voices import SENTENCES, TALKERS
 
 
 def voices_of_a_fresh_process(folder: Path) -> dict[str, str]:
     code = (
         "import sys, pathlib\n"
-        "from pipelines.demo.voices import write_voices\n"
+        "from pipelines.built_in.voices import write_voices\n"
         "list(write_voices(pathlib.Path(sys.argv[1])))"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)

@@ -12,11 +12,11 @@ from manifests.recipe import Recipe, StageEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "degradations.md"
-REGENERATE = "run 'make docs' (or 'python -m pipelines.catalogue_page')"
+REGENERATE = "run 'make docs' (or 'python -m pipelines.stages.catalogue_page')"
 
 
 def test_the_page_of_degradations_is_what_the_code_says() -> None:
-    from pipelines.catalogue_page import page
+    from pipelines.stages.catalogue_page import page
 
     assert PAGE.read_text() == page(), f"{PAGE.name} is out of date; {REGENERATE}"
 
@@ -44,7 +44,7 @@ def test_every_degradation_has_a_small_picture_and_no_other_has() -> None:
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_every_setting_says_what_it_means(name: str) -> None:
     """By a docstring under it, or by a name that ends in a unit."""
-    from pipelines.stage_settings import UNITS, settings_of
+    from pipelines.stages.settings import UNITS, settings_of
 
     for setting in settings_of(stage_class(name)):
         spelled = setting.name.rpartition(".")[2]
@@ -55,7 +55,7 @@ def test_every_setting_says_what_it_means(name: str) -> None:
 
 
 def test_the_cost_of_every_degradation_is_measured() -> None:
-    from pipelines.stage_card import measured_costs
+    from pipelines.stages.card import measured_costs
 
     machine, costs = measured_costs()
     assert machine

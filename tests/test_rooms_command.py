@@ -19,7 +19,7 @@ from datagen.rooms import bank_folder
 from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import parse_document
 from manifests.recipe import Recipe, RoomBank
-from pipelines.room_bank import simulated_rooms
+from pipelines.rooms.bank import simulated_rooms
 
 ROOMS = "rooms: {count: 4, rt60_s: [0.15, 0.4], seed: 9}"
 RECIPE = f"name: mine\nseconds: 1\n{ROOMS}\nstages:\n  - {{stage: room}}\n"

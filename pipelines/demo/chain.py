@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.demo.noises import write_noises
-from pipelines.demo.voices import write_voices
+from pipelines.built_in.noises import write_noises
+from pipelines.built_in.voices import write_voices
 
 SAMPLES = 260
 SEED = 7
@@ -37,7 +37,7 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
         f"train: {', '.join(STAGES)} of experiment 'tiny'",
         "ssiforge train tiny --corpus CORPUS --resume",
     )
-    from pipelines.train import train
+    from pipelines.trainer.train import train
 
     run = out / "run"
     models = train("tiny", corpus, resume=True, out=run, device="cpu", say=say)
@@ -47,14 +47,14 @@ def demo(out: Path, say: Callable[[str], None]) -> None:
         "evaluate: held-out talker, noises and rooms",
         "ssiforge evaluate --model MODEL ... --corpus CORPUS",
     )
-    from pipelines.evaluate import evaluate
-    from pipelines.evaluation_table import print_evaluation
+    from pipelines.evaluation.evaluate import evaluate
+    from pipelines.evaluation.table import print_evaluation
 
     evaluation = evaluate(references, out / "evaluation", corpus=corpus, say=say)
     enhanced = _enhance(out, corpus, references[-1], say)
     _step(say, "lineage: from the joint model back to its sources", "ssiforge lineage MODEL")
-    from pipelines.lineage import lineage
-    from pipelines.lineage_tree import print_lineage
+    from pipelines.lineage.answer import lineage
+    from pipelines.lineage.tree import print_lineage
 
     print_lineage(lineage(references[-1], corpora=[corpus]))
     print_evaluation(evaluation, by_condition=False)
@@ -87,8 +87,8 @@ def _material(out: Path, say: Callable[[str], None]) -> Path:
     )
     list(write_voices(out / "speech"))
     list(write_noises(out / "noise"))
-    from pipelines.scan import scan
-    from pipelines.scan_summary import print_summary
+    from pipelines.scanning.scan import scan
+    from pipelines.scanning.summary import print_summary
 
     roots = {"speech": [str(out / "speech")], "noise": [str(out / "noise")]}
     print_summary(scan(roots, out / "sources.parquet", licence="CC0-1.0 (synthetic)"))  # type: ignore[arg-type]
@@ -101,8 +101,8 @@ def _corpus(out: Path, catalogue: Path, say: Callable[[str], None]) -> Path:
         f"generate: {SAMPLES} samples of recipe 'demo'",
         f"ssiforge generate demo --sources CATALOGUE --out CORPUS --samples {SAMPLES} --seed {SEED}",
     )
-    from pipelines.generate import generate
-    from pipelines.local_processes import LocalProcesses
+    from pipelines.generation.generate import generate
+    from pipelines.generation.local_processes import LocalProcesses
     from pipelines.verify import verify
 
     corpus = out / "corpus"
@@ -123,7 +123,7 @@ def _corpus(out: Path, catalogue: Path, say: Callable[[str], None]) -> Path:
 
 def _enhance(out: Path, corpus: Path, model: str, say: Callable[[str], None]) -> Path:
     from manifests.corpus import open_corpus
-    from pipelines.enhance import enhance
+    from pipelines.enhancement.enhance import enhance
 
     _step(say, "enhance: one held-out sample", "ssiforge enhance INPUT OUTPUT --model MODEL")
     folder = out / "listen"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipelines.evaluation_records import Compared, Comparison, EvaluationRecords
+from pipelines.evaluation.records import Compared, Comparison, EvaluationRecords
+from pipelines.quality.scores import DEGRADED, Column
 from pipelines.report.markup import Html, tag
 from pipelines.report.page import table
-from pipelines.scores import DEGRADED, Column
 
 PAIRS = (
     "Differences are taken sample by sample, with 95 % intervals; where zero is best, of the distances from zero. "

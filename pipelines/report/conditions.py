@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.evaluation_records import EvaluationRecords
+from pipelines.evaluation.records import EvaluationRecords
+from pipelines.quality.scores import DEGRADED, Column
+from pipelines.quality.summary import best_mean
 from pipelines.report.forest_chart import forest_chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.words import NAMES, stage_title
-from pipelines.scores import DEGRADED, Column
-from pipelines.summary import best_mean
 
 CHARTED = ("dnsmos_ovrl", "si_sdr_db")
 """Scores that are shown by condition: what listeners would say, and how near the target is."""

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.evaluation_records import EvaluationRecords
+from pipelines.evaluation.records import EvaluationRecords
+from pipelines.quality.scores import DEGRADED, Column
+from pipelines.quality.summary import best_mean
 from pipelines.report.comparisons import comparisons
 from pipelines.report.conditions import condition_title, conditions
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
-from pipelines.scores import DEGRADED, Column
-from pipelines.summary import best_mean
 
 SCORES = (
     "OVRL, SIG, BAK (P.835) and P808 are predicted by DNSMOS, 1 to 5. SI-SDR, log-spectral distance (LSD) and error of "

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.quality.scores import Column
 from pipelines.report.charts import drawing
 from pipelines.report.line_chart import COLOURS, ROW_HEIGHT, legend
 from pipelines.report.markup import Html, tag
 from pipelines.report.scales import Scale, figure, ticks
 from pipelines.report.scales import coordinate as at
-from pipelines.scores import Column
 
 WIDTH = 340
 _LABEL, _RIGHT, _TOP, _BOTTOM = 138, 16, 46, 20
@@ -27,7 +27,7 @@ def forest_chart(
 
     Args:
         column: the score.
-        summaries: by condition, what `pipelines.summary.summarised` returns.
+        summaries: by condition, what `pipelines.quality.summary.summarised` returns.
         systems: those to draw, in their order.
         base: the system whose means get hollow dots: the input.
 

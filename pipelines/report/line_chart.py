@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
 from pipelines.report.scales import Scale, figure, ticks
-from pipelines.run_records import Points
+from pipelines.trainer.run_records import Points
 
 WIDTH, HEIGHT = 340, 210
 """In the SVG's own units: shown at this size, letters are as large as those around it."""

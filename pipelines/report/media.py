@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.figures import FLOOR_DB, STEP_DB, TOP_DB, mel, mel_cells, spectrogram_db
+from pipelines.quality.figures import FLOOR_DB, STEP_DB, TOP_DB, mel, mel_cells, spectrogram_db
 from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
 from pipelines.report.scales import Scale, ticks

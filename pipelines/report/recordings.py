@@ -12,10 +12,10 @@ from datagen.provenance import Found
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.dnsmos import dnsmos
-from pipelines.metrics import Audio, MeasurementError
 from pipelines.progress import JobProgress
-from pipelines.recording_measures import bandwidth_khz, flat_top_share, level_dbfs, noise_floor_dbfs
+from pipelines.quality.dnsmos import dnsmos
+from pipelines.quality.metrics import Audio, MeasurementError
+from pipelines.quality.recordings import bandwidth_khz, flat_top_share, level_dbfs, noise_floor_dbfs
 from pipelines.report.scales import Values
 from pipelines.report.summary import Measure
 

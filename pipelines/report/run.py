@@ -11,12 +11,13 @@ from typing import TypeVar
 from markdown_it import MarkdownIt
 
 from manifests.errors import UserError
-from pipelines.card_scores import read_scores
-from pipelines.evaluation_audio import FOLDER as LISTEN_FOLDER
-from pipelines.evaluation_audio import TARGET, read_kept
-from pipelines.evaluation_records import EvaluationRecords, is_evaluation, read_evaluation
-from pipelines.mlflow_run_files import run_files
-from pipelines.model_card import card
+from pipelines.evaluation.audio import FOLDER as LISTEN_FOLDER
+from pipelines.evaluation.audio import TARGET, read_kept
+from pipelines.evaluation.records import EvaluationRecords, is_evaluation, read_evaluation
+from pipelines.model_cards.card import card
+from pipelines.model_cards.scores import read_scores
+from pipelines.models.run_files import run_files
+from pipelines.quality.scores import DEGRADED
 from pipelines.report.evaluation_parts import evaluation
 from pipelines.report.listening import HOW_TO_READ, Listened, listening
 from pipelines.report.markup import Html, join, tag
@@ -25,8 +26,7 @@ from pipelines.report.run_lineage import run_lineage
 from pipelines.report.run_parts import CURVES, curves, overview, settings
 from pipelines.report.sizes import ExportRecords, is_export, read_export, sizes
 from pipelines.report.writing import check_place, write_page
-from pipelines.run_records import StageRecords, read_stages
-from pipelines.scores import DEGRADED
+from pipelines.trainer.run_records import StageRecords, read_stages
 from training.bundle import Bundle, load_bundle
 from training.bundle_info import MODEL_FOLDER
 

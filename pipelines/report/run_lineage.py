@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.evaluation_records import EvaluationRecords
-from pipelines.lineage_graph import Graph, Node
-from pipelines.lineage_svg import graph_svg
-from pipelines.mlflow_link import read_link
+from pipelines.evaluation.records import EvaluationRecords
+from pipelines.lineage.graph import Graph, Node
+from pipelines.lineage.svg import graph_svg
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.media import data_uri
 from pipelines.report.page import scrolling
-from pipelines.run_records import StageRecords
+from pipelines.tracking.link import read_link
+from pipelines.trainer.run_records import StageRecords
 
 SHORT = 8
 """So much of an id is shown where people read it."""

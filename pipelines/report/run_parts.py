@@ -6,7 +6,7 @@ from pipelines.report.line_chart import line_chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.scales import count
-from pipelines.run_records import Points, StageRecords
+from pipelines.trainer.run_records import Points, StageRecords
 
 CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SI-SNR in validation, dB", ("val/si_snr_db",)),

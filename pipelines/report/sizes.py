@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.errors import UserError
-from pipelines.model_folders import EXPORT_FILE
+from pipelines.models.folders import EXPORT_FILE
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.scales import count

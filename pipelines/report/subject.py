@@ -6,10 +6,10 @@ from pathlib import Path
 
 from manifests.errors import UserError
 from manifests.store import is_remote
-from pipelines.evaluation_records import is_evaluation
+from pipelines.evaluation.records import is_evaluation
 from pipelines.report.corpus_report import write_report
 from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
-from pipelines.run_records import is_run
+from pipelines.trainer.run_records import is_run
 
 _RUN_ID = re.compile(r"(runs:/)?[0-9a-f]{32}")
 

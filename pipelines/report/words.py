@@ -12,7 +12,7 @@ from typing import Any
 
 from manifests.sample import StageRecord
 from pipelines.report.scales import figure, percent
-from pipelines.stage_settings import ACRONYMS, UNITS
+from pipelines.stages.settings import ACRONYMS, UNITS
 
 SENTENCES = {
     "agc": "automatic gain control to {target_dbfs}, at most {rise_db} up, by {rise_db_per_s}",

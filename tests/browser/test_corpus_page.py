@@ -9,9 +9,9 @@ import pytest
 from watched import WIDTHS, Watched, rendered_card
 
 from pipelines.executors import InProcess
-from pipelines.generate import generate
+from pipelines.generation.generate import generate
 from pipelines.report.corpus_report import write_report
-from pipelines.scan import scan
+from pipelines.scanning.scan import scan
 
 HOSTILE_FILE = "<img src=x onerror=alert(1)>.wav"
 HOSTILE_SPEAKER = '"><script>'

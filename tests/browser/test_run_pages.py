@@ -12,11 +12,11 @@ import soundfile
 from tiny_corpora import build_corpus, voice
 from watched import WIDTHS, Watched, rendered_card
 
-from pipelines.evaluate import evaluate
-from pipelines.mlflow_link import read_link
-from pipelines.model_card import write_card
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.model_cards.card import write_card
 from pipelines.report.run import report_evaluation, report_run
-from pipelines.train import train
+from pipelines.tracking.link import read_link
+from pipelines.trainer.train import train
 
 HOSTILE_LICENCE = '<img src=x onerror=alert(2)> "><script>alert(3)</script>'
 HOSTILE = "<img src=x onerror=alert(1)>.wav"

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-import pipelines.companions
-import pipelines.generate
-import pipelines.score
+import pipelines.corpus.companions
+import pipelines.generation.generate
+import pipelines.scoring.score
 from manifests.catalogue import read_catalogue
 from manifests.errors import UserError
-from pipelines.companion_seals import SEALS_FILE
-from pipelines.companions import COMPANION_FILES
+from pipelines.corpus.companion_seals import SEALS_FILE
+from pipelines.corpus.companions import COMPANION_FILES
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.merge import merge
-from pipelines.score import score
-from pipelines.score_runners import on_processes
+from pipelines.generation.generate import generate
+from pipelines.governance.withdraw import withdraw
+from pipelines.merging.merge import merge
+from pipelines.scoring.runners import on_processes
+from pipelines.scoring.score import score
 from pipelines.verify import verify
-from pipelines.withdraw import withdraw
 
 Again = Callable[..., object]
 METRIC = ["level_error_db"]
@@ -116,7 +116,7 @@ def dies(*_: object) -> None:
 def test_killed_between_a_file_and_its_seal_nothing_is_wrong_and_the_next_run_finishes(
     corpus: Path, again: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.companions, "seal", dies)
+    monkeypatch.setattr(pipelines.corpus.companions, "seal", dies)
     with pytest.raises(KeyboardInterrupt):
         again(corpus, samples=9)
     monkeypatch.undo()
@@ -129,7 +129,7 @@ def test_killed_between_a_file_and_its_seal_nothing_is_wrong_and_the_next_run_fi
 def test_killed_between_removing_them_and_the_manifest_none_is_missed(
     corpus: Path, again: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.generate, "finish", dies)
+    monkeypatch.setattr(pipelines.generation.generate, "finish", dies)
     with pytest.raises(KeyboardInterrupt):
         again(corpus, samples=9)
     monkeypatch.undo()
@@ -142,7 +142,7 @@ def test_killed_between_scores_and_their_seal_score_goes_on(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(corpus, on_processes(0), METRIC)
-    monkeypatch.setattr(pipelines.score, "seal", dies)
+    monkeypatch.setattr(pipelines.scoring.score, "seal", dies)
     with pytest.raises(KeyboardInterrupt):
         score(corpus, on_processes(0), ["si_sdr_db"])
     monkeypatch.undo()

@@ -13,12 +13,12 @@ from manifests.catalogue import read_catalogue
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.ray_tasks import RayTasks
-from pipelines.scan import scan
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.generation.ray_tasks import RayTasks
+from pipelines.generation.worker import RenderJob
+from pipelines.scanning.scan import scan
 from pipelines.verify import verify
-from pipelines.worker import RenderJob
 
 pytestmark = pytest.mark.usefixtures("user_stages")
 

@@ -16,9 +16,9 @@ import pytest
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
-from pipelines.generate import Generated, fingerprint, generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.ray_tasks import RayTasks
+from pipelines.generation.generate import Generated, fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.generation.ray_tasks import RayTasks
 
 SAMPLES = 20
 LINUX = Path("/proc/self/stat").exists()
@@ -57,7 +57,7 @@ def test_a_moved_source_folder_and_another_seed_change_what_they_should(
 ) -> None:
     from shutil import copytree
 
-    from pipelines.scan import scan
+    from pipelines.scanning.scan import scan
 
     moved = copytree(material_folder, tmp_path / "moved")
     sources = tmp_path / "sources.parquet"
@@ -241,7 +241,7 @@ def test_another_corpus_in_the_folder_is_refused_with_what_differs(
 
 
 def test_two_jobs_cannot_write_one_corpus(corpus: Path, small_recipe: Path, catalogue_path: Path) -> None:
-    from pipelines.corpus_folder import corpus_folder
+    from pipelines.corpus.folder import corpus_folder
 
     with corpus_folder(corpus), pytest.raises(UserError, match="another job is writing"):
         generate(str(small_recipe), catalogue_path, corpus, InProcess(), samples=SAMPLES, seed=SEED)
@@ -348,7 +348,7 @@ def test_the_quarantine_names_refused_files(
 ) -> None:
     from shutil import copytree
 
-    from pipelines.scan import scan
+    from pipelines.scanning.scan import scan
 
     copy = copytree(material_folder, tmp_path / "m")
     (copy / "speech" / "anna" / "empty.wav").write_bytes(b"")

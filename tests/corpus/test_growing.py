@@ -9,8 +9,8 @@ import pytest
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
-from pipelines.generate import Generated, fingerprint, generate
-from pipelines.local_processes import LocalProcesses
+from pipelines.generation.generate import Generated, fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
 from pipelines.verify import verify
 
 SMALL, LARGE = 15, 38

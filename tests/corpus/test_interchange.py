@@ -19,13 +19,13 @@ from markdown_it import MarkdownIt
 
 from manifests.corpus import open_corpus, read_manifest
 from manifests.store import open_store
-from pipelines.croissant import described
-from pipelines.dataset_card import dataset_card
+from pipelines.corpus.croissant import described
+from pipelines.corpus.dataset_card import dataset_card
+from pipelines.corpus.hub_licences import hub_licences, spdx_url
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.hub_licences import hub_licences, spdx_url
-from pipelines.merge import merge
-from pipelines.scan import scan
+from pipelines.generation.generate import generate
+from pipelines.merging.merge import merge
+from pipelines.scanning.scan import scan
 
 SAMPLES = 12
 IMAGE = "<img src=x onerror=alert(1)>"
@@ -330,14 +330,14 @@ def test_a_corpus_that_grew_says_so_even_when_it_was_cut_short(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import pipelines.generate
+    import pipelines.generation.generate
 
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
     grown = Path(shutil.copytree(corpus, tmp_path / "c"))
     arguments = (str(small_recipe), hostile_catalogue, grown, InProcess())
-    monkeypatch.setattr(pipelines.generate, "write_companions", dies)
+    monkeypatch.setattr(pipelines.generation.generate, "write_companions", dies)
     with pytest.raises(KeyboardInterrupt):
         generate(*arguments, samples=2 * SAMPLES, seed=5)
     monkeypatch.undo()
@@ -350,7 +350,7 @@ def test_a_corpus_that_grew_says_so_even_when_it_was_cut_short(
 
 
 def test_making_corpora_needs_none_of_the_readers() -> None:
-    source = "import sys, pipelines.companions; print({m.partition('.')[0] for m in sys.modules})"
+    source = "import sys, pipelines.corpus.companions; print({m.partition('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
     for name in ("mlcroissant", "datasets", "huggingface_hub", "openlineage", "torch", "mlflow", "pyarrow"):
         assert f"'{name}'" not in loaded, name

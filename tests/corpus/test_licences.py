@@ -16,11 +16,11 @@ from manifests.documents import check, load_document
 from manifests.errors import UserError
 from manifests.licence_names import AllowedLicences
 from manifests.recipe import Recipe
-from pipelines.attribution import COLUMNS
+from pipelines.corpus.attribution import COLUMNS
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.licence_choice import of_allowed_licences
-from pipelines.merge import merge
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.licence_choice import of_allowed_licences
+from pipelines.merging.merge import merge
 
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-NC-4.0", "A. Person / GPL V3+", "unknown", "Public Domain")
 

@@ -19,11 +19,11 @@ from pipelines.executors import (
     Lost,
     Tries,
 )
-from pipelines.generate import fingerprint, generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.ray_tasks import RayTasks
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.generation.ray_tasks import RayTasks
+from pipelines.generation.worker import LoadedJob, RenderJob
 from pipelines.verify import verify
-from pipelines.worker import LoadedJob, RenderJob
 
 SAMPLES = 60
 BAD = ("train", 1)
@@ -48,7 +48,7 @@ class _Poisoned(LoadedJob):
 
 @pytest.fixture
 def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.generate.RenderJob", PoisonedJob)
+    monkeypatch.setattr("pipelines.generation.generate.RenderJob", PoisonedJob)
     monkeypatch.setattr("pipelines.executors.DEATHS_OF_ONE_SHARD", 3)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -7,8 +7,8 @@ import pytest
 from manifests.catalogue import read_catalogue
 from manifests.corpus import open_corpus
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.withdraw import withdraw
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.governance.withdraw import withdraw
 
 SAMPLES = 12
 RECIPE = """

@@ -10,21 +10,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import pipelines.corpus_copy
+import pipelines.corpus.copying
 from manifests.canonical import digest
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import CorpusManifest, open_corpus, read_manifest
 from manifests.errors import JobError, UserError
 from manifests.parts import part_names
-from pipelines.corpus_lock import locked
-from pipelines.evaluation_samples import HeldOut
+from pipelines.corpus.lock import locked
+from pipelines.evaluation.samples import HeldOut
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.lineage import lineage
-from pipelines.merge import merge
-from pipelines.score import score
-from pipelines.score_runners import on_processes
-from pipelines.selecting import select
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.lineage.answer import lineage
+from pipelines.merging.merge import merge
+from pipelines.scoring.runners import on_processes
+from pipelines.scoring.score import score
+from pipelines.selection.selecting import select
 from pipelines.verify import verify
 from training.stream import Reader
 
@@ -175,7 +175,7 @@ def test_a_copy_is_whole_byte_for_byte_and_opens_wherever_it_is_moved(
 def test_interrupted_copying_goes_on_where_it_was(
     two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
-    out, copied, whole = tmp_path / "c", [], pipelines.corpus_copy._copy_file
+    out, copied, whole = tmp_path / "c", [], pipelines.corpus.copying._copy_file
 
     def copy_some(source: object, copy: object, name: str, expected: str) -> None:
         if len(copied) == last:
@@ -183,7 +183,7 @@ def test_interrupted_copying_goes_on_where_it_was(
         whole(source, copy, name, expected)  # type: ignore[arg-type]
         copied.append(name)
 
-    monkeypatch.setattr(pipelines.corpus_copy, "_copy_file", copy_some)
+    monkeypatch.setattr(pipelines.corpus.copying, "_copy_file", copy_some)
     with pytest.raises(JobError, match="No space left on device; what was finished is kept"):
         merge(two, out, copy=True)
     monkeypatch.undo()
@@ -475,7 +475,7 @@ def test_lineage_goes_from_a_source_through_its_corpus_to_what_that_was_merged_i
 def test_mlflow_records_it_with_its_parts_and_opens_it_again(two: tuple[Path, Path], tmp_path: Path) -> None:
     import mlflow.data  # noqa: F401 - before our source, which mlflow imports while it is being imported
 
-    from pipelines.mlflow_corpus import corpus_dataset
+    from pipelines.tracking.corpus import corpus_dataset
 
     merged = merge(two, tmp_path / "c", weights=[f"{two[0]}=2"]).manifest
     dataset = corpus_dataset(open_corpus(tmp_path / "c"))

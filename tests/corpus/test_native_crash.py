@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from manifests.corpus import open_corpus
-from pipelines.generate import generate
-from pipelines.local_processes import LocalProcesses
+from pipelines.generation.generate import generate
+from pipelines.generation.local_processes import LocalProcesses
 from pipelines.verify import verify
 
 SAMPLES = 8

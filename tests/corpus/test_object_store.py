@@ -15,9 +15,9 @@ from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobError, UserError
 from manifests.object_store import ObjectStore
 from manifests.store import open_store
-from pipelines.corpus_folder import corpus_folder
+from pipelines.corpus.folder import corpus_folder
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
+from pipelines.generation.generate import fingerprint, generate
 from pipelines.verify import verify
 
 SAMPLES = 12
@@ -99,7 +99,7 @@ class _Once(InProcess):
 def test_two_jobs_cannot_write_one_prefix_and_a_dead_one_does_not_block_it(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.corpus_lock.RENEWED_EVERY_S", 0.2)
+    monkeypatch.setattr("pipelines.corpus.lock.RENEWED_EVERY_S", 0.2)
     with corpus_folder(bucket), pytest.raises(UserError, match="another job is writing this corpus"):  # noqa: SIM117
         with corpus_folder(bucket):
             raise AssertionError("held twice")
@@ -113,7 +113,7 @@ def test_two_jobs_cannot_write_one_prefix_and_a_dead_one_does_not_block_it(
 def test_a_lock_of_another_machine_is_watched_and_taken_over_when_nobody_renews_it(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.corpus_lock.WATCHED_FOR_S", 1.0)
+    monkeypatch.setattr("pipelines.corpus.lock.WATCHED_FOR_S", 1.0)
     claim = {"owner": "x", "host": "elsewhere", "process": 1, "renewed": 0}
     store = open_store(bucket)
     store.write(".lock", json.dumps(claim).encode())

@@ -12,12 +12,12 @@ import pytest
 
 from datagen.shard import ShardTask
 from manifests.corpus import open_corpus
-from pipelines import generate_progress
-from pipelines.executors import InProcess, Lost
-from pipelines.generate import generate
-from pipelines.generate_progress import Progress, ProgressView
-from pipelines.ledger import Ledger
-from pipelines.shard_result import ShardDone, Tally
+from pipelines.corpus.ledger import Ledger
+from pipelines.corpus.shard_result import Lost, ShardDone, Tally
+from pipelines.executors import InProcess
+from pipelines.generation import progress as generate_progress
+from pipelines.generation.generate import generate
+from pipelines.generation.progress import Progress, ProgressView
 
 STAGES = {"speech", "plan", "noise", "write", "measure"}
 

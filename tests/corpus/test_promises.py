@@ -15,7 +15,7 @@ from manifests.errors import UserError
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord
 from pipelines.executors import InProcess
-from pipelines.generate import generate
+from pipelines.generation.generate import generate
 
 pytestmark = pytest.mark.usefixtures("user_stages")
 

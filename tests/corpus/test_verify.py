@@ -9,7 +9,7 @@ import pytest
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
+from pipelines.generation.generate import fingerprint, generate
 from pipelines.verify import verify
 
 
@@ -34,7 +34,7 @@ def test_a_sound_corpus_renders_again_to_the_same_bytes(corpus: Path) -> None:
 def test_sources_that_moved_are_found_through_a_new_catalogue(
     corpus: Path, tmp_path: Path, material_folder: Path
 ) -> None:
-    from pipelines.scan import scan
+    from pipelines.scanning.scan import scan
 
     moved = shutil.copytree(material_folder, tmp_path / "elsewhere")
     sources = tmp_path / "moved.parquet"

@@ -12,11 +12,11 @@ from manifests.catalogue import read_catalogue
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.merge import merge
-from pipelines.take_down import take_down
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.governance.take_down import take_down
+from pipelines.governance.withdraw import Withdrawn, withdraw
+from pipelines.merging.merge import merge
 from pipelines.verify import verify
-from pipelines.withdraw import Withdrawn, withdraw
 
 Run = Callable[..., tuple[int, str, str]]
 SAMPLES = 40

@@ -9,7 +9,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from datagen.audio import resampled
-from pipelines.demo.voices import SENTENCES, TALKERS, Synthesizer, Talker
+from pipelines.built_in.voices import SENTENCES, TALKERS, Synthesizer, Talker
 
 SECONDS = 1.0
 RIR_SECONDS = 0.3

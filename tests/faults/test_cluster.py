@@ -11,9 +11,9 @@ from machines import Machines
 
 from manifests.corpus import open_corpus
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.ray_tasks import RayTasks
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.generation.ray_tasks import RayTasks
 from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]

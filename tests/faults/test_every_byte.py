@@ -13,14 +13,14 @@ from manifests.corpus import CORPUS_FILE, PROGRESS_FILE, changed_files, read_man
 from manifests.errors import UserError
 from manifests.source import Source
 from manifests.store import open_store
-from pipelines.companion_seals import SEALS_FILE, broken_seals
-from pipelines.companions import COMPANION_FILES
+from pipelines.corpus.companion_seals import SEALS_FILE, broken_seals
+from pipelines.corpus.companions import COMPANION_FILES
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.openlineage_log import LINEAGE_FILE
-from pipelines.score import score
-from pipelines.score_runners import on_processes
-from pipelines.score_table import SCORES_FILE
+from pipelines.generation.generate import generate
+from pipelines.openlineage.log import LINEAGE_FILE
+from pipelines.scoring.runners import on_processes
+from pipelines.scoring.score import score
+from pipelines.scoring.table import SCORES_FILE
 from pipelines.verify import verify
 
 TRIALS = 200

@@ -18,8 +18,8 @@ from processes import children, command, kill_and_wait
 from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobInterrupted
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.local_processes import LocalProcesses
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
 from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900)]

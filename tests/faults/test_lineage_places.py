@@ -14,10 +14,10 @@ from manifests.corpus import read_manifest
 from manifests.experiment import load_experiment
 from manifests.run_record import read_run
 from manifests.store import open_store
+from pipelines.corpus.lineage_index import INDEX_FILE
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.lineage import Lineage, lineage
-from pipelines.lineage_index import INDEX_FILE
+from pipelines.generation.generate import generate
+from pipelines.lineage.answer import Lineage, lineage
 from training.run import train
 
 pytestmark = pytest.mark.faults

@@ -14,9 +14,9 @@ from manifests.corpus import read_shard_record
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.store import open_store
 from pipelines.executors import InProcess
-from pipelines.export import noisy_voice
-from pipelines.generate import fingerprint, generate
-from pipelines.openlineage_log import LINEAGE_FILE
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.onnx_export.export import noisy_voice
+from pipelines.openlineage.log import LINEAGE_FILE
 from training.shipped_models import SHIPPED
 
 pytestmark = pytest.mark.faults

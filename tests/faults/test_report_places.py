@@ -12,7 +12,7 @@ import pytest
 from processes import obey_permissions
 
 from pipelines.executors import InProcess
-from pipelines.generate import generate
+from pipelines.generation.generate import generate
 from pipelines.report.page import Section, page
 
 pytestmark = pytest.mark.faults

@@ -17,9 +17,9 @@ from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import JobError, UserError
 from manifests.store import open_store
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.scan import scan
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.scanning.scan import scan
 from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster")]

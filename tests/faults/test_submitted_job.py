@@ -15,7 +15,7 @@ from loopback_ray import Cluster, free_ports
 
 from manifests.corpus import open_corpus
 from pipelines.executors import InProcess
-from pipelines.generate import generate
+from pipelines.generation.generate import generate
 from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cluster")]

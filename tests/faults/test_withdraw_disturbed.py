@@ -12,13 +12,13 @@ from tiny_bundles import tiny_bundle
 
 from manifests.catalogue import read_catalogue
 from manifests.corpus import read_manifest
-from pipelines.companion_seals import SEALS_FILE
+from pipelines.corpus.companion_seals import SEALS_FILE
 from pipelines.executors import InProcess
-from pipelines.generate import fingerprint, generate
-from pipelines.lineage import lineage
-from pipelines.openlineage_log import LINEAGE_FILE
-from pipelines.stale_mark import STALE_FILE
-from pipelines.take_down import take_down
+from pipelines.generation.generate import fingerprint, generate
+from pipelines.governance.take_down import take_down
+from pipelines.lineage.answer import lineage
+from pipelines.models.stale_mark import STALE_FILE
+from pipelines.openlineage.log import LINEAGE_FILE
 from pipelines.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]

@@ -16,7 +16,7 @@ from datagen.audio import read_stretch
 from datagen.examine import examine
 from datagen.folders import audio_files
 from manifests.source import Kind, Source
-from pipelines.examiners import NOT_FINISHED, Task, examined
+from pipelines.scanning.examiners import NOT_FINISHED, Task, examined
 
 FILES = 72
 RATE_HZ = 16_000

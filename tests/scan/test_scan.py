@@ -12,9 +12,9 @@ from datagen.examine import examine
 from manifests.catalogue import Catalogue, read_catalogue
 from manifests.errors import UserError
 from manifests.source import Kind, Source
-from pipelines.examiners import CRASHED, examined
-from pipelines.scan import ScanSummary, scan
-from pipelines.scan_summary import print_summary
+from pipelines.scanning.examiners import CRASHED, examined
+from pipelines.scanning.scan import ScanSummary, scan
+from pipelines.scanning.summary import print_summary
 
 RATE_HZ = 16_000
 

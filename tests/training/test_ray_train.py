@@ -18,12 +18,12 @@ from test_ranks import free_port, of_rank
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import load_experiment
-from pipelines.mlflow_tracker import read_link
-from pipelines.online import OnlineRequest
-from pipelines.ray_tasks import connected
-from pipelines.ray_train import RayTraining, Workers
-from pipelines.tracking import open_store
-from pipelines.train import train
+from pipelines.generation.ray_tasks import connected
+from pipelines.online.online import OnlineRequest
+from pipelines.tracking.store import open_store
+from pipelines.trainer.mlflow_tracker import read_link
+from pipelines.trainer.ray_train import RayTraining, Workers
+from pipelines.trainer.train import train
 from training.bundle import read_info
 
 STAGES = ("teacher", "student")
@@ -123,8 +123,8 @@ ON_A_CLUSTER = """
 import sys
 from pathlib import Path
 from manifests.experiment import load_experiment
-from pipelines.ray_tasks import connected
-from pipelines.ray_train import RayTraining, Workers
+from pipelines.generation.ray_tasks import connected
+from pipelines.trainer.ray_train import RayTraining, Workers
 from training.tracker import LineTracker
 import ray
 

@@ -24,7 +24,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables, made once: making them takes seconds."""
-    from pipelines.tracking import Store, open_store
+    from pipelines.tracking.store import Store, open_store
 
     database = tmp_path_factory.mktemp("empty") / "mlflow.db"
     open_store(Store(f"sqlite:///{database}", database)).search_experiments()
@@ -34,7 +34,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Any:
     """A fresh MLflow store in a folder whose name holds a space."""
-    from pipelines.tracking import open_store
+    from pipelines.tracking.store import open_store
 
     place = tmp_path / "records of runs"
     place.mkdir()
@@ -53,10 +53,13 @@ def make_bundle() -> Callable[..., Any]:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every clip the same DNSMOS, and every export the same speed, where they do not matter."""
-    from pipelines import calibrate, export, score_metrics, scores
-    from pipelines.dnsmos import Dnsmos
+    from pipelines.evaluation import calibrate
+    from pipelines.onnx_export import export
+    from pipelines.quality import scores
+    from pipelines.quality.dnsmos import Dnsmos
+    from pipelines.scoring import columns
 
-    for module in (calibrate, export, score_metrics, scores):
+    for module in (calibrate, export, columns, scores):
         monkeypatch.setattr(module, "dnsmos", lambda audio: Dnsmos(3.0, 3.0, 3.0, 3.0))
     monkeypatch.setattr(export, "real_time_factor", lambda model: 0.1)
 
@@ -65,8 +68,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def hostile(tmp_path_factory: pytest.TempPathFactory, material_folder: Path) -> Path:
     """A corpus of sources whose names are markup; one of them is refused."""
     from pipelines.executors import InProcess
-    from pipelines.generate import generate
-    from pipelines.scan import scan
+    from pipelines.generation.generate import generate
+    from pipelines.scanning.scan import scan
 
     root = tmp_path_factory.mktemp("hostile")
     shutil.copytree(material_folder / "speech", root / "speech")

@@ -14,10 +14,10 @@ import torch
 from manifests.corpus import Corpus
 from manifests.errors import UserError
 from manifests.experiment import load_experiment
-from pipelines.ablate import ablate
-from pipelines.ablate_arms import KD_ARMS, arm_experiment, asa_study, kd_study
-from pipelines.ablate_scores import MEASURES, HeldOut, RunResult
-from pipelines.ablate_statistics import NO_DIFFERENCE, ONE_SEED, Interval, t_interval, table, verdict
+from pipelines.ablation.ablate import ablate
+from pipelines.ablation.arms import KD_ARMS, arm_experiment, asa_study, kd_study
+from pipelines.ablation.scores import MEASURES, HeldOut, RunResult
+from pipelines.ablation.statistics import NO_DIFFERENCE, ONE_SEED, Interval, t_interval, table, verdict
 from training.bundle import load_bundle, read_info
 from training.run import model_dir
 from training.stages import build_task

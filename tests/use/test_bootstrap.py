@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from pipelines.bootstrap import RESAMPLES, grouped, interval, resampled_means, two_sided_p
-from pipelines.comparison import compared, difference
-from pipelines.scores import Column, Row
-from pipelines.summary import summarised
+from pipelines.quality.bootstrap import RESAMPLES, grouped, interval, resampled_means, two_sided_p
+from pipelines.quality.comparison import compared, difference
+from pipelines.quality.scores import Column, Row
+from pipelines.quality.summary import summarised
 
 HIGHER = Column("x", "x", True, 2)
 LOWER = Column("x", "x", False, 2)

@@ -10,7 +10,7 @@ from tiny_corpora import voice
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
-from pipelines.calibrate import Trial, best, calibrate
+from pipelines.evaluation.calibrate import Trial, best, calibrate
 from training.bundle import load_bundle
 from training.models.stft import analyse, decompress, synthesise
 

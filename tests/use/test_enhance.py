@@ -14,7 +14,7 @@ from tiny_corpora import RATE_HZ, voice
 
 from datagen.audio import resampled
 from manifests.errors import JobError, UserError
-from pipelines.enhance import enhance
+from pipelines.enhancement.enhance import enhance
 from training import enhance as enhancing
 from training.bundle import Bundle, Origin, load_bundle, save_bundle
 from training.models.repair import RepairConfig, RepairNet
@@ -149,7 +149,7 @@ MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
 import torch
-from pipelines.enhance import enhance_file, enhancer_of
+from pipelines.enhancement.enhance import enhance_file, enhancer_of
 torch.set_num_threads(1)
 enhance_file(enhancer_of(sys.argv[1], "cpu", False, print), Path(sys.argv[2]), Path(sys.argv[3]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -18,13 +18,13 @@ from datagen.audio import resampled
 from manifests.canonical import file_sha256
 from manifests.corpus import Corpus
 from manifests.errors import JobError, UserError
-from pipelines.conditions import conditions_of
-from pipelines.evaluate import evaluate
-from pipelines.evaluation_table import print_evaluation
-from pipelines.metrics import si_sdr_db
-from pipelines.scores import Sample, columns, score
-from pipelines.scoring import scored
-from pipelines.summary import summarised
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.table import print_evaluation
+from pipelines.quality.conditions import conditions_of
+from pipelines.quality.metrics import si_sdr_db
+from pipelines.quality.scores import Sample, columns, score
+from pipelines.quality.scoring import scored
+from pipelines.quality.summary import summarised
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_scores_are_those_of_the_samples_in_the_shards(
 def test_evaluation_is_an_mlflow_run_tied_to_model_and_corpus(
     store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.registry import log_model
-    from pipelines.tracking import experiment_id
+    from pipelines.tracking.registry import log_model
+    from pipelines.tracking.store import experiment_id
 
     info = make_bundle(tmp_path / "bundle", "student", seed=5)
     run = store.create_run(experiment_id(store, "tiny"))

@@ -17,10 +17,10 @@ from tiny_corpora import RATE_HZ, voice
 from wakeful import awake
 
 from manifests.errors import UserError
-from pipelines.enhance import enhance
-from pipelines.export import export, noisy_voice, quantised
-from pipelines.onnx_chain import streaming_model
-from pipelines.streaming import StreamingModel
+from pipelines.enhancement.enhance import enhance
+from pipelines.onnx_export.chain import streaming_model
+from pipelines.onnx_export.export import export, noisy_voice, quantised
+from pipelines.onnx_export.streaming import StreamingModel
 from training.bundle import output_wave
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig

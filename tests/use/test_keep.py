@@ -12,15 +12,15 @@ from tiny_corpora import build_corpus
 from manifests.corpus import Corpus, open_corpus
 from manifests.errors import UserError
 from manifests.selection import read_selection
-from pipelines.evaluate import evaluate
-from pipelines.keep_evaluation import kept_rows, values_of
-from pipelines.keep_grammar import columns_of, parse
-from pipelines.mlflow_tracker import read_link
-from pipelines.score_metrics import available
-from pipelines.score_table import MetricInfo, ScoresInfo, write_scores
-from pipelines.selecting import select
-from pipelines.shard_scores import MetricScores, ShardScores
-from pipelines.train import train
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.scoring.columns import available
+from pipelines.scoring.shard_scores import MetricScores, ShardScores
+from pipelines.scoring.table import MetricInfo, ScoresInfo, write_scores
+from pipelines.selection.evaluation import kept_rows, values_of
+from pipelines.selection.grammar import columns_of, parse
+from pipelines.selection.selecting import select
+from pipelines.trainer.mlflow_tracker import read_link
+from pipelines.trainer.train import train
 from training.bundle import read_info
 from training.stream import Reader, SampleStream
 

@@ -18,12 +18,12 @@ from tiny_corpora import build_corpus, file_hash
 from manifests.corpus import SAMPLES_FILE, Corpus
 from manifests.errors import UserError
 from manifests.sample import SampleRecord
-from pipelines.evaluate import evaluate
-from pipelines.lineage import Lineage, lineage
-from pipelines.lineage_tree import print_lineage
-from pipelines.mlflow_records import from_client, from_database
-from pipelines.table import kinds_of, row_of, write_table
-from pipelines.tracking import STALE_TAG
+from pipelines.corpus.table import kinds_of, row_of, write_table
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.lineage.answer import Lineage, lineage
+from pipelines.lineage.tree import print_lineage
+from pipelines.tracking.records import from_client, from_database
+from pipelines.tracking.store import STALE_TAG
 from training.tracker import Parent, StageStart
 
 
@@ -36,7 +36,7 @@ def report_stage(
     make_bundle: Callable[..., Any],
 ) -> Any:
     """What training reports of one stage."""
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     stage_dir = run_dir / stage
     stage_dir.mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     assert content["start"] in keys and all({e["origin"], e["made"]} <= keys for e in content["edges"])
     assert json.dumps(lineage("ssiforge-main-line-student").json()) == json.dumps(answer.json())
 
-    from pipelines.lineage_graph import Graph, Node
+    from pipelines.lineage.graph import Graph, Node
 
     graph = Graph()
     name = 'a"]<img src=x onerror=alert(1)>\x1b[31m.wav\nclick'
@@ -261,7 +261,7 @@ def test_a_question_imports_neither_mlflow_nor_torch(
 ) -> None:
     script = (
         "import sys\n"
-        "from pipelines.lineage import lineage\n"
+        "from pipelines.lineage.answer import lineage\n"
         "assert len(lineage(sys.argv[1]).heard.models) == 3\n"
         "print({'mlflow', 'torch', 'pandas', 'scipy', 'ray'} & set(sys.modules))"
     )
@@ -301,7 +301,7 @@ def test_evaluations_are_one_whether_mlflow_or_their_file_tells_of_them(
 
 
 def store_model_id(store: Any, bundle_id: str) -> str:
-    from pipelines.registry import logged_models
+    from pipelines.tracking.registry import logged_models
 
     return str(logged_models(store, bundle_id)[0].model_id)
 

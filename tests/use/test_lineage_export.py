@@ -12,10 +12,10 @@ import pytest
 from manifests.canonical import file_sha256
 from manifests.corpus import Corpus
 from manifests.errors import UserError
-from pipelines.export import Export, export
-from pipelines.lineage import Lineage, lineage
-from pipelines.stale import mark, who_heard
-from pipelines.stale_mark import STALE_FILE
+from pipelines.governance.stale import mark, who_heard
+from pipelines.lineage.answer import Lineage, lineage
+from pipelines.models.stale_mark import STALE_FILE
+from pipelines.onnx_export.export import Export, export
 
 pytestmark = pytest.mark.usefixtures("quickly")
 TONE = 0.1 * np.sin(np.arange(4800, dtype=np.float32) / 20)
@@ -77,8 +77,8 @@ def test_a_file_alone_names_its_model(exported: Export, tmp_path: Path) -> None:
 def test_mlflow_knows_an_export_whose_folder_is_gone(
     store: Any, corpus: Corpus, make_bundle: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from pipelines.registry import log_model
-    from pipelines.tracking import experiment_id
+    from pipelines.tracking.registry import log_model
+    from pipelines.tracking.store import experiment_id
 
     info = make_bundle(tmp_path / "student", "student", corpus.manifest.id, seed=3)
     run = store.create_run(experiment_id(store, "tiny"))

@@ -20,12 +20,12 @@ from manifests.packages import locked_packages
 from manifests.run_record import RUN_FILE, StageRun, read_run, write_run
 from manifests.sample import SampleRecord
 from manifests.store import open_store
-from pipelines.lineage import Lineage, lineage
-from pipelines.lineage_index import INDEX_FILE, open_index, write_index
-from pipelines.lineage_page import page
-from pipelines.lineage_tree import print_lineage
-from pipelines.sample_uses import TableUses, TarUses, opened
-from pipelines.table import kinds_of, row_of, write_table
+from pipelines.corpus.lineage_index import INDEX_FILE, open_index, write_index
+from pipelines.corpus.sample_uses import TableUses, TarUses, opened
+from pipelines.corpus.table import kinds_of, row_of, write_table
+from pipelines.lineage.answer import Lineage, lineage
+from pipelines.lineage.page import page
+from pipelines.lineage.tree import print_lineage
 from training.bundle import read_info
 
 SEEDS = (1, 2, 3)

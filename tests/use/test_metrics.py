@@ -10,9 +10,9 @@ import soxr
 from tiny_corpora import RATE_HZ, noise, voice
 
 from datagen.audio import read_all, resampled
-from pipelines.dnsmos import dnsmos, score_16khz
-from pipelines.enhance import files_below
-from pipelines.metrics import (
+from pipelines.enhancement.enhance import files_below
+from pipelines.quality.dnsmos import dnsmos, score_16khz
+from pipelines.quality.metrics import (
     MeasurementError,
     estoi,
     level_error_db,
@@ -21,7 +21,7 @@ from pipelines.metrics import (
     reference_metrics,
     si_sdr_db,
 )
-from pipelines.recording_measures import bandwidth_khz, level_dbfs, noise_floor_dbfs
+from pipelines.quality.recordings import bandwidth_khz, level_dbfs, noise_floor_dbfs
 
 DATA = Path(os.environ.get("SSIFORGE_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 
@@ -184,7 +184,7 @@ def test_metrics_leave_their_inputs_alone(talker: np.ndarray) -> None:
 
 
 def test_spectrogram_is_a_png_of_levels_and_repeats_to_the_byte(talker: np.ndarray) -> None:
-    from pipelines.figures import spectrogram_db, spectrogram_png
+    from pipelines.quality.figures import spectrogram_db, spectrogram_png
 
     tone = np.sin(2 * np.pi * 3_000 * np.arange(RATE_HZ) / RATE_HZ).astype(np.float32)
     levels = spectrogram_db(np.float32(0.1) * tone)

@@ -20,8 +20,8 @@ from manifests.corpus import Corpus
 from manifests.corpus_summary import CorpusSummary, PartSummary, summary_of
 from manifests.errors import UserError
 from manifests.selection import SelectionRecord
-from pipelines.evaluate import evaluate
-from pipelines.model_card import write_card
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.model_cards.card import write_card
 from training import shipped_models
 from training.bundle import BundleInfo, Origin, read_info, save_bundle
 from training.models.chain import Chain

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from manifests.errors import UserError
-from pipelines.models import resolve_model
-from pipelines.registry import log_model, register
-from pipelines.tracking import experiment_id
+from pipelines.models.reference import resolve_model
+from pipelines.tracking.registry import log_model, register
+from pipelines.tracking.store import experiment_id
 
 NAME = "ssiforge-tiny-student"
 

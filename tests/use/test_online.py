@@ -22,13 +22,13 @@ from manifests.errors import JobError, UserError
 from manifests.experiment import load_experiment
 from manifests.online import OnlineRecord, read_online
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.lineage import lineage
-from pipelines.local_processes import LocalProcesses
-from pipelines.mlflow_tracker import read_link
-from pipelines.online import Online, OnlineRequest, prepare
-from pipelines.online_worker import REPLACEMENT_STEP
-from pipelines.train import train
+from pipelines.generation.generate import generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.lineage.answer import lineage
+from pipelines.online.online import Online, OnlineRequest, prepare
+from pipelines.online.worker import REPLACEMENT_STEP
+from pipelines.trainer.mlflow_tracker import read_link
+from pipelines.trainer.train import train
 from training.bundle import read_info
 from training.data import Data
 from training.fresh import BLOCK_SLOTS, FRESH_SHARD, FreshOrder, MixedOrder

@@ -13,8 +13,8 @@ from manifests.corpus import Corpus, read_manifest
 from manifests.errors import JobError, JobInterrupted
 from manifests.store import open_store
 from pipelines.executors import Executor, InProcess
-from pipelines.generate import generate
-from pipelines.merge import merge
+from pipelines.generation.generate import generate
+from pipelines.merging.merge import merge
 from training.tracker import Parent, StageStart
 
 Event = dict[str, Any]
@@ -231,9 +231,9 @@ def run_dir(store: Any, tmp_path: Path) -> Path:
 def test_a_run_tells_of_its_stages_and_models(
     store: Any, run_dir: Path, corpus: Corpus, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.mlflow_tracker import MlflowTracker
-    from pipelines.openlineage import corpus_dataset
-    from pipelines.openlineage_training import TrainingLineage
+    from pipelines.openlineage.events import corpus_dataset
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.openlineage import TrainingLineage
     from training.tracker import Several
 
     infos: dict[str, Any] = {}
@@ -283,7 +283,7 @@ def test_a_run_that_ended_badly_goes_on_as_the_same_run(
     error: BaseException,
     kind: str,
 ) -> None:
-    from pipelines.openlineage_training import TrainingLineage
+    from pipelines.trainer.openlineage import TrainingLineage
 
     with pytest.raises(type(error)), TrainingLineage(run_dir, "tiny") as first:
         first.stage_started(start_of("teacher", corpus, run_dir))
@@ -302,7 +302,7 @@ def test_a_run_that_ended_badly_goes_on_as_the_same_run(
 def test_a_model_whose_process_died_is_told_of_by_the_next_run(
     run_dir: Path, corpus: Corpus, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.openlineage_training import TrainingLineage
+    from pipelines.trainer.openlineage import TrainingLineage
 
     TrainingLineage(run_dir, "tiny").stage_started(start_of("teacher", corpus, run_dir))
     info = make_bundle(run_dir / "teacher" / "model")

@@ -13,18 +13,18 @@ import pytest
 from manifests.catalogue import read_catalogue
 from manifests.corpus import Corpus, read_manifest
 from manifests.errors import JobError
-from pipelines.calibrate import calibrate
-from pipelines.evaluate import evaluate
+from pipelines.corpus.openlineage import catalogue_inputs
+from pipelines.evaluation.calibrate import calibrate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.executors import InProcess
-from pipelines.export import export
-from pipelines.generate import generate
-from pipelines.openlineage import corpus_dataset
-from pipelines.openlineage_corpus import catalogue_inputs
-from pipelines.openlineage_models import finished_model
-from pipelines.scan import scan
-from pipelines.score import score
-from pipelines.score_runners import on_processes
-from pipelines.withdraw import withdraw
+from pipelines.generation.generate import generate
+from pipelines.governance.withdraw import withdraw
+from pipelines.onnx_export.export import export
+from pipelines.openlineage.events import corpus_dataset
+from pipelines.openlineage.models import finished_model
+from pipelines.scanning.scan import scan
+from pipelines.scoring.runners import on_processes
+from pipelines.scoring.score import score
 from training.bundle import read_info
 
 Event = dict[str, Any]
@@ -149,7 +149,7 @@ def test_a_job_that_ends_badly_says_so(
     def breaks(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("pipelines.evaluate.scored", breaks)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.scored", breaks)
     with pytest.raises(type(error)):
         evaluate([str(model)], tmp_path / "ev", corpus.store.root, limit=1, listen=0)
     start, end = events_of(tmp_path / "ev" / "lineage.ndjson")

@@ -11,12 +11,12 @@ from tiny_corpora import build_corpus, file_hash
 
 from manifests.corpus import Corpus
 from manifests.errors import JobError, UserError
-from pipelines.audit import PROMOTIONS_FILE, audit_file, recorded
-from pipelines.lineage import lineage
-from pipelines.promote import promote
-from pipelines.registry import logged_models
-from pipelines.stale import Marked, mark, who_heard
-from pipelines.stale_mark import STALE_FILE, stale_sentence
+from pipelines.governance.audit import PROMOTIONS_FILE, audit_file, recorded
+from pipelines.governance.promote import promote
+from pipelines.governance.stale import Marked, mark, who_heard
+from pipelines.lineage.answer import lineage
+from pipelines.models.stale_mark import STALE_FILE, stale_sentence
+from pipelines.tracking.registry import logged_models
 from training.tracker import Parent, StageStart
 
 
@@ -38,7 +38,7 @@ def corpus(place: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def client(place: Path) -> Any:
-    from pipelines.tracking import open_store
+    from pipelines.tracking.store import open_store
 
     return open_store()
 
@@ -46,7 +46,7 @@ def client(place: Path) -> Any:
 @pytest.fixture(scope="module")
 def report(place: Path, client: Any, corpus: Corpus, make_bundle: Callable[..., Any]) -> Callable[..., Any]:
     """Report a stage to MLflow as training does."""
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     def reported(run: str, stage: str, parents: dict[str, Any], seed: int, on: Corpus = corpus) -> Any:
         stage_dir = place / "runs" / run / stage
@@ -77,7 +77,7 @@ def report(place: Path, client: Any, corpus: Corpus, make_bundle: Callable[..., 
 
 def evaluated(client: Any, info: Any) -> None:
     """Record what `evaluate` records of a model; what it measures does not matter here."""
-    from pipelines.tracking import experiment_id
+    from pipelines.tracking.store import experiment_id
 
     tags = {"ssiforge.job": "evaluate", "ssiforge.bundle_id": info.id, "ssiforge.split": "test"}
     run = client.create_run(experiment_id(client, "scores"), tags=tags)
@@ -149,7 +149,7 @@ def test_what_mlflow_refuses_and_what_cannot_be_written_down_is_not_done(
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    from pipelines import audit as record
+    from pipelines.governance import audit as record
 
     name = "ssiforge-line-student"
     evaluated(client, chain["student"])
@@ -176,7 +176,7 @@ def test_killed_between_record_and_alias_the_next_promotion_says_what_came_of_it
 ) -> None:
     from mlflow import MlflowClient
 
-    from pipelines import audit as record
+    from pipelines.governance import audit as record
 
     name, alias = "ssiforge-line-student", f"killed-{'after' if after else 'before'}"
     evaluated(client, chain["student"])
@@ -291,7 +291,7 @@ def test_using_a_stale_model_says_so(place: Path, tmp_path: Path, report: Callab
     import numpy as np
     import soundfile
 
-    from pipelines.enhance import enhance
+    from pipelines.enhancement.enhance import enhance
 
     report("warned", "teacher", {}, 30)
     model = place / "runs" / "warned" / "teacher"
@@ -309,9 +309,9 @@ def test_evaluating_exporting_and_calibrating_a_stale_model_says_so_and_it_is_wr
 ) -> None:
     import numpy as np
 
-    from pipelines.calibrate import calibrate
-    from pipelines.evaluate import evaluate
-    from pipelines.export import export
+    from pipelines.evaluation.calibrate import calibrate
+    from pipelines.evaluation.evaluate import evaluate
+    from pipelines.onnx_export.export import export
 
     info = report("exported", "student", {}, 31)
     model, name = str(place / "runs" / "exported" / "student"), "ssiforge-exported-student"

@@ -25,8 +25,8 @@ from manifests.errors import UserError
 from manifests.sample import AXES
 from manifests.store import open_store
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.merge import merge
+from pipelines.generation.generate import generate
+from pipelines.merging.merge import merge
 from pipelines.report.choice import SEVERITIES_SHOWN, chosen_samples
 from pipelines.report.corpus_report import corpus_page, write_report
 from pipelines.report.corpus_sections import cost, licences

@@ -15,7 +15,7 @@ from scipy import stats
 
 from datagen.level import scaled
 from pipelines.executors import InProcess
-from pipelines.generate import generate
+from pipelines.generation.generate import generate
 from pipelines.report.against_recordings import HEARD, Ranges, _nearest
 from pipelines.report.differences import Difference
 from pipelines.report.recordings import BANDWIDTH, LEVEL, Clip
@@ -86,7 +86,7 @@ def test_two_corpora_are_compared(hostile: Path, tmp_path: Path, ssiforge: Run) 
 @pytest.fixture
 def without_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a second a clip, and has tests of its own."""
-    from pipelines.dnsmos import Dnsmos
+    from pipelines.quality.dnsmos import Dnsmos
 
     monkeypatch.setattr("pipelines.report.recordings.dnsmos", lambda audio: Dnsmos(3.0, 3.0, 3.0, 3.0))
 

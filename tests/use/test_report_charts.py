@@ -9,8 +9,8 @@ from pages import Page
 from PIL import Image
 
 from datagen.level import scaled
-from pipelines.figures import FLOOR_DB, TOP_DB
-from pipelines.recording_measures import flat_top_share
+from pipelines.quality.figures import FLOOR_DB, TOP_DB
+from pipelines.quality.recordings import flat_top_share
 from pipelines.report.charts import histogram
 from pipelines.report.media import CELLS, opus, palette, panel, spectrogram_png
 from pipelines.report.page import Section, page

@@ -20,7 +20,7 @@ from tiny_runs import BEST_STEP, KEYS, wave, write_run
 from manifests.corpus import Corpus
 from manifests.errors import UserError
 from manifests.run_record import read_run
-from pipelines.evaluate import evaluate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.report.conditions import condition_title
 from pipelines.report.forest_chart import _colours
 from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
@@ -324,8 +324,8 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(
 def test_mlflow_alone_gives_the_page_of_a_run_whose_folder_is_gone(
     store: Any, tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.mlflow_link import read_link
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.tracking.link import read_link
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     folder = tmp_path / "run"
     write_run(folder, corpus, make_bundle, stages=("teacher",), trackers=[MlflowTracker(store)])

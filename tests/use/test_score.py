@@ -17,18 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_corpora import build_corpus
 
-import pipelines.score_metrics
+import pipelines.scoring.columns
 from datagen.audio import decode_flac
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import open_store
-from pipelines.dnsmos import dnsmos, model_hashes
-from pipelines.generate import generate
-from pipelines.local_processes import LocalProcesses
-from pipelines.openlineage_log import LINEAGE_FILE
-from pipelines.score import score
-from pipelines.score_runners import Scored, Stopping, on_processes, on_ray_data
-from pipelines.score_worker import ScoreJob, ScoreTask
+from pipelines.generation.generate import generate
+from pipelines.generation.local_processes import LocalProcesses
+from pipelines.openlineage.log import LINEAGE_FILE
+from pipelines.quality.dnsmos import dnsmos, model_hashes
+from pipelines.scoring.runners import Scored, Stopping, on_processes, on_ray_data
+from pipelines.scoring.score import score
+from pipelines.scoring.worker import ScoreJob, ScoreTask
 from pipelines.verify import verify
 
 QUICK = ("si_sdr_db", "level_error_db")
@@ -236,9 +236,9 @@ def test_scores_of_other_versions_are_measured_again_and_said(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(place, Watched(), QUICK)
-    real = pipelines.score_metrics.package_version
+    real = pipelines.scoring.columns.package_version
     monkeypatch.setattr(
-        pipelines.score_metrics, "package_version", lambda name: "9.9" if name == "scipy" else real(name)
+        pipelines.scoring.columns, "package_version", lambda name: "9.9" if name == "scipy" else real(name)
     )
     again, said = Watched(), []
     score(place, again, QUICK, say=said.append)
@@ -325,7 +325,7 @@ def test_a_damaged_shard_is_refused_and_the_others_are_scored(place: Path) -> No
 
 DEADLY = """
 import os, sys
-import pipelines.score_worker as worker
+import pipelines.scoring.worker as worker
 from manifests.corpus import ShardRecord
 
 real = worker._measured

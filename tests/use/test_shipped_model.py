@@ -16,7 +16,7 @@ import torch
 from tiny_corpora import RATE_HZ, voice
 
 from manifests.errors import UserError
-from pipelines.models import resolve_model
+from pipelines.models.reference import resolve_model
 from training import shipped_models
 from training.bundle import BundleInfo, read_info
 from training.checkpoint import Checkpoints, Identity

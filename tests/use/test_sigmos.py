@@ -9,8 +9,8 @@ from sigmos_network import WEIGHTS, write_network
 from tiny_corpora import RATE_HZ, noise, voice
 
 from manifests.errors import UserError
-from pipelines.metrics import MeasurementError
-from pipelines.sigmos import features, open_sigmos
+from pipelines.quality.metrics import MeasurementError
+from pipelines.quality.sigmos import features, open_sigmos
 
 
 def expected_features(audio: np.ndarray) -> np.ndarray:

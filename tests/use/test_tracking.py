@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from manifests.corpus import Corpus
-from pipelines.tracking import open_existing_store, open_store, store_location
+from pipelines.tracking.store import open_existing_store, open_store, store_location
 from training.tracker import Metric, Parent, StageStart, ValidationSample
 
 
@@ -38,7 +38,7 @@ def start_of(
 @pytest.fixture
 def trained(store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]) -> Any:
     """A teacher and its student, reported to a real store."""
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     tracker = MlflowTracker(store)
     run_dir = tmp_path / "runs" / "tiny"
@@ -109,8 +109,8 @@ def test_registered_model_reloads_with_another_batch_and_length_and_holds_no_pic
 def test_every_registered_model_has_a_card_that_hubs_read(trained: Any) -> None:
     from huggingface_hub import ModelCard
 
-    from pipelines.model_card import MAX_DESCRIPTION_CHARACTERS
-    from pipelines.models import resolve_model
+    from pipelines.model_cards.card import MAX_DESCRIPTION_CHARACTERS
+    from pipelines.models.reference import resolve_model
 
     client, run_dir, bundles = trained
     for stage, info in bundles.items():
@@ -129,7 +129,7 @@ def test_every_registered_model_has_a_card_that_hubs_read(trained: Any) -> None:
 
 
 def test_a_longer_card_is_described_by_whole_sections() -> None:
-    from pipelines.model_card import MAX_DESCRIPTION_CHARACTERS, summary
+    from pipelines.model_cards.card import MAX_DESCRIPTION_CHARACTERS, summary
 
     card = "---\na: b\n---\n\n# name\n\nfacts\n\n## Use\n\nthus\n\n## Data\n\n" + "x" * 6000 + "\n"
     assert summary(card) == "# name\n\nfacts\n\n## Use\n\nthus"
@@ -147,7 +147,7 @@ def test_audio_and_spectrogram_of_fixed_samples_are_artifacts(trained: Any) -> N
 def test_interrupted_stage_goes_on_in_the_same_mlflow_run_and_repeats_no_metric(
     store: Any, corpus: Corpus, tmp_path: Path, status: Any, recorded: str
 ) -> None:
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     tracker = MlflowTracker(store)
     tracker.stage_started(start_of("teacher", corpus, tmp_path / "run"))
@@ -170,8 +170,8 @@ def test_interrupted_stage_goes_on_in_the_same_mlflow_run_and_repeats_no_metric(
 def test_a_model_reported_twice_is_registered_once(
     store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.mlflow_tracker import MlflowTracker
-    from pipelines.registry import versions
+    from pipelines.tracking.registry import versions
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     for _ in range(2):  # as when the process dies between reporting the model and ending the stage
         tracker = MlflowTracker(store)
@@ -184,7 +184,7 @@ def test_a_model_reported_twice_is_registered_once(
 def test_a_model_whose_process_died_before_reporting_it_is_reported_on_resume(
     store: Any, corpus: Corpus, tmp_path: Path, make_bundle: Callable[..., Any]
 ) -> None:
-    from pipelines.mlflow_tracker import MlflowTracker
+    from pipelines.trainer.mlflow_tracker import MlflowTracker
 
     start = start_of("teacher", corpus, tmp_path / "run")
     MlflowTracker(store).stage_started(start)

@@ -14,10 +14,10 @@ import pytest
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
-from pipelines.lineage import lineage
-from pipelines.mlflow_tracker import read_link
-from pipelines.models import resolve_model
-from pipelines.train import train
+from pipelines.lineage.answer import lineage
+from pipelines.models.reference import resolve_model
+from pipelines.trainer.mlflow_tracker import read_link
+from pipelines.trainer.train import train
 
 STAGES = ("teacher", "student", "denoiser", "joint")
 SMALL = (

@@ -17,8 +17,8 @@ import pytest
 from processes import children, command
 
 from pipelines.report.page import Section, page
-from pipelines.report_server import ReportServer
-from pipelines.ui import is_loopback
+from pipelines.report.server import ReportServer
+from pipelines.report.ui import is_loopback
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,14 +11,14 @@ import pytest
 from manifests.catalogue import read_catalogue
 from manifests.corpus import read_manifest
 from pipelines.executors import InProcess
-from pipelines.generate import generate
-from pipelines.lineage import lineage
-from pipelines.promote_data import ancestry
-from pipelines.stale import mark, where_marked, who_heard
-from pipelines.stale_mark import STALE_FILE, stale_sentence
-from pipelines.take_down import take_down
+from pipelines.generation.generate import generate
+from pipelines.governance.promote_data import ancestry
+from pipelines.governance.stale import mark, where_marked, who_heard
+from pipelines.governance.take_down import take_down
+from pipelines.governance.withdraw import Withdrawn, withdraw
+from pipelines.lineage.answer import lineage
+from pipelines.models.stale_mark import STALE_FILE, stale_sentence
 from pipelines.verify import verify
-from pipelines.withdraw import Withdrawn, withdraw
 
 SAMPLES = 20
 
@@ -136,7 +136,7 @@ def test_a_bundle_that_cannot_be_marked_is_named_and_the_others_are_marked(
     assert all(not model.unwritten for model in where_marked(heard))
     assert not list(place.glob(f"*/{STALE_FILE}"))
 
-    from pipelines import stale
+    from pipelines.governance import stale
 
     written = stale.write_stale
 

@@ -1,0 +1,1 @@
+"""`ssiforge ablate`: trainings that differ in one thing, on the same seeds."""

@@ -1,0 +1,1 @@
+"""`ssiforge enhance`: recordings, folders and streams through a model."""

@@ -1,0 +1,1 @@
+"""`ssiforge withdraw` and `promote`: what may be used, what went out, and who decided it."""

@@ -1,0 +1,1 @@
+"""`ssiforge lineage`: what was made of what, walked both ways and drawn."""

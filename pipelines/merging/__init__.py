@@ -1,0 +1,1 @@
+"""`ssiforge merge`: several corpora become one."""

@@ -1,0 +1,1 @@
+"""`ssiforge card`: what is known of a model, for those who are to use it."""

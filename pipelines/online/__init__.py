@@ -1,0 +1,1 @@
+"""`ssiforge train --online`: fresh samples, rendered while the trainer works."""

@@ -1,0 +1,1 @@
+"""Jobs and data sets as OpenLineage events."""

@@ -1,0 +1,1 @@
+"""How good audio is: scores with and without a reference, their means, and how sure those are."""

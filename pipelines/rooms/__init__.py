@@ -1,0 +1,1 @@
+"""`ssiforge rooms`: simulated rooms ahead of time."""

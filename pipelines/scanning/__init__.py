@@ -1,0 +1,1 @@
+"""`ssiforge scan`: folders of recordings become a catalogue."""

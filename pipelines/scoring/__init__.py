@@ -1,0 +1,1 @@
+"""`ssiforge score`: scores of a corpus's samples, beside its shards."""

@@ -1,0 +1,1 @@
+"""`--keep`: which samples of a corpus are used."""

@@ -1,0 +1,1 @@
+"""`ssiforge degradations`: every stage described, drawn and tried."""

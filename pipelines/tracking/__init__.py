@@ -1,0 +1,1 @@
+"""MLflow: where it keeps its records, and how corpora and models stand in them."""

@@ -1,0 +1,1 @@
+"""`ssiforge train`: stages as MLflow runs, on this machine or on Ray."""
