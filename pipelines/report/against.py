@@ -18,9 +18,9 @@ from pipelines.report.summary import MEASURES, SEVERITIES, Measure, Summary, rea
 from pipelines.report.words import stage_title
 
 MENTIONED = 0.02
-"""Difference of the shares of samples that have a value."""
+"""Difference of the shares of samples that have a value: a smaller one is of no interest, however sure."""
 SURELY = 3.0
-"""Standard deviations: how far two shares of a stage must lie apart to be named."""
+"""Standard deviations: how far two shares must lie apart to be named."""
 MOST_LINES = 400
 """Of a difference between two recipes."""
 
@@ -111,15 +111,19 @@ def _stages(summary: Summary, other: Summary) -> Iterator[str]:
     apart = []
     for label in dict.fromkeys([*here, *there]):
         a, b = here.get(label, 0.0), there.get(label, 0.0)
-        both = (a * summary.samples + b * other.samples) / max(summary.samples + other.samples, 1)
-        chance = math.sqrt(
-            both * (1.0 - both) * (1.0 / max(summary.samples, 1) + 1.0 / max(other.samples, 1))
-        )
-        if abs(a - b) > SURELY * chance:
+        if _surely_apart(a, b, summary.samples, other.samples):
             apart.append(
                 (abs(a - b), f"{stage_title(label)}: in {percent(a)} of A's samples, {percent(b)} of B's")
             )
     yield from (sentence for _, sentence in sorted(apart, key=lambda item: (-item[0], item[1])))
+
+
+def _surely_apart(a: float, b: float, a_samples: int, b_samples: int) -> bool:
+    """Whether two shares of samples differ by more than chance explains (a two-proportion z-test)."""
+    a_samples, b_samples = max(a_samples, 1), max(b_samples, 1)
+    both = (a * a_samples + b * b_samples) / (a_samples + b_samples)
+    chance = math.sqrt(both * (1.0 - both) * (1.0 / a_samples + 1.0 / b_samples))
+    return abs(a - b) > SURELY * chance
 
 
 def _recipes(ours: str, theirs: str) -> Html | None:
@@ -143,5 +147,5 @@ def _rarer(pairs: list[tuple[Measure, Values, Values]], a_samples: int, b_sample
     """Say of which measures more samples of A than of B have a value, or the other way round."""
     for measure, a, b in pairs:
         here, there = len(a) / max(a_samples, 1), len(b) / max(b_samples, 1)
-        if abs(here - there) > MENTIONED:
+        if abs(here - there) > MENTIONED and _surely_apart(here, there, a_samples, b_samples):
             yield f"{measure.title}: {percent(here)} of A's samples have any, {percent(there)} of B's"

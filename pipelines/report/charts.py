@@ -18,6 +18,8 @@ _BAR_WIDTH, _BAR_HEIGHT = 144, 14
 _CELL = 14
 Span = tuple[float, float, float]
 """Its beginning, its middle and its end."""
+_LEAST_MARGIN = 0.02
+"""Around spans, of their largest value."""
 _MARK_HEIGHT = 26
 FEW = 20
 """Values: fewer of a second array are not a distribution, but are shown one by one."""
@@ -145,7 +147,8 @@ def spans(of: Sequence[tuple[Span, str]]) -> Html:
         of: spans with the class of the style that each has.
     """
     low, high = min(span[0] for span, _ in of), max(span[2] for span, _ in of)
-    margin = 0.04 * (high - low) or 0.5
+    # What differs by a rounding alone stands in one place.
+    margin = max(0.04 * (high - low), _LEAST_MARGIN * max(abs(low), abs(high))) or 0.5
     scale = Scale(low - margin, high + margin, 0.0, _BAR_WIDTH)
     lane = _BAR_HEIGHT / len(of)
     parts = []

@@ -90,7 +90,9 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
             "What was measured on all samples after they were rendered.",
         ),
         Section(
-            "stages", "Drawn and delivered", drawn_and_delivered(manifest, summary, _axes(summary), other)
+            "stages",
+            "Drawn and delivered",
+            drawn_and_delivered(manifest, summary, _axes(manifest, summary, other), other),
         ),
         Section("together", "Stages together", stages_together(summary)),
         Section("splits", "Splits and speakers", splits_and_speakers(manifest, summary)),
@@ -123,10 +125,10 @@ def _recipe(store: Store) -> str:
     return store.read(RECIPE_FILE).decode(errors="replace") if store.size(RECIPE_FILE) is not None else ""
 
 
-def _axes(summary: Summary) -> dict[str, str]:
-    """Return the axis of each label's stage; nothing for a stage whose package is not installed."""
+def _axes(manifest: CorpusManifest, summary: Summary, other: Summary | None) -> dict[str, str]:
+    """Return the axis of the stage of each label, also of those that never fired, unless it is not installed."""
     axes: dict[str, str] = {}
-    for label in summary.labels:
+    for label in {*manifest.stages, *summary.labels, *(other.labels if other else ())}:
         with suppress(UserError):
             axes[label] = stage_class(label.partition("#")[0]).axis or "none"
     return axes

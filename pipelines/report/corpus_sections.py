@@ -265,8 +265,16 @@ def splits_and_speakers(manifest: CorpusManifest, summary: Summary) -> Html:
     ]
     rest = summary.talkers[MOST_SPEAKERS:]
     more = f"and {count(len(rest))} more with {hours(sum(t.hours for t in rest))} h together" if rest else ""
+    heard = sum(held.get("speakers", 0) for held in manifest.splits.values())
+    talkers = len({talker.name for talker in summary.talkers})
+    behind = (
+        f"{count(talkers)} speakers are talkers of samples; the others are heard behind them, as in babble."
+        if heard > talkers
+        else None
+    )
     return join(
         table(columns, rows, tuple(range(1, len(columns))), "What is in each split"),
+        tag("p", behind, class_="note") if behind else None,
         tag("h3", "Speakers with most hours"),
         table(("speaker", "split", "samples", "hours", ""), speakers, (2, 3), "Speakers with most hours"),
         tag("p", more, class_="note") if more else None,

@@ -153,7 +153,7 @@ def panel(audio: Audio, label: str) -> Html:
         ],
         tag("image", class_="scale", href=_scale_uri(), x=right + 5, width=_SCALE_WIDTH, **picture),
         [tag("text", f"{db}", x=right + 5 + _SCALE_WIDTH + 2, y=at(level(db) + 4)) for db in _LEVELS_DB],
-        tag("text", "dBFS", x=right + 5, y=bottom + 14),
+        tag("text", "dBFS", x=right + _RIGHT, y=bottom + 14, text_anchor="end"),
         tag(
             "line",
             class_="playhead",

@@ -50,7 +50,7 @@ def test_differences_are_said_in_words() -> None:
 def test_two_corpora_are_compared(hostile: Path, tmp_path: Path, ssiforge: Run) -> None:
     root = hostile.parent
     other = tmp_path / "other"
-    overrides = ("stages.0.snr_db=[30, 40]", "stages.2.p=0.0")
+    overrides = ("stages.0.snr_db=[30, 40]", "stages.1.p=0.0", "stages.2.p=0.0")
     generate(
         str(root / "recipe.yaml"),
         root / "sources.parquet",
@@ -71,12 +71,16 @@ def test_two_corpora_are_compared(hostile: Path, tmp_path: Path, ssiforge: Run) 
         r"SNR, dB\n.*?\nvery different: in B the median is 2\d(\.\d)? dB higher", page.text, re.DOTALL
     )
     assert any(a.get("class") == "line-b" for a in page.of("path"))
-    assert "Severity of coloration: " in page.text  # without codecs, fewer samples have any
+    often = page.text.partition("\nHow often\n")[2].partition("\nHow much")[0]
+    assert "Severity of coloration: " in often  # without codecs and clipping, no sample has any
+    # As many samples have noise, within what chance explains.
+    assert "SNR" not in often and "noisiness" not in often
     row = re.search(r"\ncodec\ncoloration\n(.*?)\nfinal level\n", page.text, re.DOTALL)
     assert row is not None
     assert row[1].split("\n")[0] == "37.5 %"
     assert "0.0 %" in row[1].split("\n")
     assert re.search(r"\ncodec: in \d\d\.\d % of A's samples, 0\.0 % of B's\n", page.text)
+    assert "\nclipping\ncoloration\n" in page.text
     assert "4 instead of 3" in page.text  # the seeds
     lines = re.findall(r"\n([-+] .*)", page.text)
     assert any(line.startswith("-") for line in lines) and any(line.startswith("+") for line in lines)

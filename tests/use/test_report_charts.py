@@ -11,7 +11,7 @@ from PIL import Image
 from datagen.level import scaled
 from pipelines.quality.figures import FLOOR_DB, TOP_DB
 from pipelines.quality.recordings import flat_top_share
-from pipelines.report.charts import histogram
+from pipelines.report.charts import histogram, spans
 from pipelines.report.media import CELLS, opus, palette, panel, spectrogram_png
 from pipelines.report.page import Section, page
 from pipelines.report.scales import bin_edges, coordinate, figure, percent, ticks
@@ -47,6 +47,15 @@ def test_a_panel_says_what_its_axes_and_colours_are() -> None:
 
 def held(attributes: dict[str, str | None]) -> bytes:
     return base64.b64decode((attributes["href"] or "").partition(",")[2])
+
+
+def test_spans_that_differ_by_a_rounding_stand_in_one_place() -> None:
+    """One sample, drawn and delivered: -11.2 dB twice must not be told apart by where it is drawn."""
+    drawn = Page.parsed(
+        page("", "", [Section("a", "A", spans([((-11.2,) * 3, "a"), ((-11.19997,) * 3, "c")]))])
+    )
+    marks = [float(a["x"] or "nan") for a in drawn.of("rect") if a.get("class") == "middle"]
+    assert marks[0] == pytest.approx(marks[1], abs=0.2)
 
 
 def test_few_values_are_shown_one_by_one() -> None:
