@@ -105,10 +105,13 @@ def withdraw(
 
 
 def _print_take_down(meant: "TakeDown", stale: "Sequence[Marked]") -> None:
+    from pipelines.lineage.tree import printable
+
     print(f"{meant.held.url}: corpus {meant.held.manifest.id}; nothing is changed")
     print(f"  {len(meant.sources)} sources would be withdrawn:")
     for source in meant.sources:
-        print(f"    {source.sha256[:12]}  {source.kind}  {source.group}  {source.licence}  {source.path}")
+        said = f"{source.sha256[:12]}  {source.kind}  {source.group}  {source.licence}  {source.path}"
+        print(f"    {printable(said)}")
     shards = f"{len(meant.affected)} of {len(meant.held.shards)} shards"
     print(f"  {meant.samples} samples in {shards} would be replaced")
     for shard, keys in sorted(meant.affected.items()):

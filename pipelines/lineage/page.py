@@ -10,10 +10,12 @@ from manifests.files import write_atomically
 from pipelines.lineage.answer import Lineage
 from pipelines.lineage.graph import Deferred, Graph, Node
 from pipelines.lineage.svg import graph_svg
-from pipelines.lineage.tree import printable
+from pipelines.lineage.tree import in_short
 
 MOST_LISTED = 60
 """Rows of a long list that the page shows."""
+MOST_IN_LINE = 3
+"""Items of a list that need not be unfolded."""
 ANCHOR = "n"
 
 _ALLOWED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -35,8 +37,10 @@ a{color:var(--link)}a:focus-visible,.graph:focus-visible{outline:3px solid var(-
 .card:target{border-color:var(--link);box-shadow:0 0 0 2px var(--link)}
 .kind{color:var(--soft);font-size:.85rem}.stale{color:#b42318;font-weight:600}
 @media (prefers-color-scheme:dark){.stale{color:#fda29b}}
-dl{margin:.3rem 0;display:grid;grid-template-columns:minmax(6rem,auto) 1fr;gap:.1rem .8rem;font-size:.9rem}
+dl{margin:.3rem 0;display:grid;grid-template-columns:minmax(6rem,auto) 1fr;gap:.1rem .8rem;font-size:.85rem}
 dt{color:var(--soft)}dd{margin:0;min-width:0}ul{margin:.2rem 0;padding-left:1.2rem;font-size:.9rem}
+@media print{.graph{overflow:visible;max-height:none}.graph svg{min-width:0;max-width:100%;height:auto}
+.card{break-inside:avoid}}
 """
 
 
@@ -83,7 +87,7 @@ def _card(graph: Graph, node: Node, number: Mapping[str, int]) -> str:
     facts = "".join(
         f"<dt>{_text(name.replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
         for name, value in node.facts.items()
-        if value not in ("", None) and name not in ("stale", "sources")
+        if value not in ("", None, []) and name not in ("stale", "sources")
     )
     near = "".join(
         f'<li>{_text(word)} <a href="#{ANCHOR}{number[other.key]}">{other.kind} {_text(other.label)}</a>'
@@ -114,6 +118,8 @@ def _value(value: Any) -> str:
         items = "".join(f"<li>{_text(name)} {_value(of)}</li>" for name, of in value.items())
         return f"<details><summary>{len(value):,}</summary><ul>{items}</ul></details>"
     if isinstance(value, list):
+        if len(value) <= MOST_IN_LINE:
+            return ", ".join(map(_text, value))
         more = f"<li>… {len(value) - MOST_LISTED:,} more</li>" if len(value) > MOST_LISTED else ""
         items = "".join(f"<li>{_text(one)}</li>" for one in value[:MOST_LISTED])
         return f"<details><summary>{len(value):,}</summary><ul>{items}{more}</ul></details>"
@@ -121,4 +127,4 @@ def _value(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return escape(printable(str(value)))
+    return escape(in_short(value))

@@ -146,7 +146,12 @@ def fact_lines(name: str, value: Any, most: int | None = None) -> list[str]:
         return []
     if isinstance(value, list):
         return [f"{len(value):,} {label}"] if name == "samples" else []
-    return [f"{label} {printable(str(value))}"] if value not in ("", None) else []
+    return [f"{label} {in_short(value)}"] if value not in ("", None) else []
+
+
+def in_short(value: Any) -> str:
+    """Return one value as text for people: numbers are rounded, `--json` has them whole."""
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
 
 
 def _counts(value: Any) -> str:

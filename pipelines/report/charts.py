@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.report.markup import Html, tag
-from pipelines.report.scales import Scale, Values, figure, percent, ticks, ticks_around
+from pipelines.report.scales import Scale, Values, figure, percent, tick_labels, ticks, ticks_around
 from pipelines.report.scales import coordinate as at
 
 WIDTH, HEIGHT = 340, 190
@@ -55,6 +55,7 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
     x = Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
     marks = ticks_around(100.0 * highest, 4)
     y = Scale(0.0, marks[-1] / 100.0, HEIGHT - _BOTTOM, _TOP)
+    along = [m for m in ticks(float(edges[0]), float(edges[-1]), 6) if not counts or m % 1.0 == 0.0]
     parts: list[object] = [
         [
             tag("line", class_="rule", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at(y(m / 100)), y2=at(y(m / 100)))
@@ -73,9 +74,8 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
     )
     parts.append(
         [
-            tag("text", figure(m), x=at(x(m)), y=HEIGHT - _BOTTOM + 14, text_anchor="middle")
-            for m in ticks(float(edges[0]), float(edges[-1]), 6)
-            if not counts or m % 1.0 == 0.0
+            tag("text", said, x=at(x(m)), y=HEIGHT - _BOTTOM + 14, text_anchor="middle")
+            for m, said in zip(along, tick_labels(along), strict=True)
         ]
     )
     parts.append(tag("text", axis, x=at((_LEFT + WIDTH - _RIGHT) / 2), y=HEIGHT - 5, text_anchor="middle"))

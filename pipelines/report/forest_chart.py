@@ -7,7 +7,7 @@ from pipelines.quality.scores import Column
 from pipelines.report.charts import drawing
 from pipelines.report.line_chart import COLOURS, ROW_HEIGHT, legend
 from pipelines.report.markup import Html, tag
-from pipelines.report.scales import Scale, figure, ticks
+from pipelines.report.scales import Scale, tick_labels, ticks
 from pipelines.report.scales import coordinate as at
 
 WIDTH = 340
@@ -62,13 +62,17 @@ def forest_chart(
         parts.append(_condition(condition, entries, top, scale, column, base, colours))
         top += _GAP + _SYSTEM_HEIGHT * len(entries)
     height = round(top) + _BOTTOM
+    values = ticks(low, high, MOST_TICKS)
     return drawing(
         WIDTH,
         height,
         f"{column.heading} by condition, with 95 % intervals; the table below has the numbers",
         tag("text", column.heading, class_="title", x=4, y=12),
         names,
-        [_tick(value, scale, above - 8, height) for value in ticks(low, high, MOST_TICKS)],
+        [
+            _tick(value, label, scale, above - 8, height)
+            for value, label in zip(values, tick_labels(values), strict=True)
+        ],
         parts,
     )
 
@@ -79,11 +83,11 @@ def _colours(systems: Sequence[str], base: str) -> list[str]:
     return ["base" if name == base else str(others.index(name) % COLOURS) for name in systems]
 
 
-def _tick(value: float, scale: Scale, top: int, height: int) -> list[Html]:
+def _tick(value: float, label: str, scale: Scale, top: int, height: int) -> list[Html]:
     x = at(scale(value))
     return [
         tag("line", x1=x, x2=x, y1=top, y2=height - _BOTTOM, class_="rule"),
-        tag("text", figure(value), x=x, y=height - 6, text_anchor="middle"),
+        tag("text", label, x=x, y=height - 6, text_anchor="middle"),
     ]
 
 

@@ -1,11 +1,11 @@
 """Lines over steps as SVG, small enough to be read on a telephone, and told in words for those who cannot see them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
-from pipelines.report.scales import Scale, figure, ticks
+from pipelines.report.scales import Scale, tick_labels, ticks
 from pipelines.trainer.run_records import Points
 
 WIDTH, HEIGHT = 340, 210
@@ -130,15 +130,20 @@ def legend(names: Sequence[str], left: float, styles: Sequence[str] = ()) -> tup
 
 def _grid(across: _Axis, up: _Axis) -> list[Html]:
     parts = []
-    for value in up.ticks():
+    for value, label in _labelled(up.ticks()):
         y = up.place(value)
         parts.append(_rule(_LEFT, WIDTH - _RIGHT, y, y, "rule"))
-        parts.append(tag("text", figure(value), x=_LEFT - 5, y=f"{y + 3.5:.1f}", text_anchor="end"))
-    for value in across.ticks():
+        parts.append(tag("text", label, x=_LEFT - 5, y=f"{y + 3.5:.1f}", text_anchor="end"))
+    # There is no half a step.
+    for value, label in _labelled([value for value in across.ticks() if value == round(value)]):
         x = f"{across.place(value):.1f}"
-        parts.append(tag("text", figure(value), x=x, y=HEIGHT - _BOTTOM + 14, text_anchor="middle"))
+        parts.append(tag("text", label, x=x, y=HEIGHT - _BOTTOM + 14, text_anchor="middle"))
     parts.append(tag("text", "step", x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle"))
     return parts
+
+
+def _labelled(values: Sequence[float]) -> Iterable[tuple[float, str]]:
+    return zip(values, tick_labels(values), strict=True)
 
 
 def _rule(x1: float, x2: float, y1: float, y2: float, kind: str) -> Html:

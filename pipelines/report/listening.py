@@ -8,7 +8,7 @@ import soundfile
 
 from manifests.errors import UserError
 from manifests.recipe import SAMPLE_RATE_HZ
-from pipelines.report.markup import Html, join, tag
+from pipelines.report.markup import Html, tag
 from pipelines.report.media import MOST_SECONDS, Audio, heard
 
 HOW_TO_READ = (
@@ -35,7 +35,7 @@ def listening(samples: Sequence[Listened]) -> Html:
     Raises:
         UserError: when a file is not audio of one channel at 48 kHz.
     """
-    return join(map(_sample, samples))
+    return tag("div", map(_sample, samples), class_="samples")
 
 
 def _sample(sample: Listened) -> Html:

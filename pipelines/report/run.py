@@ -18,6 +18,7 @@ from pipelines.model_cards.card import card
 from pipelines.model_cards.scores import read_scores
 from pipelines.models.run_files import run_files
 from pipelines.quality.scores import DEGRADED
+from pipelines.report.conditions import condition_title
 from pipelines.report.evaluation_parts import evaluation
 from pipelines.report.listening import HOW_TO_READ, Listened, listening
 from pipelines.report.markup import Html, join, tag
@@ -167,7 +168,7 @@ def _kept(folder: Path) -> list[Listened]:
     return [
         Listened(
             sample.key,
-            ", ".join(sample.conditions),
+            ", ".join(map(condition_title, sample.conditions)),
             {name: folder / LISTEN_FOLDER / file for name, file in sample.files.items()},
         )
         for sample in read_kept(folder)

@@ -11,6 +11,8 @@ Values = NDArray[np.float64]
 MOST_BINS = 32
 LEAST_BINS = 12
 """In between, as many as the rule of Rice asks for: twice the cube root of the number of values."""
+_MOST_DIGITS = 10
+"""Behind the point, on an axis of values that hardly differ."""
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -88,6 +90,16 @@ def figure(value: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(size)))
     text = f"{value:,.{min(digits, 6)}f}".replace(",", " ")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Write the values of an axis, with more digits than `figure` where they would not differ."""
+    labels = [figure(value) for value in values]
+    digits = 3
+    while len(set(labels)) < len(set(values)) and digits < _MOST_DIGITS:
+        labels = [f"{value:.{digits}f}" for value in values]
+        digits += 1
+    return labels
 
 
 def percent(share: float) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipelines.report.charts import drawing
 from pipelines.report.markup import Html, tag
 from pipelines.report.recordings import Clip
-from pipelines.report.scales import Scale, figure, ticks
+from pipelines.report.scales import Scale, figure, tick_labels, ticks
 from pipelines.report.scales import coordinate as at
 from pipelines.report.summary import Measure
 
@@ -39,14 +39,14 @@ def scatter_chart(x: Measure, y: Measure, a: Sequence[Clip], b: Sequence[Clip]) 
     up = _axis([dot[1] for dot in placed], HEIGHT - _BOTTOM, _TOP)
     said = f"{y.axis}, over {x.axis}: {len(a)} clips of A and {len(b)} recordings of B; a table below has the numbers"
     parts: list[object] = [tag("text", y.axis, x=0, y=10)]
-    for value in ticks(up.low, up.high, 5):
+    values = ticks(up.low, up.high, 5)
+    for value, label in zip(values, tick_labels(values), strict=True):
         y_at = at(up(value))
         parts.append(tag("line", class_="rule", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y_at, y2=y_at))
-        parts.append(tag("text", figure(value), x=_LEFT - 5, y=at(up(value) + 4), text_anchor="end"))
-    for value in ticks(across.low, across.high, 6):
-        parts.append(
-            tag("text", figure(value), x=at(across(value)), y=HEIGHT - _BOTTOM + 14, text_anchor="middle")
-        )
+        parts.append(tag("text", label, x=_LEFT - 5, y=at(up(value) + 4), text_anchor="end"))
+    values = ticks(across.low, across.high, 6)
+    for value, label in zip(values, tick_labels(values), strict=True):
+        parts.append(tag("text", label, x=at(across(value)), y=HEIGHT - _BOTTOM + 14, text_anchor="middle"))
     parts.append(tag("text", x.axis, x=at((_LEFT + WIDTH - _RIGHT) / 2), y=HEIGHT - 5, text_anchor="middle"))
     for x_value, y_value, clip, kind, radius in placed:
         title = tag("title", f"{clip.name}: {figure(x_value)}, {figure(y_value)}")

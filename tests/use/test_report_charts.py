@@ -12,9 +12,10 @@ from datagen.level import scaled
 from pipelines.quality.figures import FLOOR_DB, TOP_DB
 from pipelines.quality.recordings import flat_top_share
 from pipelines.report.charts import histogram, spans
+from pipelines.report.line_chart import line_chart
 from pipelines.report.media import CELLS, opus, palette, panel, spectrogram_png
 from pipelines.report.page import Section, page
-from pipelines.report.scales import bin_edges, coordinate, figure, percent, ticks
+from pipelines.report.scales import bin_edges, coordinate, figure, percent, tick_labels, ticks
 
 RATE_HZ = 48_000
 
@@ -92,6 +93,20 @@ def test_bins_hold_every_value_and_end_on_round_numbers() -> None:
     assert bin_edges([np.array([1.0, 2.0, 4.0])], whole=True).tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
     assert len(bin_edges([np.array([3.0])])) == 2
     assert len(bin_edges([np.zeros(0)])) > 1
+
+
+def test_ticks_of_values_that_hardly_differ_are_told_apart() -> None:
+    assert tick_labels([-3.701, -3.7005, -3.7]) == ["-3.7010", "-3.7005", "-3.7000"]
+    assert tick_labels([0.0, 2.5, 5.0]) == ["0", "2.5", "5"]
+    assert tick_labels([1.0, 1.0]) == ["1", "1"]
+
+
+def test_steps_are_whole() -> None:
+    chart = Page.parsed(
+        page("", "", [Section("a", "A", line_chart("loss", {"train": ((6, 0.2), (12, 0.1))}))])
+    )
+    words = chart.text.split("\n")
+    assert {"0", "5", "10"} <= set(words) and not {"2.5", "7.5"} & set(words)
 
 
 def test_numbers_are_written_for_people() -> None:
