@@ -51,13 +51,18 @@ def withdraw(
     Only samples that hold a source are replaced; all others keep their bytes. When you are done with the old version,
     delete its folder: until then it still holds the recordings.
     """
-    from pipelines.governance.stale import Heard, mark, where_marked, who_heard
+    from pipelines.governance.stale import Heard, mark, where_marked, who_else_holds, who_heard
     from pipelines.ray_job import check_read, check_written
 
     check_read("--corpus", corpus)
 
     def heard_by(hashes: frozenset[str]) -> list[Heard]:
         return who_heard(hashes, [corpus, *(look_into or ())], [Path().resolve()])
+
+    def print_other_holders(hashes: frozenset[str], *besides: str) -> None:
+        others = who_else_holds(hashes, besides, look_into or (), [Path().resolve()])
+        for place, count in others.items():
+            print(f"  {place} holds them too, in {count} samples: withdraw them there as well")
 
     if dry_run:
         from pipelines.governance.take_down import take_down
@@ -66,6 +71,7 @@ def withdraw(
         if out is not None:
             meant.check_out(out)
         _print_take_down(meant, where_marked(heard_by(meant.hashes)))
+        print_other_holders(meant.hashes, meant.held.manifest.id)
         return
     if out is None:
         raise UserError("--out is needed: the new version of the corpus goes there (or give --dry-run)")
@@ -100,6 +106,8 @@ def withdraw(
     print(f"  {len(done.sources)} sources withdrawn, {count} samples in {len(done.samples)} shards replaced")
     _print_stale("stale:", marked)
     print(f"  {corpus} still holds the recordings: delete it when nothing needs it any more")
+    hashes = frozenset(source.sha256 for source in done.sources)
+    print_other_holders(hashes, done.manifest.replaces, done.manifest.id)
     if unwritten := [place for model in marked for place in model.unwritten]:
         raise JobError(f"{STALE_FILE} cannot be written beside every stale model: {', '.join(unwritten)}")
 

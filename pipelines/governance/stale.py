@@ -9,6 +9,7 @@ from urllib.request import url2pathname
 
 from manifests.errors import JobError, UserError
 from manifests.store import Place
+from pipelines.arrow_values import strings
 from pipelines.lineage.known_corpora import known_corpora
 from pipelines.lineage.known_online import known_online
 from pipelines.lineage.records import ModelRecord, collect
@@ -73,6 +74,26 @@ def who_heard(hashes: Iterable[str], corpora: Sequence[Place], folders: Sequence
         for bundle_id in ids
     }
     return [Heard(bundle_id, records.models.get(bundle_id), exports[bundle_id]) for bundle_id in ids]
+
+
+def who_else_holds(
+    hashes: frozenset[str], besides: Sequence[str], corpora: Sequence[Place], folders: Sequence[Path]
+) -> dict[str, int]:
+    """Find other corpora that hold any of some sources; return the number of such samples by place.
+
+    Args:
+        hashes: of the sources.
+        besides: ids of corpora that are known to.
+        corpora: places to look into, besides those that MLflow recorded or that lie in `folders`.
+        folders: in which corpora are looked for.
+    """
+    known = known_corpora(corpora, stored_records(), found_below(folders))
+    counts = {
+        corpus.place: sum(corpus.samples_with_any(strings(hashes)).values())
+        for corpus in known
+        if not corpus.manifest.parts and corpus.manifest.id not in besides
+    }
+    return {place: count for place, count in counts.items() if count}
 
 
 def where_marked(heard: Sequence[Heard]) -> list[Marked]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manifests.errors import UserError
+
 STORE_FILE = "mlflow.db"
 ARTIFACTS_FOLDER = "mlartifacts"
 TAG = "ssiforge."
@@ -29,6 +31,7 @@ ONLINE_SOURCE_TYPE = "ssiforge_online"
 """Type of fresh samples likewise."""
 
 _SQLITE = "sqlite:///"
+_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,13 @@ def store_location(folder: Path | None = None) -> Store:
 
 
 def open_store(store: Store | None = None) -> Any:
-    """Open the store, and make its tables where they are missing; return an `MlflowClient`."""
+    """Open the store, and make its tables where they are missing; return an `MlflowClient`.
+
+    Raises:
+        UserError: when what is to be the database is something else.
+    """
     store = store or store_location()
+    _check(store)
     # Set before mlflow is imported: it would print links with pictures and report usage to its makers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -86,6 +94,19 @@ def open_store(store: Store | None = None) -> Any:
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_registry_uri(store.uri)
     return mlflow.MlflowClient(store.uri, store.uri)
+
+
+def _check(store: Store) -> None:
+    """Look at the beginning of a database: MLflow's own complaint is of many lines, and names no file."""
+    if store.database is None or not store.database.exists():
+        return
+    try:
+        with store.database.open("rb") as stream:
+            begins = stream.read(len(_SQLITE_HEADER))
+    except OSError as error:
+        raise UserError(f"{store.database}: MLflow's records cannot be read ({error.strerror})") from error
+    if begins not in (b"", _SQLITE_HEADER):
+        raise UserError(f"{store.database}: is no SQLite database, and so not MLflow's records")
 
 
 def open_existing_store() -> Any | None:

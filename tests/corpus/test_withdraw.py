@@ -192,6 +192,22 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(
     assert code == 2 and errors.startswith("ssiforge: --out is needed")
 
 
+def test_other_corpora_that_hold_it_are_named(
+    before: Path, noise_hash: str, ssiforge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    generate(before / "recipe.yaml", before / "sources.parquet", other, InProcess(), samples=12, seed=6)
+    held = len(holders(other, noise_hash))
+    assert held
+    code, said, _ = ssiforge("withdraw", noise_hash, "--corpus", before, "--dry-run")
+    assert code == 0
+    assert f"{other} holds them too, in {held} samples: withdraw them there as well" in said
+    code, said, _ = ssiforge("withdraw", noise_hash, "--corpus", before, "--out", "new", "--workers", 0)
+    assert (code, said.count("holds them too")) == (0, 1)
+
+
 def test_the_first_reason_is_kept(before: Path, after: tuple[Path, Withdrawn], noise_hash: str) -> None:
     out, _ = after
     said: list[str] = []

@@ -310,6 +310,18 @@ def store_model_id(store: Any, bundle_id: str) -> str:
     return str(logged_models(store, bundle_id)[0].model_id)
 
 
+def test_records_of_mlflow_that_are_none_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssiforge: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///notes.txt")
+    Path("notes.txt").write_text("these are no records of runs")
+    for command in (("lineage", "deadbeef"), ("promote", "x", "--as", "champion")):
+        code, _, errors = ssiforge(*command)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert str(tmp_path / "notes.txt") in errors
+
+
 @pytest.mark.parametrize("reference", ["nothing", "0" * 32, "deadbeef", "models:/x/1", "caf\udce9.wav"])
 def test_what_is_not_known_is_refused_with_what_is(chain: dict[str, Any], reference: str) -> None:
     with pytest.raises(UserError, match="models: 4"):
