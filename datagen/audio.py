@@ -283,6 +283,8 @@ def _opened(path: str) -> soundfile.SoundFile | None:
         return None
     try:
         handle = soundfile.SoundFile(path)
+    except UnicodeEncodeError as error:
+        raise AudioError("its name is not valid UTF-8") from error
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
         return None
     if handle.frames < _UNKNOWN_FRAMES:

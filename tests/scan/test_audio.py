@@ -1,6 +1,7 @@
 """A stretch is the same samples whatever was read before it, resampling keeps time, FLAC loses nothing."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,13 @@ def test_what_is_not_audio_is_an_audio_error(tmp_path: Path, name: str) -> None:
         (tmp_path / name).touch()
     with pytest.raises(AudioError):
         read_all(str(tmp_path / name))
+
+
+def test_a_name_that_is_no_text_is_an_audio_error(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.wav"
+    soundfile.write(os.fsencode(path), np.zeros(100), 48_000, format="WAV")
+    with pytest.raises(AudioError, match="not valid UTF-8"):
+        read_all(str(path))
 
 
 @pytest.mark.parametrize(
