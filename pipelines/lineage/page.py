@@ -35,8 +35,8 @@ a{color:var(--link)}a:focus-visible,.graph:focus-visible{outline:3px solid var(-
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:.8rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem;min-width:0}
 .card:target{border-color:var(--link);box-shadow:0 0 0 2px var(--link)}
-.kind{color:var(--soft);font-size:.85rem}.stale{color:#b42318;font-weight:600}
-@media (prefers-color-scheme:dark){.stale{color:#fda29b}}
+.kind{color:var(--soft);font-size:.85rem}p.stale{color:#b42318;font-weight:600}
+@media (prefers-color-scheme:dark){p.stale{color:#fda29b}}
 dl{margin:.3rem 0;display:grid;grid-template-columns:minmax(6rem,auto) 1fr;gap:.1rem .8rem;font-size:.85rem}
 dt{color:var(--soft)}dd{margin:0;min-width:0}ul{margin:.2rem 0;padding-left:1.2rem;font-size:.9rem}
 @media print{.graph{overflow:visible;max-height:none}.graph svg{min-width:0;max-width:100%;height:auto}
