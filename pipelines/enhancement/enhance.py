@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -258,14 +259,22 @@ def _folder_pairs(source: Path, output: Path, suffix: str) -> list[tuple[Path, P
     inside = [path for path in files_below(source) if not path.resolve().is_relative_to(output.resolve())]
     if not inside:
         raise UserError(f"{source}: holds no audio files besides those in {output}")
-    stems = [path.with_suffix("") for path in inside]
-    pairs = []
-    for path, stem in zip(inside, stems, strict=True):
-        relative = path.relative_to(source)
-        # a.mp3 beside a.wav: both keep their suffix in the new name.
-        name = relative.with_suffix(suffix).name if stems.count(stem) == 1 else relative.name + suffix
-        pairs.append((path, output / relative.parent / name))
-    return pairs
+    names = _names_of_outputs([path.relative_to(source) for path in inside], suffix)
+    return [(path, output / name) for path, name in zip(inside, names, strict=True)]
+
+
+def _names_of_outputs(inputs: Sequence[Path], suffix: str) -> list[Path]:
+    """Return a name of its own for the output of each input: `a.wav` of `a.mp3`, unless another would be called so.
+
+    Of `a.mp3` beside `a.ogg`, both keep their suffix: `a.mp3.wav` and `a.ogg.wav`.
+    """
+    short = [path.with_suffix(suffix) for path in inputs]
+    long = [path.with_name(path.name + suffix) for path in inputs]
+    names = short
+    while len(taken := Counter(names)) < len(names):
+        # Long names differ from one another, so each turn lengthens some.
+        names = [whole if taken[name] > 1 else name for name, whole in zip(names, long, strict=True)]
+    return names
 
 
 def _file_pair(source: Path, output: Path, suffix: str) -> tuple[Path, Path]:
@@ -277,7 +286,13 @@ def _file_pair(source: Path, output: Path, suffix: str) -> tuple[Path, Path]:
 
 
 def _refuse_overwriting(pairs: Sequence[tuple[Path, Path]]) -> None:
-    inputs = {source.resolve() for source, _ in pairs}
+    inputs = {_identity(source) for source, _ in pairs}
     for _, target in pairs:
-        if target.resolve() in inputs or any(target.exists() and target.samefile(s) for s, _ in pairs):
+        if target.exists() and _identity(target) in inputs:
             raise UserError(f"{target}: is an input; enhance into another file or folder")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of a file, links of either kind included."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
