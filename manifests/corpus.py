@@ -279,6 +279,11 @@ class OpenPart:
         return f"{self.named.corpus}/{shard.tar_name}" if self.named else shard.tar_name
 
 
+def record_name(tar_name: str) -> str:
+    """Return the path of a shard's commit record, given that of its tar."""
+    return tar_name.removesuffix(".tar") + ".json"
+
+
 def read_shard_record(store: Store, name: str) -> ShardRecord:
     """Read one commit record.
 
@@ -385,7 +390,7 @@ def open_shard(store: Store, name: str, sha256: str, sizes: Mapping[str, int]) -
     Raises:
         UserError: when something is missing or differs.
     """
-    record = read_shard_record(store, name.removesuffix(".tar") + ".json")
+    record = read_shard_record(store, record_name(name))
     if record.tar_name != name or record.sha256 != sha256:
         raise UserError(f"{store.where(record.record_name)}: does not belong to this corpus")
     held = sizes.get(name, 0)

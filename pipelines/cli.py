@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from pipelines.commands.ui import ui
 EXIT_FAILED_JOB = 1
 EXIT_USER_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+SHOWN_OF_A_NAME = 80
+"""Characters of one that no file can have."""
 
 GOES_ON = {
     **dict.fromkeys(
@@ -343,6 +346,14 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own complaint about the command line
             _fail(str(error.format_message()), error, EXIT_USER_MISTAKE)
+        if (
+            isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        ):  # text that was meant as something else
+            _fail(
+                f"{str(error.filename)[:SHOWN_OF_A_NAME]}…: too long for a file's name",
+                error,
+                EXIT_USER_MISTAKE,
+            )
         _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", error, EXIT_FAILED_JOB)
 
 

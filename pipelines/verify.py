@@ -32,6 +32,7 @@ from manifests.corpus import (
     open_shard,
     read_manifest,
     read_part,
+    record_name,
 )
 from manifests.errors import UserError
 from manifests.keyed import generator
@@ -144,7 +145,7 @@ def _unchecked(store: Store, manifest: CorpusManifest) -> Iterator[str]:
 
 
 def _stray_files(names: Mapping[str, int], manifest: CorpusManifest) -> Iterator[str]:
-    known = {name for tar in manifest.shards for name in (tar, tar.removesuffix(".tar") + ".json")}
+    known = {name for tar in manifest.shards for name in (tar, record_name(tar))}
     for name in sorted(names):
         if name.partition("/")[0] in SPLITS and name not in known:
             left = " (left by an interrupted job; 'generate' sweeps it)" if is_temporary(name) else ""

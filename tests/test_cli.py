@@ -135,6 +135,15 @@ def test_a_folder_that_is_no_corpus(tmp_path, ssiforge) -> None:
         assert (code, "not a finished corpus" in said) == (2, True)
 
 
+@pytest.mark.parametrize("command", [("lineage",), ("report",), ("ui",), ("promote", "--as", "x")])
+def test_text_that_is_too_long_to_name_a_file(tmp_path, monkeypatch, ssiforge, command) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = answer(ssiforge, *command, "no such thing " * 30)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "too long" in said
+    assert "unexpected" not in said
+
+
 def test_the_debug_option_shows_where_it_failed(tmp_path) -> None:
     command = [sys.executable, "-m", "pipelines.cli", "verify", str(tmp_path), "--debug"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)

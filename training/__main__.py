@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="ROLE=FOLDER",
-        help="build on this model (a folder with model.json), e.g. teacher=runs/small/teacher/model; repeatable",
+        help="build on this model (a folder with model.json), e.g. teacher=runs/small/teacher/model; with the "
+        "stage's own name begin with its weights; repeatable",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

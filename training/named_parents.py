@@ -1,7 +1,8 @@
 """Parents by name: `--from teacher=PLACE` lets a stage build on a model that lies outside the run's folder.
 
-Such a parent may have been trained on another corpus (fine-tuning); its id is recorded as any parent's is. It
-must be a model of the stage that is wanted, of the experiment's preset and of that preset's sizes today.
+Such a parent may have been trained on another corpus; its id is recorded as any parent's is. It must be a model of
+the stage that is wanted, of the experiment's preset and of that preset's sizes today. A stage that is trained by
+itself may also be given a model of its own (`--stage joint --from joint=PLACE`): it begins with those weights.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import get_args
 
 from manifests.canonical import canonical_json
 from manifests.errors import UserError
-from manifests.experiment import Experiment, StageName
+from manifests.experiment import STAGES, Experiment, StageName
 from training.bundle import BundleInfo, read_info
 from training.models.presets import DENOISERS, REPAIRERS, Preset
 from training.stages import PARENT
@@ -55,10 +56,11 @@ def named_parents(
 
 
 def _role(option: str, name: str, stages: Sequence[StageName]) -> StageName:
-    roles = [role for role in PARENT.values() if role is not None]
-    for role in roles:
+    for role in STAGES:
         if role != name:
             continue
+        if [role] == list(stages):
+            return role
         if role in stages:
             raise UserError(
                 f"--from {option}: this run trains its own {role}; choose the stages with --stage"
@@ -66,7 +68,7 @@ def _role(option: str, name: str, stages: Sequence[StageName]) -> StageName:
         if role not in [PARENT[stage] for stage in stages]:
             raise UserError(f"--from {option}: stage {', '.join(stages)} does not build on a {role}")
         return role
-    raise UserError(f"--from {option}: no such role {name}; there are {', '.join(roles)}")
+    raise UserError(f"--from {option}: no such role {name}; there are {', '.join(STAGES)}")
 
 
 def _refuse_unfit(option: str, info: BundleInfo, role: StageName, experiment: Experiment) -> None:
@@ -79,7 +81,8 @@ def _refuse_unfit(option: str, info: BundleInfo, role: StageName, experiment: Ex
             f"{option}: is of preset {info.preset}, and experiment {experiment.name} is of {experiment.preset}"
         )
     wanted = {"repair": asdict(REPAIRERS[info.preset])}
-    given = {"repair": info.repair}
+    # How much of its input a finished model leaves in is no size, and not used in training.
+    given = {"repair": {**info.repair, "dry_share": REPAIRERS[info.preset].dry_share}}
     if info.denoiser is not None:
         ours = replace(DENOISERS[info.preset], use_asa=experiment.denoiser.use_asa)
         wanted["denoiser"], given["denoiser"] = asdict(ours), info.denoiser

@@ -37,7 +37,7 @@ from training.loop import Fit, fit
 from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.ranks import Ranks, device_of_rank, joined
 from training.source import FreshSamples
-from training.stages import PARENT, build_task, derived_seed
+from training.stages import PARENT, WHOLE, build_task, derived_seed
 from training.stream import SampleStream, fixed_batches
 from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 
@@ -190,8 +190,11 @@ def _train_stage(
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
         return _finished(stage_dir / MODEL_FOLDER, origin), False
-    parent = load_bundle(parents[0].bundle_dir, device) if parents else None
-    task = build_task(stage, experiment, parent, device)
+    models = {parent.role: load_bundle(parent.bundle_dir, device) for parent in parents}
+    built_on = PARENT[stage]
+    task = build_task(
+        stage, experiment, models.get(built_on) if built_on else None, device, models.get(stage)
+    )
     if experiment.optimisation.compile:
         compile_network(task.network)
     task.adversary = _adversary(stage, experiment, device, ranks)
@@ -299,16 +302,17 @@ def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | 
 
 
 def _parents(stage: StageName, data: Data, run_dir: Path, named: NamedParents) -> tuple[Parent, ...]:
-    """Find the finished model that a stage builds on: the one that was named, or the one in `run_dir`.
+    """Find the finished models that a stage builds on: those that were named, or its parent's in `run_dir`.
 
     Raises:
         UserError: when it is not there, or lies in `run_dir` and was trained on other data.
     """
+    begun = (Parent(stage, read_info(named[stage]).id, named[stage]),) if stage in named else ()
     role = PARENT[stage]
-    if role is None:
-        return ()
+    if role is None or (begun and stage in WHOLE):
+        return begun
     if role in named:
-        return (Parent(role, read_info(named[role]).id, named[role]),)
+        return (Parent(role, read_info(named[role]).id, named[role]), *begun)
     directory = model_dir(run_dir, role)
     if not is_bundle(directory):
         raise UserError(
@@ -321,7 +325,7 @@ def _parents(stage: StageName, data: Data, run_dir: Path, named: NamedParents) -
             f"{directory}: was trained on corpus {info.corpus_id}, and {data.name} is {data.id}; "
             f"use that corpus, or another --out"
         )
-    return (Parent(role, info.id, directory),)
+    return (Parent(role, info.id, directory), *begun)
 
 
 def _finished(directory: Path, origin: Origin) -> BundleInfo:

@@ -33,15 +33,25 @@ PARENT: dict[StageName, StageName | None] = {
 }
 """The stage whose model each stage builds on."""
 
+WHOLE: frozenset[StageName] = frozenset({"teacher", "denoiser", "joint"})
+"""Stages whose own models hold all that they need to be trained further; a student also needs its teacher."""
 
-def build_task(stage: StageName, experiment: Experiment, parent: Bundle | None, device: torch.device) -> Task:
-    """Build what a stage trains, with weights drawn from the experiment's seed or taken from `parent`.
+
+def build_task(
+    stage: StageName,
+    experiment: Experiment,
+    parent: Bundle | None,
+    device: torch.device,
+    begun: Bundle | None = None,
+) -> Task:
+    """Build what a stage trains, with weights drawn from the experiment's seed, or those of `parent` or `begun`.
 
     Args:
         stage: which one.
         experiment: its preset, seed, loss weights and distillation are used.
         parent: the finished model of the stage named by `PARENT`.
         device: where all networks go.
+        begun: a model of the stage itself, whose weights it begins with.
 
     Raises:
         UserError: when the preset is not known, or `parent` is not the model that the stage needs.
@@ -49,27 +59,43 @@ def build_task(stage: StageName, experiment: Experiment, parent: Bundle | None, 
     if experiment.preset not in get_args(Preset):
         known = ", ".join(get_args(Preset))
         raise UserError(f"experiment {experiment.name}, field 'preset': no {experiment.preset}; have {known}")
-    model = _parent_model(stage, parent)
+    if begun:
+        _uncalibrated(begun.model)
+    model = begun.model if begun and stage in WHOLE else _parent_model(stage, parent)
     loss = experiment.loss
     # Fresh weights are drawn from the process-wide generator, which is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(experiment.seed, stage, "weights"))
         if stage == "teacher":
-            return TeacherTask(build_repair(experiment.preset, causal=False).to(device), loss)
+            teacher = model if begun else build_repair(experiment.preset, causal=False)
+            assert isinstance(teacher, RepairNet)
+            return TeacherTask(teacher.requires_grad_(True).to(device), loss)
         if stage == "student":
             assert isinstance(model, RepairNet)
             student = build_repair(experiment.preset, causal=True)
-            if experiment.distillation.initialise_from_teacher:
+            if begun:
+                student.load_state_dict(begun.model.state_dict())
+            elif experiment.distillation.initialise_from_teacher:
                 student.load_state_dict(model.state_dict())
             steps = experiment.stages.student.steps
             distiller = Distiller(frozen(model).to(device), experiment.distillation, steps)
             return StudentTask(student.to(device), loss, distiller)
+        if stage == "denoiser" and begun:
+            assert isinstance(model, Chain)
+            model.denoiser.requires_grad_(True)
+            return DenoiserTask(Chain(frozen(model.repair), model.denoiser).to(device), loss)
         if stage == "denoiser":
             assert isinstance(model, RepairNet)
             chain = Chain(frozen(model), fresh_denoiser(experiment))
             return DenoiserTask(chain.to(device), loss)
         assert isinstance(model, Chain)
         return JointTask(model.requires_grad_(True).to(device), loss)
+
+
+def _uncalibrated(network: Network) -> None:
+    """Forget the share of the input that a finished model leaves in: it was chosen for the weights as they are."""
+    repair = network.repair if isinstance(network, Chain) else network
+    repair.config = replace(repair.config, dry_share=0.0)
 
 
 def fresh_denoiser(experiment: Experiment) -> Denoiser:

@@ -14,7 +14,8 @@ def lineage(
         str,
         typer.Argument(
             metavar="REF",
-            help="A model, run, corpus, sample key, source hash or path, recipe digest, speaker:NAME or licence:TEXT.",
+            help="A model, run, corpus, sample key, shard, source hash or path, recipe digest, speaker:NAME or "
+            "licence:TEXT.",
         ),
     ],
     corpus: Annotated[

@@ -51,7 +51,10 @@ def train(
     parents: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", metavar="ROLE=MODEL", help="Build on this model, e.g. teacher=runs/small/teacher."
+            "--from",
+            metavar="ROLE=MODEL",
+            help="Build on this model, e.g. teacher=runs/small/teacher; with the name of the one --stage, "
+            "begin with its weights.",
         ),
     ] = None,
 ) -> None:

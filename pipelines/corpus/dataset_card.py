@@ -8,7 +8,14 @@ from typing import Any
 
 import yaml
 
-from manifests.corpus import RECIPE_FILE, SOURCES_FILE, CorpusManifest, read_part, read_shard_record
+from manifests.corpus import (
+    RECIPE_FILE,
+    SOURCES_FILE,
+    CorpusManifest,
+    read_part,
+    read_shard_record,
+    record_name,
+)
 from manifests.licence_names import UNKNOWN, is_unrecognised
 from manifests.store import Store
 from pipelines.corpus.attribution import ATTRIBUTION_FILE
@@ -59,7 +66,7 @@ def _members(store: Store, manifest: CorpusManifest) -> tuple[str, ...]:
     found: set[str] = set()
     for place, each in held:
         for name, _ in each.shards_in_order()[:1]:
-            record = read_shard_record(place, name.removesuffix(".tar") + ".json")
+            record = read_shard_record(place, record_name(name))
             found.update(record.samples[0].members)
     return tuple(sorted(found))
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
@@ -124,27 +124,25 @@ class TarUses:
         return in_order(Counter(s.split for s in self._samples if wanted & set(s.sources)))
 
 
-def sample_in_table(table: Any, key: str) -> SampleUse | None:
-    """Return one sample by its key, from `samples.parquet`."""
+def samples_in_table(table: Any, column: Literal["key", "shard"], value: str) -> Iterator[SampleUse]:
+    """Find the sample of a key, or those of a shard, in `samples.parquet`."""
     import pyarrow.compute as pc
 
     names = ["key", "split", "shard", "speaker", "licences", "source_sha256"]
-    for group in touched_groups(table, "key", key):
-        rows = pc.indices_nonzero(pc.equal(columns_of(table, group, ["key"])["key"], text(key)))
+    for group in touched_groups(table, column, value):
+        rows = pc.indices_nonzero(pc.equal(columns_of(table, group, [column])[column], text(value)))
         if len(rows):
-            (row,) = columns_of(table, group, names).take(rows[:1]).to_pylist()
-            hashes = tuple(dict.fromkeys(row["source_sha256"]))
-            return SampleUse(key, row["split"], row["shard"], row["speaker"], tuple(row["licences"]), hashes)
-    return None
+            for row in columns_of(table, group, names).take(rows).to_pylist():
+                hashes = tuple(dict.fromkeys(row.pop("source_sha256")))
+                yield SampleUse(**row | {"licences": tuple(row["licences"])}, sources=hashes)
 
 
-def sample_in_tars(corpus: Corpus, key: str) -> SampleUse | None:
-    """Return one sample by its key, from the shard whose record names it."""
+def samples_in_tars(corpus: Corpus, column: Literal["key", "shard"], value: str) -> Iterator[SampleUse]:
+    """Find the same in the shards, of which the records say what they hold."""
     for shard in corpus.shards:
         for entry in shard.samples:
-            if entry.key == key:
-                return _from_json(corpus.sample_json(shard, entry), shard.tar_name)
-    return None
+            if value == (entry.key if column == "key" else shard.tar_name):
+                yield _from_json(corpus.sample_json(shard, entry), shard.tar_name)
 
 
 def _from_json(sample: dict[str, Any], shard: str) -> SampleUse:

@@ -6,6 +6,7 @@ NAME  NAME/3  NAME@champion  m-…  ID    a model, by MLflow's names or the bund
 RUN_ID  runs:/RUN_ID                    a training run or an evaluation, by MLflow's id or that in `run.json`
 corpus/  s3://bucket/corpus  ID         a corpus, by its place or its id (or its beginning)
 train-000012  84cdbb34-train-000012     a sample, with the beginning of its corpus's id where several have such a key
+corpus/train/shard-000003.tar  SHA256   a shard, by its file or the file's hash
 SHA256  speech/p234_001.wav             a source, by its hash (or its beginning), its file, or its path as scanned
 speaker:p234  licence:CC-BY-4.0         all that a speaker said, all that is under a licence
 RECIPE_DIGEST                           everything made with a recipe
@@ -28,7 +29,7 @@ from manifests.run_record import read_run
 from manifests.store import Place
 from pipelines.lineage.graph import Graph, Node
 from pipelines.lineage.heard import Heard, heard_by
-from pipelines.lineage.known_corpora import known_corpora
+from pipelines.lineage.known_corpora import KnownCorpus, known_corpora
 from pipelines.lineage.known_online import known_online
 from pipelines.lineage.records import collect
 from pipelines.lineage.walk import Walk
@@ -51,12 +52,10 @@ class Lineage:
     """The answer: a graph and where it starts."""
 
     graph: Graph
+    """What was asked for: what lies before the start, behind it, or both."""
     start: Node
-
-    @property
-    def heard(self) -> Heard:
-        """The models at the end of it."""
-        return heard_by(self.graph, self.start)
+    heard: Heard
+    """The models behind the start, whatever was asked for."""
 
     def json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -87,7 +86,7 @@ def lineage(reference: str, corpora: Sequence[Place] = (), up: bool = True, down
     known = known_corpora(given, stored, found)
     walk = Walk(collect(stored, found), known, known_online(stored, found))
     start = _start(walk, reference)
-    return Lineage(walk.graph.around(start.key, up, down), start)
+    return Lineage(walk.graph.around(start.key, up, down), start, heard_by(walk.graph, start))
 
 
 def _shipped(reference: str) -> list[Path]:
@@ -112,14 +111,25 @@ def _start(walk: Walk, reference: str) -> Node:
     if path.suffix == ONNX_SUFFIX and path.is_file():
         return walk.around_export(walk.records.exports.get(file_sha256(path)) or read_onnx(path))
     if path.is_file():
-        return walk.around_source(_source_of_file(walk, path))
+        return _of_file(walk, path)
     if (run := walk.records.run_named(reference)) is not None:
         return walk.around_run(run)
     if bundle_id := walk.records.model_named(reference):
         return walk.around_model(bundle_id)
-    if found := _of_group(walk, reference) or _by_digest(walk, reference) or _by_name(walk, reference):
+    if _is_text(reference) and (
+        found := _of_group(walk, reference) or _by_digest(walk, reference) or _by_name(walk, reference)
+    ):
         return found
     raise UserError(f"{reference}: not a model, run, sample or source known here; {_where(walk)}")
+
+
+def _is_text(reference: str) -> bool:
+    """Say whether it is text at all: a catalogue has no name that is not UTF-8, the scan refuses such files."""
+    try:
+        reference.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of_folder(walk: Walk, folder: Path) -> Node:
@@ -161,7 +171,8 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
         *(fresh.record.recipe_digest for fresh in walk.online.values()),
     }
     exports = sorted(sha256 for sha256 in walk.records.exports if sha256.startswith(reference))
-    found = [*dict.fromkeys(corpora), *sorted(sources), *exports]
+    shards = _shards(walk, reference)
+    found = [*dict.fromkeys(corpora), *sorted(sources), *exports, *dict.fromkeys(sha for *_, sha in shards)]
     if len(found) > 1:
         raise UserError(
             f"{reference}: the beginning of {len(found)} digests; give more of it: {', '.join(found[:4])}"
@@ -172,6 +183,8 @@ def _by_digest(walk: Walk, reference: str) -> Node | None:
         return walk.around_source(found[0])
     if exports:
         return walk.around_export(walk.records.exports[found[0]])
+    if shards:
+        return _only_shard(walk, reference, shards)
     return walk.around_recipe(reference) if recipes else None
 
 
@@ -196,11 +209,38 @@ def _by_name(walk: Walk, reference: str) -> Node | None:
     return walk.around_source(next(iter(sources))) if sources else None
 
 
-def _source_of_file(walk: Walk, path: Path) -> str:
+def _of_file(walk: Walk, path: Path) -> Node:
+    """Start at a source or a shard, known by its content."""
     sha256 = file_sha256(path)
-    if all(data.source(sha256) is None for data in walk.with_sources):
-        raise UserError(f"{path}: no corpus known here holds it (SHA-256 {sha256}); {_where(walk)}")
-    return sha256
+    if any(data.source(sha256) is not None for data in walk.with_sources):
+        return walk.around_source(sha256)
+    if shards := _shards(walk, sha256):
+        within = [held for held in shards if path.resolve() == Path(held[0].place, held[1]).resolve()]
+        return _only_shard(walk, str(path), within or shards)
+    raise UserError(f"{path}: no corpus known here holds it (SHA-256 {sha256}); {_where(walk)}")
+
+
+_Shard = tuple[KnownCorpus, str, str]
+"""Corpus, path of the tar within it, hash."""
+
+
+def _shards(walk: Walk, prefix: str) -> list[_Shard]:
+    """Return the shards whose hash begins so."""
+    return [
+        (corpus, name, sha256)
+        for corpus in walk.corpora.values()
+        for name, sha256 in corpus.manifest.shards.items()
+        if sha256.startswith(prefix)
+    ]
+
+
+def _only_shard(walk: Walk, reference: str, found: Sequence[_Shard]) -> Node:
+    """Start at a shard that may be in several versions of a corpus: one has to be meant."""
+    if len(found) > 1:
+        places = ", ".join(f"{corpus.place}/{name}" for corpus, name, _ in found[:4])
+        raise UserError(f"{reference}: {len(found)} corpora have this shard; give the file of one: {places}")
+    corpus, name, _ = found[0]
+    return walk.around_shard(corpus, name)
 
 
 def _where(walk: Walk) -> str:

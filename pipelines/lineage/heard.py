@@ -7,7 +7,7 @@ from pipelines.lineage.graph import Graph, Kind, Node
 from pipelines.lineage.walk import VALIDATION
 
 _ASKED_OF: frozenset[Kind] = frozenset(
-    {"source", "speaker", "licence", "sample", "corpus", "online", "recipe"}
+    {"source", "speaker", "licence", "sample", "shard", "corpus", "online", "recipe"}
 )
 """What models hear, or what decides that. Of a model one asks what was made of it."""
 MOST_NAMED = 12

@@ -1,20 +1,23 @@
 """Which corpora a lineage question can be asked of, and what each of them answers."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from manifests.corpus import (
     SAMPLES_FILE,
     WITHDRAWALS_FILE,
     Corpus,
     CorpusManifest,
+    SampleEntry,
     open_corpus,
     read_manifest,
     read_part,
+    read_shard_record,
+    record_name,
 )
 from manifests.errors import UserError
 from manifests.source import Source
@@ -27,8 +30,8 @@ from pipelines.corpus.sample_uses import (
     TarUses,
     Uses,
     opened,
-    sample_in_table,
-    sample_in_tars,
+    samples_in_table,
+    samples_in_tars,
 )
 from pipelines.models.folders import Found
 from pipelines.tracking.records import Stored
@@ -112,8 +115,25 @@ class KnownCorpus:
 
     def sample(self, key: str) -> SampleUse | None:
         """Return one sample by its key."""
+        return next(self._samples("key", key), None)
+
+    def entry(self, sample: SampleUse) -> SampleEntry | None:
+        """Return what the record of its shard says of a sample; None where that cannot be read."""
+        try:
+            record = read_shard_record(self.store, record_name(sample.shard))
+        except (OSError, UserError):
+            return None
+        return next((entry for entry in record.samples if entry.key == sample.key), None)
+
+    def in_shard(self, name: str) -> list[SampleUse]:
+        """Return the samples of a shard by the path of its tar within the corpus."""
+        return list(self._samples("shard", name))
+
+    def _samples(self, column: Literal["key", "shard"], value: str) -> Iterator[SampleUse]:
         table = opened(self.store, SAMPLES_FILE)
-        return sample_in_table(table, key) if table is not None else sample_in_tars(self._opened, key)
+        if table is not None:
+            return samples_in_table(table, column, value)
+        return samples_in_tars(self._opened, column, value)
 
 
 def known_corpora(given: Iterable[Place], stored: Stored | None, found: Found) -> list[KnownCorpus]:

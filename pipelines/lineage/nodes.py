@@ -7,6 +7,7 @@ from typing import Any, Literal
 from manifests.canonical import digest
 from manifests.source import WITHDRAWN, Source
 from pipelines.corpus.catalogue_queries import Summary
+from pipelines.corpus.sample_uses import SampleUse
 from pipelines.lineage.graph import Deferred, Node
 from pipelines.lineage.known_corpora import KnownCorpus
 from pipelines.lineage.known_online import KnownOnline
@@ -121,6 +122,14 @@ def online_sources_node(fresh: KnownOnline) -> Node:
     speakers = {row.speaker for row in rows if row.speaker}
     label, facts = _described(Summary(kinds, licences, len(speakers), len(rows)), lambda: rows)
     return Node("sources", f"{rows_digest}/{fresh.record.data_id}", label, {"digest": rows_digest, **facts})
+
+
+def sample_node(corpus: KnownCorpus, sample: SampleUse) -> Node:
+    """Describe a sample of a corpus: its specification by the digest that the record of its shard has."""
+    facts = {"speaker": sample.speaker, "split": sample.split, "licences": ", ".join(sample.licences)}
+    if (entry := corpus.entry(sample)) is not None:
+        facts |= {"index": entry.index, "attempt": entry.attempt, "spec_digest": entry.spec_digest}
+    return Node("sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts)
 
 
 def recipe_node(corpus: KnownCorpus) -> Node:

@@ -22,6 +22,7 @@ from pipelines.lineage.nodes import (
     online_sources_node,
     recipe_node,
     run_node,
+    sample_node,
     source_node,
     sources_node,
     version_node,
@@ -99,14 +100,27 @@ class Walk:
         return self.graph.nodes[f"recipe:{recipe_digest}"]
 
     def around_sample(self, corpus: KnownCorpus, sample: SampleUse) -> Node:
-        """Back from a sample to its sources, on to the models that heard it."""
-        facts = {"speaker": sample.speaker, "split": sample.split, "licences": ", ".join(sample.licences)}
-        node = self.graph.add(Node("sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts))
+        """Back from a sample to its recipe and sources, on to the models that heard it."""
+        node = self.graph.add(sample_node(corpus, sample))
+        self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
         for sha256 in sample.sources:
             self.graph.link(self._source(sha256), node, "heard in")
         shard = self._shard(corpus, sample.shard, [sample.key])
         self.graph.link(node, shard, "in")
         self._on_from_shards(corpus, [shard])
+        return node
+
+    def around_shard(self, corpus: KnownCorpus, name: str) -> Node:
+        """Back from a shard to its recipe and the sources of its samples, on to the models that heard them."""
+        samples = corpus.in_shard(name)
+        node = self._shard(corpus, name, [sample.key for sample in samples])
+        self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
+        hashes = dict.fromkeys(sha256 for sample in samples for sha256 in sample.sources)
+        rows = {row.sha256: row for row in corpus.listed(strings(hashes))}
+        for sha256 in hashes:
+            source = self.graph.add(source_node(sha256, rows.get(sha256)))
+            self.graph.link(source, node, "in samples of")
+        self._on_from_shards(corpus, [node])
         return node
 
     def around_source(self, sha256: str) -> Node:

@@ -14,6 +14,7 @@ from manifests.corpus import (
     ShardRecord,
     read_part,
     read_shard_record,
+    record_name,
 )
 from manifests.errors import UserError
 from manifests.sample import SampleRecord
@@ -113,7 +114,7 @@ class SampleReader:
         )
 
     def _find_shard(self, corpus: str | None, name: str) -> ShardRecord:
-        return read_shard_record(self._part(corpus), name.removesuffix(".tar") + ".json")
+        return read_shard_record(self._part(corpus), record_name(name))
 
 
 def _read(store: Store, shard: ShardRecord, entry: SampleEntry, name: str) -> bytes:

@@ -13,7 +13,7 @@ import soundfile
 
 from datagen.shard import OnDraw, Poisoned, ShardFailed
 from manifests.canonical import file_sha256
-from manifests.corpus import SampleEntry, ShardRecord, read_shard_record
+from manifests.corpus import SampleEntry, ShardRecord, read_shard_record, record_name
 from manifests.errors import UserError
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.store import Store, open_store
@@ -36,7 +36,7 @@ class ScoreTask:
     @property
     def record_name(self) -> str:
         """Name of its commit record within the corpus."""
-        return self.tar_name.removesuffix(".tar") + ".json"
+        return record_name(self.tar_name)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def model_tags(info: BundleInfo) -> dict[str, str]:
 def log_model(client: Any, run_id: str, bundle_dir: Path, info: BundleInfo) -> str:
     """Record a bundle as the output of a run; return its MLflow model id.
 
-    The model is a pyfunc made from code: MLflow rebuilds it by running `mlflow_model.py` on the bundle. Calling
+    The model is a pyfunc made from code: MLflow rebuilds it by running `model.py` beside this on the bundle. Calling
     this again for the same run and bundle returns the model that is there.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -81,7 +81,7 @@ def _write_pyfunc(package: Path, bundle_dir: Path, model_id: str, run_id: str) -
         warnings.simplefilter("ignore", UserWarning)
         mlflow.pyfunc.save_model(
             package,
-            python_model=str(Path(__file__).with_name("mlflow_model.py")),
+            python_model=str(Path(__file__).with_name("model.py")),
             artifacts={ARTIFACT: str(copy)},
             signature=ModelSignature(inputs=waves, outputs=waves),
             pip_requirements=[f"ssiforge=={metadata.version('ssiforge')}"],

@@ -10,9 +10,9 @@ from micro_experiment import MICRO
 from training_corpus import write_corpus
 
 from manifests.errors import UserError
-from manifests.experiment import load_experiment
+from manifests.experiment import STAGES, load_experiment
 from training.__main__ import main
-from training.bundle import MODEL_FILE, BundleInfo, read_info
+from training.bundle import MODEL_FILE, BundleInfo, load_bundle, read_info
 from training.models.presets import DENOISERS
 from training.named_parents import named_parents
 from training.run import model_dir, train
@@ -75,8 +75,9 @@ def test_a_finished_student_is_not_that_of_another_teacher(
     ("option", "stages", "message"),
     [
         ("teacher", ["student"], "must be ROLE=PLACE"),
-        ("tutor={}", ["student"], "no such role tutor; there are teacher, student, denoiser"),
-        ("joint={}", ["student"], "no such role joint"),
+        ("tutor={}", ["student"], "no such role tutor; there are teacher, student, denoiser, joint"),
+        ("joint={}", ["student"], "stage student does not build on a joint"),
+        ("student={}", ["student"], "is a teacher, and a student is needed"),
         ("teacher={}", ["teacher", "student"], "this run trains its own teacher"),
         ("student={}", ["student", "joint"], "this run trains its own student"),
         ("teacher={}", ["denoiser"], "stage denoiser does not build on a teacher"),
@@ -107,6 +108,43 @@ def test_a_parent_of_sizes_that_its_preset_no_longer_has_is_refused(teacher: Pat
     )
     with pytest.raises(UserError, match=r"repair network has other sizes .*\(channels\)"):
         named_parents([f"teacher={copy}"], load_experiment("tiny"), ["student"])
+
+
+def test_a_stage_by_itself_begins_with_the_weights_of_a_model_of_its_own(
+    teacher: Path, corpus_dir: Path, tmp_path: Path
+) -> None:
+    """With a learning rate of nothing they stay what they were, so all of each stage's weights are taken over."""
+    still = [*MICRO, *(f"stages.{stage}.learning_rate=1e-30" for stage in STAGES)]
+    run_dir = shutil.copytree(teacher.parents[1], tmp_path / "run")
+    experiment = load_experiment("tiny", MICRO)
+    train(experiment, corpus_dir, run_dir, STAGES, resume=True, device="cpu")
+    unmoved = load_experiment("tiny", still)
+    for stage in STAGES:
+        begun = model_dir(run_dir, stage)
+        out = tmp_path / f"more-{stage}"
+        options = [f"{stage}={begun}"] + [f"teacher={teacher}"] * (stage == "student")
+        parents = named_parents(options, unmoved, [stage])
+        more = train(unmoved, corpus_dir, out, [stage], device="cpu", parents=parents)[stage]
+        assert more.parents[stage] == read_info(begun).id
+        assert set(more.parents) == {stage} | ({"teacher"} if stage == "student" else set())
+        before, after = (
+            load_bundle(begun).model.state_dict(),
+            load_bundle(model_dir(out, stage)).model.state_dict(),
+        )
+        learned = [name for name in before if "running" not in name and "num_batches" not in name]
+        assert all(torch.equal(before[name], after[name]) for name in learned)
+
+
+def test_a_calibrated_model_is_trained_further_without_the_share_of_its_input(
+    teacher: Path, corpus_dir: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(teacher, tmp_path / "calibrated")
+    info = read_info(copy)
+    describe(copy, info.model_copy(update={"repair": {**info.repair, "dry_share": 0.5}}))
+    experiment = load_experiment("tiny", MICRO)
+    parents = named_parents([f"teacher={copy}"], experiment, ["teacher"])
+    train(experiment, corpus_dir, tmp_path / "more", ["teacher"], device="cpu", parents=parents)
+    assert read_info(model_dir(tmp_path / "more", "teacher")).repair["dry_share"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,10 @@ def test_the_same_is_found_by_path_key_run_id_corpus_and_recipe(
     assert {n.id for _, n in sample.graph.origins(sample.start.key)} == {
         file_hash("train häger 1.wav"),
         file_hash("train hiss 1.wav"),
+        first.manifest.recipe_digest,
     }
+    (spec,) = [e.spec_digest for s in first.shards for e in s.samples if e.key == "train-000002"]
+    assert sample.start.facts["spec_digest"] == spec
     assert ids(sample, "model") == {chain[stage].id for stage in ("teacher", "student", "denoiser")}
     with pytest.raises(UserError, match="2 corpora have a sample of this key"):
         lineage("train-000001")
@@ -224,6 +227,7 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     assert json.dumps(lineage("ssiforge-main-line-student").json()) == json.dumps(answer.json())
 
     from pipelines.lineage.graph import Graph, Node
+    from pipelines.lineage.heard import heard_by
 
     graph = Graph()
     name = 'a"]<img src=x onerror=alert(1)>\x1b[31m.wav\nclick'
@@ -231,7 +235,7 @@ def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
     drawn = graph.mermaid()
     assert "<img" not in drawn and '"]<' not in drawn and "\x1b" not in drawn and len(drawn.splitlines()) == 2
     console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
-    print_lineage(Lineage(graph, graph.nodes["source:1"]), console)
+    print_lineage(Lineage(graph, graph.nodes["source:1"], heard_by(graph, graph.nodes["source:1"])), console)
     assert "\x1b" not in console.export_text()
 
 
@@ -306,7 +310,7 @@ def store_model_id(store: Any, bundle_id: str) -> str:
     return str(logged_models(store, bundle_id)[0].model_id)
 
 
-@pytest.mark.parametrize("reference", ["nothing", "0" * 32, "deadbeef", "models:/x/1"])
+@pytest.mark.parametrize("reference", ["nothing", "0" * 32, "deadbeef", "models:/x/1", "caf\udce9.wav"])
 def test_what_is_not_known_is_refused_with_what_is(chain: dict[str, Any], reference: str) -> None:
     with pytest.raises(UserError, match="models: 4"):
         lineage(reference)

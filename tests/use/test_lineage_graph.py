@@ -14,7 +14,9 @@ import pytest
 from rich.console import Console
 from tiny_corpora import build_corpus
 
-from manifests.corpus import SAMPLES_FILE, Corpus, open_corpus, read_manifest
+from manifests.canonical import file_sha256
+from manifests.corpus import SAMPLES_FILE, Corpus, corpus_id, open_corpus, read_manifest
+from manifests.errors import UserError
 from manifests.experiment import STAGES
 from manifests.packages import locked_packages
 from manifests.run_record import RUN_FILE, StageRun, read_run, write_run
@@ -183,6 +185,7 @@ def test_where_each_source_and_speaker_went_is_what_the_tars_say(
         assert ids(answer, "model") == descendants
         assert {node.id for node in answer.heard.models} == descendants
         assert {node.id for node in answer.heard.only_validated} == descendants - learnt
+        assert lineage(source, down=False).heard == answer.heard
         shards = {n.id: n.facts["samples"] for n in answer.graph.nodes.values() if n.kind == "shard"}
         keys = {(name.split("/")[0], key) for name, held in shards.items() for key in held}
         assert keys == {(corpus, key) for corpus, _, key, held in uses if held == source}
@@ -194,6 +197,45 @@ def test_where_each_source_and_speaker_went_is_what_the_tars_say(
     licence = lineage("licence:CC0-1.0")
     noisy = {(c, k) for c, _, k, s in uses if s in {row["sha256"] for row in licence.start.facts["sources"]}}
     assert sum(n for of in licence.start.facts["heard"].values() for n in of.values()) == len(noisy)
+
+
+def test_a_shard_leads_back_to_the_sources_in_its_tar_and_on_to_the_models_that_heard_it(
+    random_house: Callable[[int], Path],
+) -> None:
+    place = random_house(1)
+    uses, models = uses_in_tars(place), models_by_id(place)
+    for tar_path in sorted(place.glob("*/*/*.tar")):
+        answer = lineage(str(tar_path))
+        held, split = read_manifest(tar_path.parent.parent), tar_path.parent.name
+        assert answer.start.id == f"{held.id}/{split}/{tar_path.name}"
+        assert ids(answer, "source") == {s for c, of, _, s in uses if (c, of) == (held.id, split)}
+        assert ids(answer, "recipe") == {held.recipe_digest}
+        trains = split != "test"
+        assert ids(answer, "model") == {
+            i
+            for i in models
+            if trains and held.id in {models[a]["corpus_id"] for a in with_ancestors(models, i)}
+        }
+
+
+def test_a_shard_that_two_versions_of_a_corpus_share_is_meant_by_its_place(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("before", "after"):
+        shutil.copytree(house / "a", name)
+    manifest = read_manifest("after")
+    other = corpus_id(manifest.recipe_digest, "1" * 32, manifest.seed, manifest.shards)
+    changed = manifest.model_copy(update={"id": other, "catalogue_digest": "1" * 32})
+    Path("after/corpus.json").write_text(changed.model_dump_json())
+    shard = Path("after/train/shard-000000.tar")
+    assert lineage(str(shard)).start.id == f"{other}/train/shard-000000.tar"
+    digits = file_sha256(shard)[:12]
+    with pytest.raises(UserError, match=r"2 corpora have this shard.*before/train"):
+        lineage(digits)
+    shutil.rmtree("before")
+    assert lineage(digits).start.id == f"{other}/train/shard-000000.tar"
 
 
 def test_index_table_and_tars_give_the_same_answers(house: Path) -> None:
