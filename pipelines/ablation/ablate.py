@@ -117,9 +117,7 @@ def ablate(
     experiment = load_experiment(experiment_reference, settings)
     study = kd_study(experiment, arms) if name == "kd" else asa_study()
     if steps is not None:
-        experiment = load_experiment(
-            experiment_reference, [*settings, f"stages.{study.stage}.steps={steps}"]
-        )
+        experiment = load_experiment(experiment_reference, [*settings, f"stages.{study.stage}.steps={steps}"])
     opened = open_corpus(corpus)
     held_out = held_out_samples(opened, split, samples)
     chosen_device(device)

@@ -37,6 +37,8 @@ def enhance_pipe(
     """
     if not stream or str(source) != "-" or str(output) != "-":
         raise UserError("'-' means stdin and stdout: ssiforge enhance --stream - -")
+    if sys.stdin is None or sys.stdout is None:
+        raise UserError("stdin and stdout must be open: ssiforge enhance --stream - -")
     enhancer = enhancer_of(model_reference, device, stream, say)
     pipe = _Hops(sys.stdin.buffer)
     try:
