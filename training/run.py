@@ -12,6 +12,7 @@ RUN_DIR/
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,11 @@ def _train_stage(
             tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
             raise
         except BaseException as error:
-            tracker.stage_ended("failed", str(error))
+            with suppress(OSError):  # a full disk has no room for how it ended either
+                tracker.stage_ended("failed", str(error))
+            if isinstance(error, OSError):
+                where, why = error.filename or stage_dir, error.strerror or error
+                raise JobError(f"{where}: {why}; --resume goes on from the last checkpoint") from error
             raise
         tracker.stage_ended("finished", run.early_end)
     return info, run.stops

@@ -1,5 +1,6 @@
 """`python -m training` on a machine that has torch, numpy, scipy, soundfile, soxr, pydantic and pyyaml, and no more."""
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,12 @@ from pathlib import Path
 
 import pytest
 from micro_experiment import MICRO
+
+from manifests.errors import JobError
+from manifests.experiment import Experiment
+from training import checkpoint
+from training.run import train
+from training.tracker import FileTracker
 
 BLOCKED = """
 import sys
@@ -75,6 +82,18 @@ def test_mistakes_are_one_sentence_and_exit_code_2(corpus_dir: Path, tmp_path: P
         assert said in ended.stderr
         assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_sentence_that_names_the_stage(
+    corpus_dir: Path, tmp_path: Path, micro: Experiment, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr(FileTracker, "stage_ended", full)
+    with pytest.raises(JobError, match=r"teacher: No space left on device; --resume goes on"):
+        train(micro, corpus_dir, tmp_path, ["teacher"], device="cpu")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
