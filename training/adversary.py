@@ -40,6 +40,8 @@ class Adversary:
         self.accumulated = accumulated
         self.first_step = int(settings.start_share * steps)
         """From here on the discriminators train."""
+        self.first_word = self.first_step + settings.lead_steps
+        """From here on they have a say in the generator's loss."""
         self.networks = Discriminators(
             settings.resolution_windows, settings.band_windows, settings.channels
         ).to(device)
@@ -96,7 +98,7 @@ class Adversary:
         (ours / self.accumulated).backward()  # type: ignore[no-untyped-call]
         self._trains = True
         losses[DISCRIMINATOR_LOSS] = ours.detach()
-        if step < self.first_step + self.settings.lead_steps:
+        if step < self.first_word:
             return
         self.networks.requires_grad_(False)
         enhanced = self.networks(estimate, gain)

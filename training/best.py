@@ -29,6 +29,10 @@ class Best:
         self.stale_validations += 1
         return False
 
+    def forget(self) -> None:
+        """Compare with nothing that was before: the next validation is the best."""
+        self.value, self.stale_validations = None, 0
+
     def _better(self, value: float) -> bool:
         if self.value is None:
             return value == value  # false for NaN alone

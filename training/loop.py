@@ -11,7 +11,7 @@ Discriminators are a part of a task, its `Adversary`: it leaves gradients in the
 losses, and they move in the same step as the task's weights, or neither does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Protocol
@@ -96,6 +96,12 @@ class Fit:
         self.statistics = Statistics(task.trained)
         self.best = Best(experiment.validation.best_by)
         self.clock = StepClock(device)
+        self.asked_to_stop: Callable[[], bool] = lambda: False
+        """Whether this rank was asked to end the stage before its last step."""
+        self.stops = False
+        """Whether any rank was, as all of them know since they last read."""
+        self._damaged = 0
+        """Samples of this rank that were replaced since then."""
         self._unread: list[Outcome] = []
         self.read_every = READ_EVERY_STEPS.get(device.type, 1)
 
@@ -106,10 +112,13 @@ class Fit:
 
     @property
     def stopped_after(self) -> int | None:
-        """The step after which too many validations in a row had had no better result; None before there is one."""
-        stale = self.best.stale_validations
-        early = 0 < self.settings.stop_after <= stale and self.progress.step < self.settings.steps
-        return self.progress.step if early else None
+        """The step after which too many validations in a row had had no better result; None before there is one.
+
+        While discriminators wait for their turn, a stage is not stopped.
+        """
+        stale, step = self.best.stale_validations, self.progress.step
+        early = 0 < self.settings.stop_after <= stale and self._adversary_begins <= step < self.settings.steps
+        return step if early else None
 
     @property
     def early_end(self) -> str:
@@ -125,6 +134,25 @@ class Fit:
     def done(self) -> bool:
         """Whether there is no further step to do."""
         return self.progress.step >= self.settings.steps or self.stopped_after is not None
+
+    @property
+    def _adversary_begins(self) -> int:
+        """The first step in which discriminators have a say; 0 where none ever has."""
+        adversary = self.task.adversary
+        return (
+            adversary.first_word
+            if adversary is not None and adversary.first_word < self.settings.steps
+            else 0
+        )
+
+    def turn_to_adversary(self) -> None:
+        """Where discriminators have a say from the next step on, compare validations with later ones alone.
+
+        What is best by spectral losses is so just before: kept for good, it would make the discriminators' work vain.
+        """
+        if 0 < self._adversary_begins == self.progress.step:
+            self.best.forget()
+            self.schedule.forget()
 
     def capture(self) -> State:
         """Return the whole state, between two steps that have been read."""
@@ -188,7 +216,7 @@ class Fit:
                 share = value.detach().float() / parts
                 losses[name] = losses[name] + share if name in losses else share
             keys += batch.keys
-            self.progress.damaged_samples += self.ranks.total(len(batch.damaged))
+            self._damaged += len(batch.damaged)
         # From here on all ranks hold the same numbers, so that they decide alike whether the step is usable.
         self.ranks.average_gradients(self.weights, self.share)
         self.ranks.average_changes(self.statistics.changes(), self.share)
@@ -240,6 +268,10 @@ class Fit:
         for outcome in self._unread:
             window.add(self.progress.count(outcome, scaled, most))
         self._unread.clear()
+        damaged, asked = self.ranks.totals(self._damaged, int(self.asked_to_stop()))
+        self.progress.damaged_samples += damaged
+        self.stops = self.stops or asked > 0
+        self._damaged = 0
         window.spend(self.clock.take())
 
     def validate(self, held_out: Sequence[Batch]) -> tuple[dict[str, float], list[ValidationSample]]:
@@ -287,6 +319,7 @@ def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: 
 
     Raises:
         JobError: when too many steps in a row are not finite, or too many samples are damaged.
+        KeyboardInterrupt: when a rank was asked to stop; the last step that was done has its checkpoint.
     """
     records, settings, progress = run.experiment.records, run.settings, run.progress
     window = Window()
@@ -300,13 +333,16 @@ def fit(run: Fit, held_out: Sequence[Batch], checkpoints: Checkpoints, tracker: 
             tracker.validation_samples(step, shown)
             if run.take_note(judged):
                 checkpoints.save_best(step, {"weights": run.average.weights, "metrics": judged})
-        saving = run.done or step % records.checkpoint_every == 0
+        run.turn_to_adversary()
+        saving = run.done or run.stops or step % records.checkpoint_every == 0
         if saving or step % records.metrics_every == 0:
             run.read(window)
             tracker.metrics([*window.metrics(step), *_counters(run)])
             window = Window()
         if saving:
             checkpoints.save(step, run.capture())
+        if saving and run.stops and not run.done:
+            raise KeyboardInterrupt
     if run.best.value is None:
         checkpoints.save_best(progress.step, {"weights": run.average.weights, "metrics": {}})
     run.ranks.wait()  # for the one that writes

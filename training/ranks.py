@@ -98,11 +98,11 @@ class Ranks:
         stacked = torch.stack([value.detach().float() for value in values.values()]) * share
         return dict(zip(values, self._sum(stacked).unbind(), strict=True))
 
-    def total(self, number: int) -> int:
-        """Return the sum of a number over all ranks."""
+    def totals(self, *numbers: int) -> list[int]:
+        """Return the sum of each number over all ranks; waits for the device."""
         if self.count == 1:
-            return number
-        return int(self._sum(torch.tensor([number], device=self.device)))
+            return list(numbers)
+        return [int(total) for total in self._sum(torch.tensor(numbers, device=self.device)).tolist()]
 
     def from_first(self, values: dict[str, float]) -> dict[str, float]:
         """Return rank 0's numbers for the same names, so that all ranks decide alike what depends on them."""
@@ -136,7 +136,7 @@ class Ranks:
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
-        self.total(0)
+        self.totals(0)
 
     def _average(self, tensors: Sequence[Tensor], share: float) -> None:
         for bucket in _buckets(tensors):

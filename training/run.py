@@ -10,7 +10,9 @@ RUN_DIR/
 """
 
 import json
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from manifests.errors import JobError, UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from manifests.files import write_atomically
 from manifests.flat import flat
+from manifests.interrupts import interruptible, terminable
 from manifests.recipe import Split
 from manifests.selection import Selection
 from manifests.store import Place, absolute
-from training.adversary import build_adversary
+from training.adversary import Adversary, build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.bundle_info import MODEL_FOLDER
-from training.checkpoint import Checkpoints, Identity
+from training.checkpoint import Checkpoints, DamagedCheckpointError, Identity
 from training.compiling import compile_network
 from training.data import Data
 from training.loop import Fit, fit
@@ -43,6 +46,11 @@ CHECKPOINT_FOLDER = "checkpoints"
 EXPERIMENT_FILE = "experiment.json"
 SELECTION_FILE = "selection.json"
 """Which samples are used; only where a run does not use all."""
+AFTER_THE_STEP = "after the step in progress, with a checkpoint"
+SAME_SIGNAL_S = 2.0
+"""torchrun passes on a Ctrl-C that its ranks have had from the terminal already."""
+
+log = logging.getLogger(__name__)
 
 
 def model_dir(run_dir: Path, stage: StageName) -> Path:
@@ -85,6 +93,7 @@ def train(
     Raises:
         UserError: when the corpus, the run folder or the device is not fit for this run.
         JobError: when training itself cannot go on.
+        KeyboardInterrupt: when it was asked to stop by Ctrl-C or SIGTERM.
     """
     corpus = None if corpus_place is None else open_corpus(corpus_place)
     if selection is not None and corpus is not None:
@@ -93,14 +102,18 @@ def train(
     place = chosen_device(device_of_rank(device))
     if not resume:
         refuse_earlier_work(run_dir, stages)
-    with joined(place) as ranks:
+    with terminable(), joined(place) as ranks:
         if corpus is not None:
             _refuse_changed_shards(corpus, ranks)
         tracker = Several((FileTracker(), *trackers) if ranks.first else ())
-        return {
-            stage: _train_stage(stage, experiment, data, run_dir, parents, ranks, place, tracker)
-            for stage in stages
-        }
+        trained: dict[StageName, BundleInfo] = {}
+        for stage in stages:
+            trained[stage], stops = _train_stage(
+                stage, experiment, data, run_dir, parents, ranks, place, tracker
+            )
+            if stops and stage != stages[-1]:
+                raise KeyboardInterrupt
+        return trained
 
 
 def needed_splits(experiment: Experiment) -> tuple[Split, ...]:
@@ -160,7 +173,8 @@ def _train_stage(
     ranks: Ranks,
     device: torch.device,
     tracker: Tracker,
-) -> BundleInfo:
+) -> tuple[BundleInfo, bool]:
+    """Train one stage; return its model, and whether the run was asked to stop meanwhile."""
     stage_dir = run_dir / stage
     corpus, selection, fresh = data.corpus, data.selection, data.fresh
     parents = _parents(stage, data, run_dir, named)
@@ -176,7 +190,7 @@ def _train_stage(
         fresh.record if fresh else None,
     )
     if is_bundle(stage_dir / MODEL_FOLDER):
-        return _finished(stage_dir / MODEL_FOLDER, origin)
+        return _finished(stage_dir / MODEL_FOLDER, origin), False
     models = {parent.role: load_bundle(parent.bundle_dir, device) for parent in parents}
     built_on = PARENT[stage]
     task = build_task(
@@ -184,7 +198,7 @@ def _train_stage(
     )
     if experiment.optimisation.compile:
         compile_network(task.network)
-    task.adversary = build_adversary(stage, experiment, device)
+    task.adversary = _adversary(stage, experiment, device, ranks)
     samples = selection.digest if selection else ""
     identity = Identity(stage, origin.stage_digest, origin.corpus_id, dict(origin.parents), samples)
     checkpoints = Checkpoints(
@@ -192,11 +206,10 @@ def _train_stage(
     )
     held_out = _held_out(experiment, data, experiment.stages.of(stage).batch_size)
     with _stream(stage, experiment, data, ranks) as stream:
-        if task.adversary is not None:
-            task.adversary.join(ranks, ranks.share(experiment.stages.of(stage).batch_size))
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device, ranks)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
+            _check_best(run, checkpoints)
         ranks.check_same(task.trained, run.progress.step)
         if task.adversary is not None:
             ranks.check_same(task.adversary.networks, run.progress.step)
@@ -223,7 +236,10 @@ def _train_stage(
             )
         )
         try:
-            kept = fit(run, held_out, checkpoints, tracker)
+            say = log.warning if ranks.first else log.debug
+            with interruptible(say, AFTER_THE_STEP, SAME_SIGNAL_S) as interrupts:
+                run.asked_to_stop = lambda: interrupts.stopping
+                kept = fit(run, held_out, checkpoints, tracker)
             if ranks.first:
                 task.trained.load_state_dict(kept["weights"])
                 save_bundle(
@@ -241,10 +257,42 @@ def _train_stage(
             tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
             raise
         except BaseException as error:
-            tracker.stage_ended("failed", str(error))
+            with suppress(OSError):  # a full disk has no room for how it ended either
+                tracker.stage_ended("failed", str(error))
+            if isinstance(error, OSError):
+                where, why = error.filename or stage_dir, error.strerror or error
+                raise JobError(f"{where}: {why}; --resume goes on from the last checkpoint") from error
             raise
         tracker.stage_ended("finished", run.early_end)
-    return info
+    return info, run.stops
+
+
+def _adversary(
+    stage: StageName, experiment: Experiment, device: torch.device, ranks: Ranks
+) -> Adversary | None:
+    """Build the adversary of a stage, if it has one, and say where its steps are too few for it."""
+    adversary, settings = build_adversary(stage, experiment, device), experiment.stages.of(stage)
+    if adversary is None:
+        return None
+    adversary.join(ranks, ranks.share(settings.batch_size))
+    if adversary.first_word >= settings.steps and ranks.first:
+        log.warning(
+            "stage %s: its discriminators would be heard after %d steps, and it has %d; see adversarial.start_share "
+            "and adversarial.lead_steps",
+            *(stage, adversary.first_word, settings.steps),
+        )
+    return adversary
+
+
+def _check_best(run: Fit, checkpoints: Checkpoints) -> None:
+    """Look whether the best weights so far can still be read: else the end of the stage would have nothing to keep."""
+    if run.best.value is None:
+        return
+    try:
+        checkpoints.best()
+    except DamagedCheckpointError as error:
+        log.warning("%s; the best result from here on is kept in its place", error)
+        run.best.forget()
 
 
 def _make_place(stage_dir: Path, experiment: Experiment, selection: Selection | None) -> None:

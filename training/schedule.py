@@ -38,6 +38,10 @@ class Schedule:
             self.halvings += 1
             self.stale_validations = 0
 
+    def forget(self) -> None:
+        """Count stale validations from here on."""
+        self.stale_validations = 0
+
     def state_dict(self) -> dict[str, int]:
         """Return what a checkpoint holds of it."""
         return {"halvings": self.halvings, "stale_validations": self.stale_validations}

@@ -113,8 +113,11 @@ def ablate(
         UserError: when something that was asked for does not exist, or `out` holds other work.
         JobError: when training cannot go on, or a held-out sample cannot be read.
     """
-    experiment = load_experiment(experiment_reference, overrides)
+    settings = list(overrides)
+    experiment = load_experiment(experiment_reference, settings)
     study = kd_study(experiment, arms) if name == "kd" else asa_study()
+    if steps is not None:
+        experiment = load_experiment(experiment_reference, [*settings, f"stages.{study.stage}.steps={steps}"])
     opened = open_corpus(corpus)
     held_out = held_out_samples(opened, split, samples)
     chosen_device(device)

@@ -75,12 +75,12 @@ def withdraw(
         return
     if out is None:
         raise UserError("--out is needed: the new version of the corpus goes there (or give --dry-run)")
+    from manifests.interrupts import terminable
     from pipelines.executors import Executor, InProcess
     from pipelines.generation.local_processes import LocalProcesses
     from pipelines.generation.ray_tasks import RayTasks
     from pipelines.governance.audit import WITHDRAWALS_FILE, append_new
     from pipelines.governance.withdraw import withdraw as run
-    from pipelines.interrupts import terminable
     from pipelines.models.stale_mark import stale_sentence
     from pipelines.tracking.store import store_location
 

@@ -9,7 +9,9 @@ import errno
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, tee
@@ -32,6 +34,9 @@ from training.shipped_models import SHIPPED
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
+FLAC_CHANNELS = 8
+MOST_VALUE = 32.0
+"""30 dB above full scale: no gain before a float file was written explains more."""
 FULL_DISK_BYTES = 2**20
 """A disk with less room than this after a file could not be written is full."""
 
@@ -79,6 +84,10 @@ def enhance(
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
+    if not (source.is_file() or source.is_dir()):
+        raise UserError(
+            f"{source}: is neither a file nor a folder; through a pipe, raw audio goes with --stream - -"
+        )
     suffix = f".{file_format.lower().removeprefix('.')}"
     if suffix not in OUTPUT_FORMATS:
         raise UserError(f"--format {file_format}: must be wav or flac")
@@ -163,6 +172,9 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     """
     blocks = _enhanced_blocks(enhancer, source)
     first = next(blocks)  # a file that is no audio leaves no folder behind
+    file_format = OUTPUT_FORMATS[target.suffix.lower()]
+    if file_format == "FLAC" and first.shape[1] > FLAC_CHANNELS:
+        raise AudioError(f"has {first.shape[1]} channels, and FLAC holds {FLAC_CHANNELS}; write it as .wav")
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +184,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
             SAMPLE_RATE_HZ,
             first.shape[1],
             subtype=SUBTYPE,
-            format=OUTPUT_FORMATS[target.suffix.lower()],
+            format=file_format,
         ) as stream:
             stream.write(np.clip(first, -1.0, 1.0))
             for block in blocks:
@@ -181,13 +193,16 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"{target}: cannot be written ({_reason(error, target.parent)})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be removed
+            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception, folder: Path) -> str:
     """Say why a file cannot be written; libsndfile does not tell a full disk from other failures."""
-    full = isinstance(error, soundfile.LibsndfileError) and shutil.disk_usage(folder).free < FULL_DISK_BYTES
-    return os.strerror(errno.ENOSPC) if full else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    disk = shutil.disk_usage(folder)
+    return os.strerror(errno.ENOSPC) if disk.total and disk.free < FULL_DISK_BYTES else str(error)
 
 
 def _enhanced_blocks(enhancer: Enhancer, source: Path) -> Iterator[Frames]:
@@ -220,6 +235,10 @@ def _resampled_blocks(source: Path) -> Iterator[Frames]:
     for block, rate_hz in decoded_blocks(str(source)):
         if not np.isfinite(block).all():
             raise AudioError("contains NaN or infinity")
+        if len(block) and (peak := np.abs(block).max()) > MOST_VALUE:
+            raise AudioError(
+                f"holds values of {peak:.3g}, and full scale is 1; are they integers, kept as float?"
+            )
         if resampler is None:
             channels = block.shape[1]
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, channels, dtype="float32", quality="HQ")
@@ -258,14 +277,22 @@ def _folder_pairs(source: Path, output: Path, suffix: str) -> list[tuple[Path, P
     inside = [path for path in files_below(source) if not path.resolve().is_relative_to(output.resolve())]
     if not inside:
         raise UserError(f"{source}: holds no audio files besides those in {output}")
-    stems = [path.with_suffix("") for path in inside]
-    pairs = []
-    for path, stem in zip(inside, stems, strict=True):
-        relative = path.relative_to(source)
-        # a.mp3 beside a.wav: both keep their suffix in the new name.
-        name = relative.with_suffix(suffix).name if stems.count(stem) == 1 else relative.name + suffix
-        pairs.append((path, output / relative.parent / name))
-    return pairs
+    names = _names_of_outputs([path.relative_to(source) for path in inside], suffix)
+    return [(path, output / name) for path, name in zip(inside, names, strict=True)]
+
+
+def _names_of_outputs(inputs: Sequence[Path], suffix: str) -> list[Path]:
+    """Return a name of its own for the output of each input: `a.wav` of `a.mp3`, unless another would be called so.
+
+    Of `a.mp3` beside `a.ogg`, both keep their suffix: `a.mp3.wav` and `a.ogg.wav`.
+    """
+    short = [path.with_suffix(suffix) for path in inputs]
+    long = [path.with_name(path.name + suffix) for path in inputs]
+    names = short
+    while len(taken := Counter(names)) < len(names):
+        # Long names differ from one another, so each turn lengthens some.
+        names = [whole if taken[name] > 1 else name for name, whole in zip(names, long, strict=True)]
+    return names
 
 
 def _file_pair(source: Path, output: Path, suffix: str) -> tuple[Path, Path]:
@@ -277,7 +304,13 @@ def _file_pair(source: Path, output: Path, suffix: str) -> tuple[Path, Path]:
 
 
 def _refuse_overwriting(pairs: Sequence[tuple[Path, Path]]) -> None:
-    inputs = {source.resolve() for source, _ in pairs}
+    inputs = {_identity(source) for source, _ in pairs}
     for _, target in pairs:
-        if target.resolve() in inputs or any(target.exists() and target.samefile(s) for s, _ in pairs):
+        if target.exists() and _identity(target) in inputs:
             raise UserError(f"{target}: is an input; enhance into another file or folder")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of a file, links of either kind included."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

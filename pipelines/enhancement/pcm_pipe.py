@@ -1,5 +1,6 @@
 """`ssiforge enhance --stream - -`: raw PCM from stdin to stdout, hop by hop as it comes."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.errors import UserError
+from manifests.errors import JobError, UserError
 from pipelines.enhancement.enhance import enhancer_of
 from training.models.stft import HOP_SAMPLES
 
@@ -30,20 +31,39 @@ def enhance_pipe(
     algorithm's: a window of 20 ms).
 
     Raises:
-        UserError: when only one side is a pipe, `stream` is not asked for, or input ends within a sample.
+        UserError: when only one side is a pipe, `stream` is not asked for, or input ends within a sample; what was
+            whole is enhanced before.
+        JobError: when whoever reads stdout is gone.
     """
     if not stream or str(source) != "-" or str(output) != "-":
         raise UserError("'-' means stdin and stdout: ssiforge enhance --stream - -")
+    if sys.stdin is None or sys.stdout is None:
+        raise UserError("stdin and stdout must be open: ssiforge enhance --stream - -")
     enhancer = enhancer_of(model_reference, device, stream, say)
-    for block in enhancer(_hops(sys.stdin.buffer)):
-        steps = np.clip(np.rint(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1.0)
-        sys.stdout.buffer.write(steps.astype("<i2").tobytes())
-        sys.stdout.buffer.flush()
+    pipe = _Hops(sys.stdin.buffer)
+    try:
+        for block in enhancer(pipe):
+            steps = np.clip(np.rint(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1.0)
+            sys.stdout.buffer.write(steps.astype("<i2").tobytes())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        # What is still buffered cannot be written either: else the interpreter would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise JobError("stdout: was closed before stdin ended") from error
+    if pipe.left_over:
+        raise UserError("stdin: ends within a sample; raw mono 16-bit PCM at 48 kHz is expected")
 
 
-def _hops(pipe: BinaryIO) -> Iterator[NDArray[np.float32]]:
-    """Read what comes, a hop at a time; the last may be shorter."""
-    while content := pipe.read(HOP_SAMPLES * BYTES_PER_SAMPLE):
-        if len(content) % BYTES_PER_SAMPLE:
-            raise UserError("stdin: ends within a sample; raw mono 16-bit PCM at 48 kHz is expected")
-        yield np.frombuffer(content, "<i2").astype(np.float32) / np.float32(FULL_SCALE)
+class _Hops:
+    """What comes through a pipe, a hop at a time; the last may be shorter."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self.left_over = 0
+        """Bytes after the last whole sample, once the pipe has ended."""
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        while content := self._pipe.read(HOP_SAMPLES * BYTES_PER_SAMPLE):
+            self.left_over = len(content) % BYTES_PER_SAMPLE
+            whole = content[: len(content) - self.left_over]
+            yield np.frombuffer(whole, "<i2").astype(np.float32) / np.float32(FULL_SCALE)

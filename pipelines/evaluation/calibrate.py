@@ -194,7 +194,7 @@ def _written(bundle: Bundle, share: float, out: Path, stale: Sequence[str]) -> B
     )
     metrics = {name: value for name, value in info.metrics.items() if value is not None}
     try:
-        made = save_bundle(out, model, origin, info.steps, metrics)
+        made = save_bundle(out, model, origin, info.steps, metrics, info.stopped_after_step)
         if stale:  # it has what the model heard
             write_stale(out, made.id, stale)
         return made

@@ -20,6 +20,7 @@ from manifests.catalogue import Catalogue, read_catalogue
 from manifests.corpus import CorpusManifest
 from manifests.documents import check, load_document, with_overrides
 from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.interrupts import interruptible
 from manifests.licence_names import AllowedLicences
 from manifests.recipe import Limits, Recipe
 from manifests.store import Place, Store, absolute, is_remote, open_store
@@ -35,7 +36,6 @@ from pipelines.generation.checks import asked_shares, check_files, check_materia
 from pipelines.generation.licence_choice import of_allowed_licences
 from pipelines.generation.progress import Progress, ProgressView, State, write_progress
 from pipelines.generation.worker import RenderJob
-from pipelines.interrupts import interruptible
 from pipelines.openlineage.events import corpus_name
 from pipelines.rooms.bank import copied_into, simulated_rooms, with_rooms
 

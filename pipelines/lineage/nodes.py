@@ -126,7 +126,11 @@ def online_sources_node(fresh: KnownOnline) -> Node:
 
 def sample_node(corpus: KnownCorpus, sample: SampleUse) -> Node:
     """Describe a sample of a corpus: its specification by the digest that the record of its shard has."""
-    facts = {"speaker": sample.speaker, "split": sample.split, "licences": ", ".join(sample.licences)}
+    facts: dict[str, str | int] = {
+        "speaker": sample.speaker,
+        "split": sample.split,
+        "licences": ", ".join(sample.licences),
+    }
     if (entry := corpus.entry(sample)) is not None:
         facts |= {"index": entry.index, "attempt": entry.attempt, "spec_digest": entry.spec_digest}
     return Node("sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts)

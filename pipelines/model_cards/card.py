@@ -17,6 +17,7 @@ from manifests.files import write_atomically
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.markdown import NUMBER, TEXT, escaped, one_line, table
 from pipelines.model_cards.scores import CardScores, read_scores
+from pipelines.model_cards.training_data import corpus_id_of, training_data
 from pipelines.models.reference import bundle_dir
 from training.bundle import WEIGHTS_FILE, Bundle, BundleInfo, load_bundle
 from training.models.chain import Chain
@@ -67,7 +68,7 @@ def card(bundle: Bundle, scores: Sequence[CardScores], licence: str | None) -> s
         "": f"Speech signal improvement at 48 kHz after RaD-Net 2 (arXiv 2406.07498): {STAGES[info.stage]}.\n\n"
         + table(("", ""), list(_facts(bundle, licence))),
         "Use": _use(),
-        "Training data": _data(info),
+        "Training data": training_data(info),
         "Evaluation": "\n\n".join(map(_evaluation, scores)) or "It was not evaluated.",
         "Limits": "\n".join(f"- {limit}" for limit in _limits(info, scores, licence)),
     }
@@ -177,32 +178,6 @@ soundfile.write("out.wav", enhance_array(load_bundle(Path(".")), audio), rate_hz
 ```"""
 
 
-def _data(info: BundleInfo) -> str:
-    if info.corpus is None:
-        return f"Corpus {escaped(info.corpus_id)}; what it is made of was not recorded."
-    corpus = info.corpus
-    samples = ", ".join(f"{split} {count}" for split, count in corpus.samples.items())
-    parts = [(part.id, part.recipe, f"{part.hours:.2f}", f"{part.weight:g}") for part in corpus.parts] or [
-        (info.corpus_id, corpus.recipe, f"{corpus.hours:.2f}", "1")
-    ]
-    texts = [
-        f"Degraded speech that was synthesised from clean speech, noise and rooms: corpus {escaped(info.corpus_id)}, "
-        f"{corpus.hours:.2f} hours, samples: {escaped(samples)}.",
-        table(("corpus", "recipe", "hours", "weight"), parts, (TEXT, TEXT, NUMBER, NUMBER)),
-    ]
-    if info.selection is not None:
-        kept = ", ".join(f"{split} {count}" for split, count in info.selection.samples.items())
-        texts.append(
-            f"Used were samples for which {escaped(info.selection.expression)} holds: {escaped(kept)}."
-        )
-    licences = sorted(corpus.licences.items(), key=lambda item: (-item[1], item[0]))
-    texts.append("Licences of the material, with the number of samples that hold some:")
-    texts.append(
-        table(("licence", "samples"), licences, (TEXT, NUMBER)) if licences else "None was recorded."
-    )
-    return "\n\n".join(texts)
-
-
 def _evaluation(scores: CardScores) -> str:
     arrows = {True: "↑", False: "↓", None: "→0"}
     head = [
@@ -228,6 +203,8 @@ def _limits(info: BundleInfo, scores: Sequence[CardScores], licence: str | None)
         yield "It needs the future of a recording, so it cannot run live."
     if info.corpus is not None and (unknown := info.corpus.licences.get("unknown", 0)):
         yield f"The licence of material in {unknown} of the samples is not known."
+    if info.online is not None and info.online.allow_licences is None:
+        yield "Licences of the material that fresh samples were drawn from are not in this card."
     if licence is None:
         yield "No licence was given for the weights."
     if not scores:
@@ -235,7 +212,7 @@ def _limits(info: BundleInfo, scores: Sequence[CardScores], licence: str | None)
     if any(column.name.startswith("dnsmos") for each in scores for column in each.columns):
         yield "OVRL, SIG, BAK and P808 are predicted by DNSMOS, and were not judged by listeners."
     for each in scores:
-        if each.split == "train" and each.corpus_id == info.corpus_id:
+        if each.split == "train" and each.corpus_id is not None and each.corpus_id == corpus_id_of(info):
             yield "It was evaluated on samples that it was trained on."
         for where in each.worse[:MAX_WORSE]:
             yield f"Worse than its input ({escaped(each.title)}): {escaped(where)}."

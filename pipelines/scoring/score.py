@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from manifests.corpus import Corpus, ShardRecord, open_corpus
 from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.interrupts import interruptible
 from manifests.recipe import SPLITS
 from manifests.store import Place, Store, absolute
 from pipelines.corpus.companion_seals import broken, is_sealed, read_seals, seal, unseal
 from pipelines.corpus.folder import corpus_folder
 from pipelines.corpus.openlineage_jobs import SCORE_JOB, SHOWN_DIGITS, Telling, made_dataset, telling
 from pipelines.corpus.shard_result import Lost
-from pipelines.interrupts import interruptible
 from pipelines.openlineage.events import Json, corpus_dataset
 from pipelines.progress import JobProgress
 from pipelines.scoring.columns import DEFAULT, Identity, ScoreMetric, available, chosen

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Adversarial, Experiment, load_experiment
 from training.adversary import Adversary, build_adversary
+from training.bundle import read_info
 from training.checkpoint import read_checkpoint
 from training.loop import Fit
 from training.losses.adversarial import Judgement, discriminator_loss, feature_matching, generator_loss
@@ -304,6 +306,30 @@ def test_all_four_stages_train_with_an_adversary_whose_state_is_in_their_checkpo
         state = read_checkpoint(max((tmp_path / stage / "checkpoints").glob("step-*.pt")))
         assert state["adversary"]["weight"] > 0, stage
         assert state["adversary"]["optimiser"]["state"], stage
+
+
+def test_what_is_kept_was_trained_with_all_that_has_a_say(
+    corpus_dir: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each validation is worse than the one before, as spectral losses are once discriminators are heard: after step 3.
+    def worse(fit: Fit, held_out: object) -> tuple[dict[str, float], list[Any]]:
+        return {"loss": float(fit.progress.step)}, []
+
+    monkeypatch.setattr(Fit, "validate", worse)
+    settings = "{steps: 9, batch_size: 2, segment_s: 0.1, validate_every: 1, stop_after: 2}"
+    heard = "adversarial.start_share=0.23"  # of 9 steps: they train after 2, and are heard after 3
+    experiment = load_experiment("tiny", [*ON, heard, f"stages.teacher={settings}"])
+    train(experiment, corpus_dir, tmp_path, ["teacher"], device="cpu")
+    info = read_info(tmp_path / "teacher" / "model")
+    assert (info.steps, info.stopped_after_step) == (4, 6)
+
+
+def test_too_few_steps_for_discriminators_are_said(
+    corpus_dir: Path, tmp_path: Path, one_thread: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = load_experiment("tiny", [*ON, "adversarial.lead_steps=3"])
+    train(experiment, corpus_dir, tmp_path, ["teacher"], device="cpu")
+    assert "stage teacher: its discriminators would be heard after 5 steps, and it has 5" in caplog.text
 
 
 def test_settings_of_the_adversary_belong_to_the_stages_that_have_one(experiment: Experiment) -> None:

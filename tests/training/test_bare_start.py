@@ -1,5 +1,6 @@
 """`python -m training` on a machine that has torch, numpy, scipy, soundfile, soxr, pydantic and pyyaml, and no more."""
 
+import errno
 import json
 import os
 import signal
@@ -7,7 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from micro_experiment import MICRO
+
+from manifests.errors import JobError
+from manifests.experiment import Experiment
+from training import checkpoint
+from training.run import train
+from training.tracker import FileTracker
 
 BLOCKED = """
 import sys
@@ -76,10 +84,26 @@ def test_mistakes_are_one_sentence_and_exit_code_2(corpus_dir: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint_and_no_model(corpus_dir: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_that_names_the_stage(
+    corpus_dir: Path, tmp_path: Path, micro: Experiment, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr(FileTracker, "stage_ended", full)
+    with pytest.raises(JobError, match=r"teacher: No space left on device; --resume goes on"):
+        train(micro, corpus_dir, tmp_path, ["teacher"], device="cpu")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_ends_with_130_and_a_checkpoint_of_its_last_step_and_no_model(
+    corpus_dir: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     settings = [part for setting in MICRO for part in ("--set", setting)]
     command = [sys.executable, "-m", "training", "tiny", "--corpus", str(corpus_dir), "--out", str(tmp_path)]
     command += ["--stage", "teacher", "--device", "cpu", *settings, "--set", "stages.teacher.steps=2000"]
+    command += ["--set", "records.checkpoint_every=1000"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command,
@@ -93,12 +117,13 @@ def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint_and_no_model(corpus_dir: P
         assert running.stdout is not None
         while "teacher 4/2000" not in running.stdout.readline():
             assert running.poll() is None
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "--resume" in errors
     assert "Traceback" not in errors
     ended = json.loads((tmp_path / "teacher" / "events.jsonl").read_text().splitlines()[-1])
     assert (ended["event"], ended["status"]) == ("stage_ended", "stopped")
-    assert list((tmp_path / "teacher" / "checkpoints").glob("step-*.pt"))
+    [checkpoint] = (tmp_path / "teacher" / "checkpoints").glob("step-*.pt")
+    assert ended["message"] == f"interrupted after step {int(checkpoint.stem.removeprefix('step-'))}"
     assert not (tmp_path / "teacher" / "model").exists()

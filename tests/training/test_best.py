@@ -122,6 +122,20 @@ def test_a_stage_ends_after_stale_validations_also_when_it_was_interrupted_among
         assert ended["message"] == sentence
 
 
+def test_a_best_result_that_was_lost_is_said_on_resuming_and_the_best_after_it_is_kept(
+    corpus_dir: Path, tmp_path: Path, one_thread: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = load_experiment("tiny", [*WORSE, "stages.teacher.stop_after=0", "stages.teacher.steps=6"])
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, corpus_dir, tmp_path, ["teacher"], device="cpu", trackers=[Results(5)])
+    best = tmp_path / "teacher" / "checkpoints" / "best.pt"
+    assert read_checkpoint(best)["step"] < 4
+    best.write_bytes(best.read_bytes()[:1000])
+    train(experiment, corpus_dir, tmp_path, ["teacher"], True, "cpu")
+    assert f"{best}: damaged or truncated" in caplog.text
+    assert read_info(tmp_path / "teacher" / "model").steps in (5, 6)
+
+
 def test_a_stage_that_did_all_its_steps_says_nothing_of_stopping(
     corpus_dir: Path, tmp_path: Path, one_thread: None
 ) -> None:

@@ -294,6 +294,10 @@ def test_a_sample_without_a_score_in_one_run_counts_in_none() -> None:
             "distillation.features above 0",
         ),
         ({"split": "dev"}, "--split dev: no such split"),
+        (
+            {"steps": 2, "more": ("stages.student.warmup_steps=3",)},
+            "warmup_steps is 3, and the stage has 2 steps",
+        ),
     ],
 )
 def test_mistakes_are_named(

@@ -1,5 +1,6 @@
 """Enhancing files: any rate and channel count in, 48 kHz out, as long as before, in bounded memory."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,6 +109,19 @@ def test_folder_is_mirrored_and_unreadable_files_are_reported_while_the_rest_goe
     assert {line.split(":")[0].rsplit("/")[-1] for line in said} == {"text.wav", "empty.wav", "nan.wav"}
 
 
+def test_every_file_of_a_folder_has_an_output_of_its_own(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.wav", "a.flac", "a.flac.wav", "b.flac", "b.flac.wav"):
+        soundfile.write(source / name, voice(1, 0.05), RATE_HZ)
+    done = enhance(source, tmp_path / "out", str(model))
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.flac.wav", "a.flac.wav.wav", "a.wav.wav", "b.flac.wav", "b.wav"]
+    assert sorted(path.name for path in done.written) == names
+
+
 def test_the_input_is_never_overwritten(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "in.wav"
     soundfile.write(path, voice(1, 0.2), RATE_HZ)
@@ -136,11 +150,18 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(model: Path, tmp_path: Pat
         ("missing.wav", "o.wav", "no such file"),
         ("in.wav", "o.mp3", ".flac"),
         ("empty", "o", "no audio files"),
+        ("pipe", "o.wav", "pipe: is neither a file nor a folder; .* --stream - -"),
+        ("nine.wav", "o.flac", "nine.wav: has 9 channels, and FLAC holds 8; write it as .wav"),
+        ("integers.wav", "o.wav", "integers.wav: holds values of 1e.04, and full scale is 1"),
+        ("in.wav", "in.wav/o.wav", r"in.wav/o.wav: cannot be written \((Not a directory|File exists)\)"),
     ],
 )
 def test_mistakes_are_named(model: Path, tmp_path: Path, source: str, output: str, says: str) -> None:
     soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    soundfile.write(tmp_path / "nine.wav", np.zeros((480, 9)), RATE_HZ)
+    soundfile.write(tmp_path / "integers.wav", np.full(480, 1e4, np.float32), RATE_HZ, subtype="FLOAT")
     with pytest.raises(UserError, match=says):
         enhance(tmp_path / source, tmp_path / output, str(model))
 

@@ -1,5 +1,6 @@
 """Exported models: one ONNX graph, hop by hop, that does what torch does."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -105,9 +106,9 @@ def test_variants_of_the_networks_export_too(network: Callable[[], Any]) -> None
     assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE
 
 
-def test_twenty_seconds_hop_by_hop_are_the_whole_clip(tiny: tuple[Chain, StreamingModel]) -> None:
+def test_a_minute_hop_by_hop_is_the_whole_clip(tiny: tuple[Chain, StreamingModel]) -> None:
     network, model = tiny
-    wave = noisy_voice(21.0) * np.repeat([1.0, 0.03, 0.3], 7 * RATE_HZ).astype(np.float32)
+    wave = noisy_voice(60.0) * np.repeat([1.0, 0.03, 0.3], 20 * RATE_HZ).astype(np.float32)
     got = np.concatenate(list(model.enhanced([wave])))
     assert np.abs(got - in_one_piece(network, wave)).max() <= TOLERANCE
 
@@ -261,5 +262,34 @@ def test_pcm_goes_from_stdin_to_stdout(tmp_path: Path, tiny: tuple[Chain, Stream
     assert len(got) == len(wave)
     assert np.abs(got - expected * 32768.0).max() <= 0.51
 
-    odd = subprocess.run(command, input=b"abc", capture_output=True)
+    # What ends within a sample is told of after all whole samples were enhanced.
+    odd = subprocess.run(command, input=wave.astype("<i2").tobytes() + b"x", capture_output=True)
     assert (odd.returncode, b"ends within a sample" in odd.stderr) == (2, True)
+    assert odd.stdout == done.stdout
+
+
+def test_a_reader_that_leaves_early_is_one_sentence(
+    tmp_path: Path, tiny: tuple[Chain, StreamingModel]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(streaming_model(tiny[0], {}).SerializeToString())
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "enhance",
+        "--stream",
+        "-",
+        "-",
+        "--model",
+        "model.onnx",
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as job:
+        assert job.stdin is not None and job.stdout is not None and job.stderr is not None
+        job.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            job.stdin.write(bytes(2 * RATE_HZ))
+            job.stdin.close()
+        said = job.stderr.read().decode()
+    assert (job.returncode, said) == (1, "ssiforge: stdout: was closed before stdin ended\n")

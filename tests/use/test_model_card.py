@@ -19,6 +19,7 @@ from manifests.canonical import file_sha256
 from manifests.corpus import Corpus
 from manifests.corpus_summary import CorpusSummary, PartSummary, summary_of
 from manifests.errors import UserError
+from manifests.online import OnlineRecord
 from manifests.selection import SelectionRecord
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.model_cards.card import write_card
@@ -42,7 +43,15 @@ def joint(folder: Path, corpus: CorpusSummary | None = DATA, **other: Any) -> Bu
     """Write an untrained joint model."""
     torch.manual_seed(0)
     origin = Origin(
-        "joint", "tiny", "c" * 32, "s", {}, {"denoiser": "d" * 32}, other.get("selection"), corpus
+        "joint",
+        "tiny",
+        "c" * 32,
+        "s",
+        {},
+        {"denoiser": "d" * 32},
+        other.get("selection"),
+        corpus,
+        other.get("online"),
     )
     network = Chain(build_repair("tiny", causal=True), build_denoiser("tiny"))
     return save_bundle(folder, network, origin, steps=1234, metrics={})
@@ -115,6 +124,35 @@ def test_a_merged_corpus_and_a_selection_are_told(tmp_path: Path) -> None:
     assert f"| {'a' * 32} | dns | 1.50 | 0.25 |" in data and f"| {'b' * 32} | telephony | 2.00 | 1 |" in data
     assert r"dnsmos\_ovrl \< 2.5 holds: train 12, val 3" in data
     assert "license" not in front_matter(card) and "No licence was given" in section(card, "Limits")
+
+
+@pytest.mark.parametrize(
+    ("weight", "corpus", "told"),
+    [
+        (1.0, None, ("All samples it learned from were rendered", "seed 7")),
+        (0.25, DATA, ("A share of 0.25 of the samples", f"| {'b' * 32} | ssi48k | 10.25 | 1 |")),
+        (1.0, DATA, ("All samples it learned", "It served validation alone.")),
+    ],
+)
+def test_fresh_samples_are_told_with_what_they_were_drawn_from(
+    tmp_path: Path, weight: float, corpus: CorpusSummary | None, told: tuple[str, str]
+) -> None:
+    record = OnlineRecord(
+        recipe="dns",
+        recipe_digest="r" * 32,
+        catalogue_digest="e" * 32,
+        seed=7,
+        weight=weight,
+        corpus_id="b" * 32 if corpus else "",
+        code_version="1.2",
+    )
+    joint(tmp_path / "model", corpus, online=record)
+    write_card(str(tmp_path / "model"), [], None, tmp_path / "card.md")
+    data = section(text_of(tmp_path / "card.md"), "Training data")
+    for words in (*told, "recipe dns", "r" * 32, "e" * 32):
+        assert words in data
+    assert "was not recorded" not in data
+    assert "fresh samples were drawn from are not in this card" in text_of(tmp_path / "card.md")
 
 
 def test_training_records_what_the_corpus_is_made_of(corpus: Corpus) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -42,21 +43,30 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(say: Callable[[str], None]) -> Iterator[Interrupts]:
+def interruptible(
+    say: Callable[[str], None], when: str = "when the shards in progress are finished", deaf_s: float = 0.0
+) -> Iterator[Interrupts]:
     """Let the first Ctrl-C (SIGINT) or SIGTERM ask to stop, and the second raise KeyboardInterrupt.
 
     Outside the main thread, where Python takes no signals, nothing is changed.
 
     Args:
         say: told what the first one does.
+        when: what is waited for, as the end of "stopping ...".
+        deaf_s: so long after the first one, another is taken for the same: who started the process may pass on what
+            a terminal has sent to both of them.
     """
     asked = Interrupts()
+    first_at = 0.0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal first_at
         if asked.stopping:
+            if time.monotonic() - first_at < deaf_s:
+                return
             raise KeyboardInterrupt
-        asked.stopping = True
-        say("stopping when the shards in progress are finished; again to stop now")
+        asked.stopping, first_at = True, time.monotonic()
+        say(f"stopping {when}; again to stop now")
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
