@@ -59,8 +59,9 @@ def build_task(
     if experiment.preset not in get_args(Preset):
         known = ", ".join(get_args(Preset))
         raise UserError(f"experiment {experiment.name}, field 'preset': no {experiment.preset}; have {known}")
-    if begun:
-        _uncalibrated(begun.model)
+    for bundle in (parent, begun):
+        if bundle is not None:
+            _uncalibrated(bundle.model)
     model = begun.model if begun and stage in WHOLE else _parent_model(stage, parent)
     loss = experiment.loss
     # Fresh weights are drawn from the process-wide generator, which is put back afterwards.

@@ -147,6 +147,19 @@ def test_a_calibrated_model_is_trained_further_without_the_share_of_its_input(
     assert read_info(model_dir(tmp_path / "more", "teacher")).repair["dry_share"] == 0.0
 
 
+def test_what_builds_on_a_calibrated_model_does_not_inherit_its_share(
+    teacher: Path, corpus_dir: Path, tmp_path: Path
+) -> None:
+    experiment = load_experiment("tiny", MICRO)
+    run_dir = shutil.copytree(teacher.parents[1], tmp_path / "run")
+    train(experiment, corpus_dir, run_dir, ["student"], device="cpu")
+    student = model_dir(run_dir, "student")
+    info = read_info(student)
+    describe(student, info.model_copy(update={"repair": {**info.repair, "dry_share": 0.5}}))
+    train(experiment, corpus_dir, run_dir, ["denoiser"], device="cpu")
+    assert read_info(model_dir(run_dir, "denoiser")).repair["dry_share"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("has_asa", "wants_asa"), [(True, True), (False, False), (True, False), (False, True)]
 )
