@@ -62,6 +62,18 @@ def test_any_rate_and_channel_count_becomes_48_khz_of_the_same_length_and_channe
         assert info.format == output[-4:].upper().strip(".")
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".ogg"])
+def test_a_file_that_was_cut_off_is_refused_though_decoders_take_what_is_there(
+    model: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"in{suffix}"
+    soundfile.write(path, voice(1, 1.0), RATE_HZ)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=f"in{suffix}: truncated"):
+        enhance(path, tmp_path / "out.wav", str(model))
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_each_channel_is_enhanced_alone(model: Path, tmp_path: Path) -> None:
     first, second = voice(1, 1.0), voice(2, 1.0)
     soundfile.write(tmp_path / "in.wav", np.stack([first, second], 1), RATE_HZ, subtype="FLOAT")
