@@ -241,29 +241,26 @@ def test_enhancing_as_a_stream_is_enhancing(tmp_path: Path, make_bundle: Callabl
     assert np.abs(whole - streamed).max() <= 1.0 / 32768
 
 
+THROUGH_A_PIPE = [
+    sys.executable,
+    "-m",
+    "pipelines.cli",
+    *["enhance", "--stream", "-", "-", "--model", "model.onnx"],
+]
+
+
 def test_pcm_goes_from_stdin_to_stdout(tmp_path: Path, tiny: tuple[Chain, StreamingModel]) -> None:
     network, model = tiny
     (tmp_path / "model.onnx").write_bytes(streaming_model(network, {}).SerializeToString())
     wave = np.round(voice(1, 0.33)[:15_555] * 32768.0)
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "enhance",
-        "--stream",
-        "-",
-        "-",
-        "--model",
-        "model.onnx",
-    ]
-    done = subprocess.run(command, input=wave.astype("<i2").tobytes(), capture_output=True, check=True)
+    done = subprocess.run(THROUGH_A_PIPE, input=wave.astype("<i2").tobytes(), capture_output=True, check=True)
     got = np.frombuffer(done.stdout, "<i2")
     expected = np.concatenate(list(model.enhanced([(wave / 32768.0).astype(np.float32)])))
     assert len(got) == len(wave)
     assert np.abs(got - expected * 32768.0).max() <= 0.51
 
     # What ends within a sample is told of after all whole samples were enhanced.
-    odd = subprocess.run(command, input=wave.astype("<i2").tobytes() + b"x", capture_output=True)
+    odd = subprocess.run(THROUGH_A_PIPE, input=wave.astype("<i2").tobytes() + b"x", capture_output=True)
     assert (odd.returncode, b"ends within a sample" in odd.stderr) == (2, True)
     assert odd.stdout == done.stdout
 
@@ -272,19 +269,8 @@ def test_a_reader_that_leaves_early_is_one_sentence(
     tmp_path: Path, tiny: tuple[Chain, StreamingModel]
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(streaming_model(tiny[0], {}).SerializeToString())
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "enhance",
-        "--stream",
-        "-",
-        "-",
-        "--model",
-        "model.onnx",
-    ]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        THROUGH_A_PIPE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as job:
         assert job.stdin is not None and job.stdout is not None and job.stderr is not None
         job.stdout.close()
