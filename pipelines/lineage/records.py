@@ -30,6 +30,7 @@ from pipelines.tracking.store import (
     TAG,
 )
 from training.bundle_info import MODEL_FOLDER, BundleInfo, is_bundle, read_info
+from training.shipped_models import shipped_bundle, shipped_names
 
 PARENT_TAG = f"{TAG}parent."
 EVALUATE = "evaluate"
@@ -166,7 +167,17 @@ def collect(stored: Stored | None, found: Found) -> Records:
             known = exports.get(export.sha256)
             places = (*(known.folders if known else ()), *export.folders)
             exports[export.sha256] = replace(export, folders=tuple(dict.fromkeys(places)))
+    _add_shipped_parents(models)
     return Records(models, runs, versions, exports)
+
+
+def _add_shipped_parents(models: dict[str, ModelRecord]) -> None:
+    """Add the models that came with the package of which others were made: they lie in no folder of the user's."""
+    missing = {parent for model in models.values() for parent in model.parents.values()} - models.keys()
+    for name in shipped_names() if missing else ():
+        folder = shipped_bundle(name)
+        if (info := _readable(read_info, folder)) is not None and info.id in missing:
+            _merge_model(models, _local_model(folder, info))
 
 
 def _readable(read: Any, folder: Path) -> Any:

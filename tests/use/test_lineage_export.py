@@ -16,6 +16,8 @@ from pipelines.governance.stale import mark, who_heard
 from pipelines.lineage.answer import Lineage, lineage
 from pipelines.models.stale_mark import STALE_FILE
 from pipelines.onnx_export.export import Export, export
+from training.bundle import read_info
+from training.shipped_models import shipped_bundle
 
 pytestmark = pytest.mark.usefixtures("quickly")
 TONE = 0.1 * np.sin(np.arange(4800, dtype=np.float32) / 20)
@@ -118,3 +120,14 @@ def _sources(place: Path) -> Any:
     from manifests.catalogue import read_catalogue
 
     return read_catalogue(place / "corpus" / "sources.parquet").usable
+
+
+def test_what_was_tuned_from_a_shipped_model_leads_back_to_it(
+    place: Path, corpus: Corpus, make_bundle: Callable[..., Any]
+) -> None:
+    shipped = read_info(shipped_bundle())
+    tuned = make_bundle(place / "tuned", "joint", corpus.manifest.id, {"joint": shipped.id}, seed=3)
+    assert ids(lineage("tuned"), "model") >= {tuned.id, shipped.id}
+    (found,) = [node for node in lineage("tuned").graph.nodes.values() if node.id == shipped.id]
+    assert found.facts["stage"] == shipped.stage
+    assert shipped.id not in ids(lineage("student"), "model")
