@@ -1,0 +1,151 @@
+"""On a GPU: what holds on a CPU holds there too. Skipped where there is none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from micro_experiment import MICRO
+
+from manifests.experiment import STAGES, Experiment, StageName, load_experiment
+from training.adversary import build_adversary
+from training.bundle import Bundle, Network, Origin, load_bundle, output_wave, save_bundle
+from training.checkpoint import read_checkpoint
+from training.models.chain import Chain
+from training.models.presets import Preset, build_denoiser, build_repair
+from training.objective import LOSS
+from training.precision import Precision
+from training.ranks import Ranks
+from training.run import model_dir, train
+from training.shipped_models import shipped_bundle
+from training.stages import PARENT, build_task
+from training.tracker import LineTracker, Metric
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+CUDA = torch.device("cuda")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def parents(experiment: Experiment, folder: Path) -> dict[StageName, Bundle]:
+    """Untrained models that the stages can build on, on the GPU."""
+    student = build_repair(experiment.preset, causal=True)
+    networks: dict[StageName, Network] = {
+        "teacher": build_repair(experiment.preset, causal=False),
+        "student": student,
+        "denoiser": Chain(student, build_denoiser(experiment.preset)),
+    }
+    for stage, network in networks.items():
+        origin = Origin(stage, experiment.preset, "corpus", "settings", {}, {})
+        save_bundle(folder / stage, network, origin, 0, {})
+    return {stage: load_bundle(folder / stage, CUDA) for stage in networks}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_losses_and_gradients_of_all_stages_are_finite(
+    preset: Preset, precision: str, tmp_path: Path
+) -> None:
+    judged = "adversarial={stages: [teacher, student, denoiser, joint], channels: 4, start_share: 0, lead_steps: 0}"
+    experiment = load_experiment(preset, [judged, f"optimisation.precision={precision}"])
+    bundles = parents(experiment, tmp_path)
+    torch.manual_seed(0)
+    target = 0.05 * torch.randn(2, 24_000, device=CUDA)
+    target[0, 12_000:] = 0.0
+    degraded = 0.3 * target
+    degraded[1] = 0.0
+    for stage in STAGES:
+        parent = PARENT[stage]
+        task = build_task(stage, experiment, bundles[parent] if parent else None, CUDA)
+        task.adversary = build_adversary(stage, experiment, CUDA)
+        task.prepare()
+        with Precision(experiment.optimisation, CUDA).autocast():
+            losses = task.losses(degraded, target, 0)
+        assert all(value.isfinite() for value in losses.values()), stage
+        losses[LOSS].backward()  # type: ignore[no-untyped-call]
+        for name, weight in task.trained.named_parameters():
+            assert weight.grad is not None and weight.grad.isfinite().all(), f"{stage}: {name}"
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_gpu_computes_what_a_cpu_does(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A GPU's short form of float32 keeps 10 bits of each factor: a thousandth, and not what is compared here.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    network: Network = load_bundle(shipped_bundle()).model.eval()
+    if not causal:
+        network = build_repair("small", causal=False).eval()
+    speech = 0.1 * torch.randn(2, 48_000) * (torch.arange(48_000) // 12_000 % 2)
+    with torch.inference_mode():
+        here = output_wave(network, speech)
+        there = output_wave(network.to(CUDA), speech.to(CUDA)).cpu()
+    assert float((here - there).norm() / here.norm()) < 1e-3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_all_stages_train_and_leave_models_that_a_cpu_runs(
+    corpus_dir: Path, tmp_path: Path, precision: str
+) -> None:
+    experiment = load_experiment("tiny", [*MICRO, f"optimisation.precision={precision}"])
+    lines: list[str] = []
+    trained = train(experiment, corpus_dir, tmp_path, device="cuda", trackers=[LineTracker(lines.append)])
+    assert tuple(trained) == STAGES
+    model = load_bundle(model_dir(tmp_path, "joint")).model
+    with torch.inference_mode():
+        assert output_wave(model, 0.1 * torch.randn(1, 4800)).isfinite().all()
+
+
+class Interrupts(LineTracker):
+    """Interrupts a run at its sixth step, after a checkpoint at the fourth."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda line: None)
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        if batch[0].step == 6:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_with_the_same_samples_and_random_numbers(
+    corpus_dir: Path, tmp_path: Path
+) -> None:
+    settings = ["stages.teacher={steps: 8, batch_size: 2, segment_s: 0.1, validate_every: 8}"]
+    experiment = load_experiment(
+        "tiny", [*MICRO, *settings, "records={checkpoint_every: 4, metrics_every: 2}"]
+    )
+    stages: tuple[StageName] = ("teacher",)
+    train(experiment, corpus_dir, tmp_path / "whole", stages, device="cuda")
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, corpus_dir, tmp_path / "cut", stages, device="cuda", trackers=[Interrupts()])
+    train(experiment, corpus_dir, tmp_path / "cut", stages, resume=True, device="cuda")
+    ours, theirs = (
+        read_checkpoint(max((tmp_path / run / "teacher" / "checkpoints").glob("step-*.pt")))
+        for run in ("cut", "whole")
+    )
+    for part in ("progress", "schedule", "stream"):
+        assert ours[part] == theirs[part], part
+    assert torch.equal(ours["random"]["cuda"], theirs["random"]["cuda"])
+    # A GPU adds in no fixed order, so weights agree to rounding alone.
+    for name, weight in theirs["model"].items():
+        torch.testing.assert_close(ours["model"][name], weight, rtol=1e-2, atol=1e-3)
+
+
+def test_ranks_sum_over_nccl(tmp_path: Path) -> None:
+    # One GPU holds one rank of NCCL: the sums are those of one, and what is asked of it is what two ask for.
+    torch.distributed.init_process_group("nccl", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        ranks = Ranks(rank=0, count=2, device=CUDA)
+        weight = torch.ones(3, device=CUDA, requires_grad=True)
+        (2.0 * weight).sum().backward()  # type: ignore[no-untyped-call]
+        ranks.average_gradients([weight], 0.5)
+        assert weight.grad is not None and weight.grad.tolist() == [1.0, 1.0, 1.0]
+        before = torch.zeros(2, device=CUDA)
+        buffer = torch.full((2,), 4.0, device=CUDA)
+        ranks.average_changes([(buffer, before)], 0.25)
+        assert buffer.tolist() == [1.0, 1.0]
+        assert float(ranks.mean({"loss": torch.tensor(3.0, device=CUDA)}, 0.5)["loss"]) == 1.5
+        assert ranks.totals(3, 4) == [3, 4]
+        assert ranks.from_first({"loss": 0.25}) == {"loss": 0.25}
+        ranks.check_same(torch.nn.Linear(2, 2).to(CUDA), 7)
+    finally:
+        torch.distributed.destroy_process_group()
