@@ -12,8 +12,18 @@ def speech() -> np.ndarray:
     return speech_like()
 
 
-@pytest.fixture(scope="session", params=["low voice", "high voice", "recorded man", "recorded woman"])
+LONG_SUITE = pytest.mark.faults
+VOICES = (
+    "low voice",
+    pytest.param("high voice", marks=LONG_SUITE),
+    pytest.param("recorded man", marks=LONG_SUITE),
+    "recorded woman",
+)
+
+
+@pytest.fixture(scope="session", params=VOICES)
 def voice(request) -> np.ndarray:
+    """Two made and two recorded voices, from low to high: the lowest and the highest always, all in the long suite."""
     match request.param:
         case "low voice":
             return speech_like(f0_hz=95.0, seed=1)

@@ -1,10 +1,15 @@
-"""Signals that the stages are tested on: a speech-like one that is always there, and real voices where they are."""
+"""Signals that the stages are tested on: a speech-like one that is always there, and real voices where they are.
+
+They are read-only, and made once for all the tests of a process.
+"""
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import fft
 from scipy.signal import lfilter
 
 from datagen.degradations.base import Scene
@@ -12,6 +17,7 @@ from datagen.degradations.base import Scene
 RATE_HZ = 48_000
 
 
+@lru_cache
 def speech_like(seconds: float = 4.0, f0_hz: float = 120.0, seed: int = 0) -> np.ndarray:
     """Pulses through glottis and formants, in syllables with pauses, and fricatives up to 20 kHz; -26 dBFS."""
     rng = np.random.Generator(np.random.Philox(seed))
@@ -42,6 +48,7 @@ def _shared_speech() -> Path:
     return Path(os.environ.get("SSIFORGE_DATA", beside)) / "speech" / "voicebank-p808"
 
 
+@lru_cache
 def recorded(number: int, seconds: float) -> np.ndarray:
     import soundfile
 
@@ -61,11 +68,11 @@ def scene_of(audio: np.ndarray, bandwidth_hz: float = 22_000.0) -> Scene:
 
 def lag_samples(reference: np.ndarray, audio: np.ndarray, furthest: int = 2_000) -> float:
     """By how much `audio` lags `reference`: full cross-correlation, parabolic around its peak."""
-    size = 1 << (len(reference) + furthest).bit_length()
-    spectrum = np.conj(np.fft.rfft(reference.astype(np.float64), size)) * np.fft.rfft(
+    size = fft.next_fast_len(max(len(reference), len(audio)) + furthest, real=True)
+    spectrum = np.conj(fft.rfft(reference.astype(np.float64), size)) * fft.rfft(
         audio.astype(np.float64), size
     )
-    correlation = np.roll(np.fft.irfft(spectrum, size), furthest)[: 2 * furthest + 1]
+    correlation = np.roll(fft.irfft(spectrum, size), furthest)[: 2 * furthest + 1]
     peak = int(np.argmax(correlation))
     before, at, after = correlation[peak - 1 : peak + 2]
     return peak - furthest + 0.5 * (before - after) / (before - 2 * at + after)

@@ -1,6 +1,7 @@
 """What holds for every stage that can be named, so that a new one is covered the day it is registered."""
 
 import json
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ SPOILS_CORRELATION = {
 """Stages after which the best match of waveforms says nothing about a delay, and why."""
 
 
+@lru_cache
 def _source(kind: str, rate_hz: int) -> np.ndarray:
     """Two and a half seconds of speech as a recording at `rate_hz` comes out of the reader at 48 kHz."""
     audio = speech_like(2.5, 140.0, 3) if kind == "synthetic" else recorded(1, 2.5)
@@ -143,10 +145,6 @@ def _fifty_milliseconds():
     return speech_like(1.0)[12_000:14_400].copy()
 
 
-def _ten_minutes():
-    return np.tile(speech_like(6.0), 100)
-
-
 @pytest.mark.parametrize(
     "make", [_silence, _click, _faint, _loud, _constant, _full_scale_square, _fifty_milliseconds]
 )
@@ -155,9 +153,11 @@ def test_odd_audio_is_degraded_or_refused_in_words(case: Case, make):
     _degraded_or_refused(case, make(), DRAWS)
 
 
+@pytest.mark.parametrize("minutes", [1, pytest.param(10, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("case", cases())
-def test_ten_minutes_pass(case: Case):
-    assert _degraded_or_refused(case, _ten_minutes(), 1) == 1
+def test_minutes_pass(case: Case, minutes):
+    """A minute is longer than what any stage works on at once; the longest is half a one (datagen/convolution.py)."""
+    assert _degraded_or_refused(case, np.tile(speech_like(6.0), 10 * minutes), 1) == 1
 
 
 def _degraded_or_refused(case: Case, audio: np.ndarray, draws: int) -> int:
