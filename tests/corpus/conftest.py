@@ -1,7 +1,5 @@
-"""A user's package with stages, installed into a folder as pip would, and one Ray for all tests."""
+"""A user's package with stages, installed into a folder as pip would, and a job that cannot be done."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,22 +28,20 @@ def installed_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package
 
 
-@pytest.fixture(scope="module")
-def ray_session(installed_stages: Path) -> Iterator[None]:
-    """A local Ray of two CPUs, whose workers know the stages of `stages.py`."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(installed_stages), os.environ.get("PYTHONPATH", "")]))
-        ray.init(
-            "local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
-        )
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def user_stages(installed_stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the stages of `stages.py` known under their names, here and in child processes."""
     monkeypatch.syspath_prepend(str(installed_stages))
     monkeypatch.setenv("PYTHONPATH", str(installed_stages))
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `generate` start the job of `poisoned.py`, here and in child processes, for corpora in `tmp_path`."""
+    from poisoned import PoisonedJob
+
+    monkeypatch.setattr("pipelines.generation.generate.RenderJob", PoisonedJob)
+    monkeypatch.setattr("pipelines.executors.DEATHS_OF_ONE_SHARD", 3)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    (tmp_path / "poison").touch()

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from faulty_recipe import write_recipe
 
 from datagen.chain import SampleFailed
 from datagen.plan import material, plan
@@ -13,22 +14,13 @@ from manifests.catalogue import read_catalogue
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
 from pipelines.executors import InProcess
-from pipelines.generation.generate import fingerprint, generate
+from pipelines.generation.generate import generate
 from pipelines.generation.local_processes import LocalProcesses
-from pipelines.generation.ray_tasks import RayTasks
 from pipelines.generation.worker import RenderJob
 from pipelines.scanning.scan import scan
 from pipelines.verify import verify
 
 pytestmark = pytest.mark.usefixtures("user_stages")
-
-
-def write_recipe(path: Path, stage: str, more: str = "") -> str:
-    path.write_text(
-        f"name: faulty\nseconds: 1\nsplits: {{train: 0.5, val: 0.25, test: 0.25}}\n{more}\n"
-        f"output: {{samples_per_shard: 4}}\nstages:\n  - {{stage: {stage}}}\n"
-    )
-    return str(path)
 
 
 def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
@@ -45,36 +37,12 @@ def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     assert verify(tmp_path / "a").problems == ()
 
 
-@pytest.mark.faults
-@pytest.mark.xdist_group("cluster")
-@pytest.mark.usefixtures("ray_session")
-def test_ray_finds_the_same_deadly_draws_as_local_processes(tmp_path: Path, catalogue_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "r.yaml", "kills_its_process", "limits: {max_failed_share: 0.9}")
-    generate(recipe, catalogue_path, tmp_path / "a", LocalProcesses(2), samples=6, seed=2)
-    generate(recipe, catalogue_path, tmp_path / "b", RayTasks(), samples=6, seed=2)
-    assert open_corpus(tmp_path / "a").manifest.failures
-    assert fingerprint(tmp_path / "b") == fingerprint(tmp_path / "a")
-    assert verify(tmp_path / "b").problems == ()
-
-
 def test_failures_are_counted_by_kind_and_told_one_by_one(tmp_path: Path, catalogue_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", "refuses", "limits: {max_failed_share: 0.9, max_attempts: 50}")
     failures = generate(recipe, catalogue_path, tmp_path / "a", InProcess(), samples=8).manifest.failures
     assert set(failures) == {"refuses: # is below #"}
     lines = [json.loads(line) for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
     assert len({line["reason"] for line in lines}) == failures["refuses: # is below #"] > 3
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_ray_says_which_shard_failed_and_why(tmp_path: Path, catalogue_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "r.yaml", "does_nothing", "limits: {max_attempts: 2}")
-    with pytest.raises(JobError, match="could not be rendered in 2 attempts.*changed nothing"):
-        generate(recipe, catalogue_path, tmp_path / "a", RayTasks(), samples=4)
-    recipe = write_recipe(tmp_path / "r.yaml", "runs_out_of_memory")
-    for executor in (RayTasks(), LocalProcesses(1)):
-        with pytest.raises(JobError, match=r"\w+/shard-000000: a worker failed: MemoryError: 9 GB"):
-            generate(recipe, catalogue_path, tmp_path / "b", executor, samples=4)
-    assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_a_sample_that_never_renders_stops_the_job_with_its_reason(

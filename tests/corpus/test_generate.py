@@ -7,18 +7,17 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from half_a_shard import BIG, BIG_SEED, LONG, generate_big, wait_for_half_a_shard
 
 from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from pipelines.executors import InProcess
-from pipelines.generation.generate import Generated, fingerprint, generate
+from pipelines.generation.generate import fingerprint, generate
 from pipelines.generation.local_processes import LocalProcesses
-from pipelines.generation.ray_tasks import RayTasks
 
 SAMPLES = 20
 LINUX = Path("/proc/self/stat").exists()
@@ -43,15 +42,6 @@ def test_two_workers_and_one_worker_make_the_same_bytes(
         assert open_corpus(out).manifest.id == open_corpus(corpus).manifest.id
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_ray_makes_the_same_bytes(
-    corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
-) -> None:
-    generate(str(small_recipe), catalogue_path, tmp_path / "c", RayTasks(), samples=SAMPLES, seed=SEED)
-    assert fingerprint(tmp_path / "c") == fingerprint(corpus)
-    assert not list((tmp_path / "c").rglob(".*"))
-
-
 def test_a_moved_source_folder_and_another_seed_change_what_they_should(
     corpus: Path, tmp_path: Path, small_recipe: Path, material_folder: Path
 ) -> None:
@@ -71,7 +61,7 @@ def test_a_moved_source_folder_and_another_seed_change_what_they_should(
 
 def _start(recipe: Path, sources: Path, out: Path, samples: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipelines.cli", "generate", str(recipe), "--sources", str(sources)]
-    command += ["--out", str(out), "--samples", str(samples), "--seed", str(SEED), "--workers", "2"]
+    command += ["--out", str(out), "--samples", str(samples), "--seed", str(BIG_SEED), "--workers", "2"]
     command += [word for setting in LONG for word in ("--set", setting)]
     # A shell that runs tests in the background hands its children an ignored SIGINT.
     return subprocess.Popen(
@@ -82,15 +72,6 @@ def _start(recipe: Path, sources: Path, out: Path, samples: int) -> subprocess.P
     )
 
 
-def _wait_for_half_a_shard(out: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(path.stat().st_size > 100_000 for path in out.rglob(".shard-*.tmp")):
-            return
-        time.sleep(0.005)
-    raise AssertionError("no shard was begun")
-
-
 def _children(pid: int) -> list[int]:
     listing = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
@@ -99,72 +80,25 @@ def _children(pid: int) -> list[int]:
     return [int(row[0]) for row in rows if int(row[1]) == pid and "spawn_main" in row[2]]
 
 
-BIG = 160
-LONG = ("seconds=4", "output.samples_per_shard=20")
-"""Corpora that are disturbed take seconds, and each shard half of one: long enough to be hit in its middle."""
-
-
 @pytest.fixture(scope="module")
 def big_corpus(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, catalogue_path: Path) -> Path:
+    """What the disturbed jobs have to end with, rendered by one process."""
     out = tmp_path_factory.mktemp("corpus") / "big"
-    _generate_big(small_recipe, catalogue_path, out)
+    generate_big(small_recipe, catalogue_path, out, InProcess())
     return out
-
-
-def _generate_big(recipe: Path, sources: Path, out: Path) -> Generated:
-    return generate(str(recipe), sources, out, LocalProcesses(2), samples=BIG, seed=SEED, overrides=LONG)
 
 
 def test_a_worker_killed_in_mid_shard_changes_nothing(
     big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
     job = _start(small_recipe, catalogue_path, tmp_path / "c", BIG)
-    _wait_for_half_a_shard(tmp_path / "c")
+    wait_for_half_a_shard(tmp_path / "c")
     os.kill(_children(job.pid)[0], signal.SIGKILL)
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors.decode()
     assert not list((tmp_path / "c").rglob(".*"))
     assert fingerprint(tmp_path / "c") == fingerprint(big_corpus)
     assert open_corpus(tmp_path / "c").manifest.failures == open_corpus(big_corpus).manifest.failures
-
-
-@pytest.mark.faults
-@pytest.mark.xdist_group("cluster")
-@pytest.mark.usefixtures("ray_session")
-def test_a_ray_worker_killed_in_mid_shard_changes_nothing(
-    big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
-) -> None:
-    out = tmp_path / "c"
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        _wait_for_half_a_shard(out)
-        killed.append(_own_ray_workers()[0])
-        os.kill(killed[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    generate(str(small_recipe), catalogue_path, out, RayTasks(), samples=BIG, seed=SEED, overrides=LONG)
-    killer.join()
-    assert killed
-    assert fingerprint(out) == fingerprint(big_corpus)
-    assert open_corpus(out).manifest.failures == open_corpus(big_corpus).manifest.failures
-    assert not list(out.rglob(".*"))
-
-
-def _own_ray_workers() -> list[int]:
-    """Processes that render as Ray tasks of this very process; others may run Ray on this machine too."""
-    listing = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
-    parent = {int(row[0]): int(row[1]) for row in rows}
-
-    def is_ours(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parent and is_ours(parent[pid]))
-
-    named = [int(row[0]) for row in rows if len(row) > 2 and row[2].startswith("ray::_render_with_ray")]
-    return [pid for pid in named if is_ours(pid)]
 
 
 def _kill_and_wait(pid: int) -> None:
@@ -183,7 +117,7 @@ def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
 ) -> None:
     out = tmp_path / "c"
     job = _start(small_recipe, catalogue_path, out, BIG)
-    _wait_for_half_a_shard(out)
+    wait_for_half_a_shard(out)
     workers = _children(job.pid)
     job.kill()
     job.communicate()
@@ -195,7 +129,7 @@ def test_a_driver_killed_in_mid_shard_is_finished_by_running_again(
         for path in out.rglob("shard-*.tar")
         if path.with_suffix(".json").exists()
     }
-    done = _generate_big(small_recipe, catalogue_path, out)
+    done = generate_big(small_recipe, catalogue_path, out, InProcess())
     assert fingerprint(out) == fingerprint(big_corpus)
     assert done.kept_shards == len(before)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -207,12 +141,12 @@ def test_control_c_ends_with_130_and_leaves_a_corpus_that_can_be_continued(
 ) -> None:
     out = tmp_path / "c"
     job = _start(small_recipe, catalogue_path, out, BIG)
-    _wait_for_half_a_shard(out)
+    wait_for_half_a_shard(out)
     job.send_signal(signal.SIGINT)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     assert b"Traceback" not in errors
-    _generate_big(small_recipe, catalogue_path, out)
+    generate_big(small_recipe, catalogue_path, out, InProcess())
     assert fingerprint(out) == fingerprint(big_corpus)
 
 

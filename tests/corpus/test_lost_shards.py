@@ -1,9 +1,6 @@
 """A shard that cannot be rendered is tried a bounded number of times, given up with its reason, and the job goes on."""
 
 import json
-import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,43 +13,15 @@ from pipelines.executors import (
     KILLS_OF_ONE_DRAW,
     TRIES_OF_A_SHARD,
     Failure,
+    InProcess,
     Lost,
     Tries,
 )
 from pipelines.generation.generate import fingerprint, generate
 from pipelines.generation.local_processes import LocalProcesses
-from pipelines.generation.ray_tasks import RayTasks
-from pipelines.generation.worker import LoadedJob, RenderJob
 from pipelines.verify import verify
 
 SAMPLES = 60
-BAD = ("train", 1)
-
-
-class PoisonedJob(RenderJob):
-    """One of its shards cannot be rendered by anybody."""
-
-    def load(self) -> LoadedJob:
-        loaded = super().load()
-        return _Poisoned(loaded.store, loaded.seed, loaded.bound, loaded.catalogue)
-
-
-class _Poisoned(LoadedJob):
-    def render(self, task, *rest):  # type: ignore[no-untyped-def]
-        if (task.split, task.number) == BAD and (Path(self.store.url).parent / "poison").exists():
-            if (Path(self.store.url).parent / "deadly").exists():
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("a bug that nobody knew")
-        return super().render(task, *rest)
-
-
-@pytest.fixture
-def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.generation.generate.RenderJob", PoisonedJob)
-    monkeypatch.setattr("pipelines.executors.DEATHS_OF_ONE_SHARD", 3)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    (tmp_path / "poison").touch()
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -85,7 +54,7 @@ def test_the_job_goes_on_without_it_says_why_and_tries_it_again_when_it_is_run_a
     (tmp_path / "poison").unlink()
     done = generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), SAMPLES, seed=1)
     assert (done.rendered_shards, done.manifest.lost_shards) == (1, {})
-    generate(str(small_recipe), catalogue_path, tmp_path / "whole", LocalProcesses(2), SAMPLES, seed=1)
+    generate(str(small_recipe), catalogue_path, tmp_path / "whole", InProcess(), SAMPLES, seed=1)
     assert fingerprint(out) == fingerprint(tmp_path / "whole")
     assert done.manifest.id == open_corpus(tmp_path / "whole").manifest.id
 
@@ -99,25 +68,6 @@ def test_losing_more_than_the_limit_stops_the_job_with_the_reason(
     ):
         generate(str(small_recipe), catalogue_path, tmp_path / "c", LocalProcesses(1), 20, seed=1)
     assert json.loads((tmp_path / "c" / "progress.json").read_text())["state"] == "failed"
-
-
-@pytest.fixture
-def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    import ray
-
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    ray.init(
-        "local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
-    )
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("poisoned", "own_ray")
-def test_ray_gives_the_same_shard_up(tmp_path: Path, small_recipe: Path, catalogue_path: Path) -> None:
-    done = generate(str(small_recipe), catalogue_path, tmp_path / "c", RayTasks(), SAMPLES, seed=1)
-    assert list(done.manifest.lost_shards) == ["train/shard-000001.tar"]
-    assert "RuntimeError: a bug that nobody knew" in done.manifest.lost_shards["train/shard-000001.tar"]
 
 
 TASK = ShardTask("train", 0, 0, 4, "plan")
