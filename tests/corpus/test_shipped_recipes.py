@@ -6,6 +6,7 @@ our recipes.
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,9 @@ def catalogue(catalogue_path: Path) -> Catalogue:
     return Catalogue([*speech, *rooms])
 
 
+@lru_cache
 def drawn_by(name: str, catalogue: Catalogue) -> dict[str, list[StageSpec]]:
+    """By label, what the stages of a recipe drew for `DRAWS` samples; two tests look at those of `ssi48k`."""
     document = load_document(name, "recipes")
     bound = bind(check(Recipe, document.content, document), document)
     pool = material(catalogue, bound.recipe, "train")
