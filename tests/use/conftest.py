@@ -1,10 +1,11 @@
 """Tiny corpora, models and MLflow stores."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from hostile_names import IMAGE, LICENCE, RECIPE, SAMPLES, SPEAKER
@@ -48,6 +49,27 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path)
 def make_bundle() -> Callable[..., Any]:
     """Write a tiny model with random weights: `tiny_bundles.tiny_bundle`."""
     return tiny_bundle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_before() -> Iterator[dict[bytes, Any]]:
+    """DNSMOS by the bytes of a clip: its networks, the dearest part of these tests, hear each clip once a session.
+
+    Clear it to have them hear the same clips again. Other processes do not know it.
+    """
+    from pipelines.quality import dnsmos
+
+    network, heard = dnsmos.score_16khz, dict[bytes, Any]()
+
+    def once(audio: np.ndarray) -> dnsmos.Dnsmos:
+        clip = audio.tobytes()
+        if clip not in heard:
+            heard[clip] = network(audio)
+        return heard[clip]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dnsmos, "score_16khz", once)
+        yield heard
 
 
 @pytest.fixture

@@ -36,9 +36,15 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., 
 
 
 def test_evaluation_repeats_to_the_byte_and_is_broken_down(
-    store: Any, corpus: Corpus, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Any,
+    corpus: Corpus,
+    models: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    heard_before: dict[bytes, Any],
 ) -> None:
     first = evaluate(models, tmp_path / "a", corpus=corpus.store.root)
+    heard_before.clear()
     np.random.standard_normal(100)
     evaluate(models, tmp_path / "b", corpus=corpus.store.root)
     for name in ("evaluation.json", "samples.csv", "samples.parquet", "summary.csv", "comparison.csv"):
