@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests run side by side; each is single-threaded, and some train networks or start a cluster of their own.
 TEST_WORKERS ?= 2
+# They start many processes: each would compile every module anew where an image forbids keeping what was compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-faults lint bench docs lock clean
 

@@ -22,8 +22,8 @@ from datagen.audio import decode_flac
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, JobInterrupted, UserError
 from manifests.store import open_store
+from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
-from pipelines.generation.local_processes import LocalProcesses
 from pipelines.openlineage.log import LINEAGE_FILE
 from pipelines.quality.dnsmos import dnsmos, model_hashes
 from pipelines.scoring.runners import Scored, Stopping, on_processes, on_ray_data
@@ -125,7 +125,7 @@ def test_a_generated_corpus_with_scores_and_parts_is_sound(
     tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:
     out = tmp_path / "c"
-    generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), samples=8)
+    generate(str(small_recipe), catalogue_path, out, InProcess(), samples=8)
     with pytest.raises(JobInterrupted):
         score(out, Watched(stop_after=1), QUICK)
     assert list((out / "scores").rglob("*.json"))
@@ -134,7 +134,7 @@ def test_a_generated_corpus_with_scores_and_parts_is_sound(
     assert verify(out).problems == ()
     kept = score(out, Watched(), QUICK, say=print).kept_shards
 
-    generate(str(small_recipe), catalogue_path, out, LocalProcesses(2), samples=16)
+    generate(str(small_recipe), catalogue_path, out, InProcess(), samples=16)
     grown, said = Watched(), []
     done = score(out, grown, QUICK, say=said.append)
     assert done.kept_shards == kept and 0 < len(grown.asked) == done.scored_shards
