@@ -57,11 +57,12 @@ class RunningLevel(nn.Module):
     for speech. v brought from [`STEADY_VARIATION`, `SPEECH_VARIATION`] to [0, 1], plus `STEADY_TRUST`, times n_a is the
     evidence e, and the gain in decibels is the measured one times e / (e + `TRUSTED_FRAMES`).
 
-    A stream may go on for hours, and a talker step back or a gain be turned down. So the two sums of the level forget,
-    but only what speech has replaced. How much the last moments vary says how much like speech they are, and the sums fade
-    in those of their frames in which there is sound: slowly, and faster where the moments are much quieter than the last
-    half minute. A louder talker needs no help, since loud frames weigh more. After some seconds of speech, moments that
-    are no speech add less and less, so that noise in a long pause does not thin the level out either.
+    A stream may go on for hours, and a talker step back or a gain be turned down. So the two sums of the level
+    forget, but only what speech has replaced. How much the last moments vary says how much like speech they are, and
+    the sums fade in those of their frames in which there is sound: slowly, and faster where the moments are much
+    quieter than the last half minute. A louder talker needs no help, since loud frames weigh more. After some seconds
+    of speech, moments that are no speech add less and less, so that noise in a long pause does not thin the level out
+    either.
 
     Args:
         causal: whether the level is that of the frames so far, or of the whole.
