@@ -1,5 +1,7 @@
 """The two networks and their chain: causality, teacher and student, start, gradients, sizes, behaviour in use."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from wakeful import awake
 from training.models.attention import ComplexAxialAttention
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig, freeze_batch_norm
+from training.models.fading import fading_sums
 from training.models.layers import Memory, carrying
 from training.models.level import SPEECH_LEVEL, RunningLevel
 from training.models.presets import DENOISERS, build_denoiser, build_repair
@@ -259,8 +262,16 @@ def test_the_level_in_pieces_is_that_of_the_whole(frames: int) -> None:
     compressed = of_level(torch.cat((come_and_go(0.3, 8), come_and_go(0.01, 8))))
     carried: Memory = {}
     with carrying(level, carried):
-        pieces = torch.cat([level(piece) for piece in compressed.split(frames, -1)], -1)
+        pieces = torch.cat([level(piece) for piece in torch.split(compressed, frames, -1)], -1)
     torch.testing.assert_close(pieces, level(compressed), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_that_fade_as_fast_as_they_may_stay_exact_for_minutes(dtype: torch.dtype) -> None:
+    ones = torch.ones(1, 20_000, dtype=dtype)
+    sums = fading_sums(ones, torch.tensor([0.1], dtype=dtype), ones[:, :1])
+    limit = torch.full((1, 1), 1.0 / (1.0 - math.exp(-0.1)), dtype=dtype)
+    torch.testing.assert_close(sums[:, -1:], limit, rtol=1e-4, atol=0.0)
 
 
 def test_the_gradient_of_the_level_is_finite_in_long_clips_and_in_silence() -> None:
