@@ -150,8 +150,8 @@ def _levelled(g: Graph, compressed: str) -> str:
     rate = g.node("Mul", g.node("Mul", speech, sounding_now), rate)
     faded = g.node("Exp", g.node("Neg", rate))
     sure = g.node("Add", speech, number(STEADY_TRUST))
-    settled = g.node("Add", g.node("Div", spoken, number(SETTLED_FRAMES)), number(1.0))
-    rest = g.node("Div", g.node("Sub", number(1.0), sure), settled)
+    unsettled = g.node("Exp", g.node("Div", spoken, number(-SETTLED_FRAMES)))
+    rest = g.node("Mul", g.node("Sub", number(1.0), sure), unsettled)
     counted = g.node("Add", sure, rest)
     followed = split(kept("followed", 2, g.node("Mul", counted, loudness), faded), 2)
 

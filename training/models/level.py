@@ -39,7 +39,7 @@ SLACK_NEPERS = 0.7
 MOST_NEPERS = 2.5
 """More than the slack and this counts no more."""
 SETTLED_FRAMES = 500.0
-"""Of speech; the more of them were heard, the less counts what is no speech."""
+"""After so many frames of speech, what is no speech counts 1/e as much."""
 STATES = (3, 3, 2, 1, 2)
 """Sums that a causal net keeps for each signal: of all that was heard, of the last moments, of what is remembered, of
 speech, and of the level."""
@@ -102,7 +102,7 @@ class RunningLevel(nn.Module):
         quieter = ((_level(remembered) + FLOOR).log() - now.log() - SLACK_NEPERS).clamp(0.0, MOST_NEPERS)
         fading = speech * (p / now).clamp_max(1.0) * (1.0 / LASTING_FRAMES + quieter / QUICKLY_FADING_FRAMES)
         sure = speech + STEADY_TRUST
-        counted = sure + (1.0 - sure) / (1.0 + spoken[0] / SETTLED_FRAMES)
+        counted = sure + (1.0 - sure) * (-spoken[0] / SETTLED_FRAMES).exp()
         followed = fading_sums(counted * moments[:2], fading, followed)
 
         evidence = _sounding(heard) * (_like_speech(heard) + STEADY_TRUST)
