@@ -11,13 +11,15 @@ from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+
+from datagen.container import missing_end
 
 RATE_HZ = 48_000
 """Rate of every sample and shard."""
@@ -52,6 +54,20 @@ class AudioError(Exception):
     """A file cannot be used; the message is a reason of a few words."""
 
 
+def check_complete(path: str) -> None:
+    """Refuse a file that was cut off: decoders take what is there.
+
+    Raises:
+        AudioError: when it was, as far as its container tells; or it cannot be read.
+    """
+    try:
+        missing = missing_end(Path(path))
+    except OSError as error:
+        raise AudioError(f"cannot be read ({error.strerror})") from error
+    if missing:
+        raise AudioError(f"truncated: {missing}")
+
+
 def read_stretch(
     path: str, start: int, frames: int, channel: int | None = None
 ) -> tuple[NDArray[np.float32], int]:
@@ -82,8 +98,9 @@ def read_all(path: str) -> tuple[Frames, int]:
     """Read a whole file: (frames, channels) and its rate in Hz. Values are not checked.
 
     Raises:
-        AudioError: when the file cannot be decoded.
+        AudioError: when the file cannot be decoded, or was cut off.
     """
+    check_complete(path)
     parts = list(decoded_blocks(path))
     return np.concatenate([part for part, _ in parts]), parts[0][1]
 

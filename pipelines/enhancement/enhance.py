@@ -21,8 +21,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datagen.audio import AudioError, decoded_blocks
-from datagen.container import missing_end
+from datagen.audio import AudioError, check_complete, decoded_blocks
 from datagen.folders import audio_files
 from manifests.errors import JobError, UserError
 from manifests.recipe import SAMPLE_RATE_HZ
@@ -171,12 +170,7 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
         AudioError: when `source` is not audio, is empty, stops in the middle, or holds NaN or infinity.
         UserError: when `target` cannot be written.
     """
-    try:
-        missing = missing_end(source)
-    except OSError as error:
-        raise AudioError(f"cannot be read ({error.strerror})") from error
-    if missing:
-        raise AudioError(f"truncated: {missing}")
+    check_complete(str(source))
     blocks = _enhanced_blocks(enhancer, source)
     first = next(blocks)  # a file that is no audio leaves no folder behind
     file_format = OUTPUT_FORMATS[target.suffix.lower()]

@@ -19,10 +19,18 @@ from pipelines.onnx_export.layers import (
 )
 from training.models.level import (
     FLOOR,
+    LASTING_FRAMES,
+    MOST_NEPERS,
+    QUICKLY_FADING_FRAMES,
+    RECENT_FRAMES,
+    REMEMBERED_FRAMES,
+    SETTLED_FRAMES,
+    SLACK_NEPERS,
     SPEECH_LEVEL,
     SPEECH_VARIATION,
     STEADY_TRUST,
     STEADY_VARIATION,
+    TINY,
     TRUSTED_FRAMES,
 )
 from training.models.repair import LEVELS, LOUDER, MIN_SHARED_POWER, RepairNet, level_bins
@@ -99,19 +107,57 @@ def _levelled(g: Graph, compressed: str) -> str:
     power = g.node("Reshape", power, g.whole(0, 1))
     magnitude = g.node("Div", g.node("Cast", power, to=11), number(BINS))
     one = g.node("Add", g.node("Mul", magnitude, number(0.0)), number(1.0))
-    present = g.node("Concat", g.node("Mul", magnitude, magnitude), magnitude, one, axis=1)
-    sums = g.node("Add", g.state("level_sums", (BATCH, 3), "float64"), present)
-    g.keep("level_sums", sums)
-    squares, total, frames = g.nodes("Split", [sums], 3, axis=1, num_outputs=3)
-    tiny = number(float(np.finfo(np.float32).tiny))
-    level = g.node("Div", squares, g.node("Add", total, tiny))
-    gain = g.node("Div", number(SPEECH_LEVEL), g.node("Add", level, number(FLOOR)))
-    sounding = g.node("Div", g.node("Mul", total, total), g.node("Add", squares, tiny))
-    variation = g.node("Sub", g.node("Div", frames, g.node("Add", sounding, tiny)), number(1.0))
-    above = g.node("Sub", variation, number(STEADY_VARIATION))
-    speech = g.node("Div", above, number(SPEECH_VARIATION - STEADY_VARIATION))
-    speech = g.node("Clip", speech, g.constant(np.array(0.0)), g.constant(np.array(1.0)))
-    evidence = g.node("Mul", sounding, g.node("Add", speech, number(STEADY_TRUST)))
+    loudness = g.node("Concat", g.node("Mul", magnitude, magnitude), magnitude, axis=1)
+    present = g.node("Concat", loudness, one, axis=1)
+    tiny, floor = number(TINY), number(FLOOR)
+
+    def split(sums: str, parts: int) -> list[str]:
+        return g.nodes("Split", [sums], parts, axis=1, num_outputs=parts)
+
+    def kept(name: str, sums: int, added: str, faded: str | None = None) -> str:
+        before = g.state(f"level_{name}", (BATCH, sums), "float64")
+        now = g.node("Add", g.node("Mul", before, faded) if faded else before, added)
+        g.keep(f"level_{name}", now)
+        return now
+
+    def level(squares: str, total: str) -> str:
+        return g.node("Div", squares, g.node("Add", total, tiny))
+
+    def sounding(squares: str, total: str) -> str:
+        return g.node("Div", g.node("Mul", total, total), g.node("Add", squares, tiny))
+
+    def like_speech(squares: str, total: str, frames: str) -> str:
+        frames = g.node("Div", frames, g.node("Add", sounding(squares, total), tiny))
+        above = g.node("Sub", frames, number(1.0 + STEADY_VARIATION))
+        return within(g.node("Div", above, number(SPEECH_VARIATION - STEADY_VARIATION)), 1.0)
+
+    def within(value: str, most: float) -> str:
+        return g.node("Clip", value, g.constant(np.array(0.0)), g.constant(np.array(most)))
+
+    heard = split(kept("heard", 3, present), 3)
+    recent = split(kept("recent", 3, present, number(float(np.exp(-1.0 / RECENT_FRAMES)))), 3)
+    faded = number(float(np.exp(-1.0 / REMEMBERED_FRAMES)))
+    remembered = split(kept("remembered", 2, loudness, faded), 2)
+
+    now = g.node("Add", level(*recent[:2]), floor)
+    speech = like_speech(*recent)
+    spoken = kept("spoken", 1, speech)
+    louder = g.node("Log", g.node("Div", g.node("Add", level(*remembered), floor), now))
+    quieter = within(g.node("Sub", louder, number(SLACK_NEPERS)), MOST_NEPERS)
+    rate = g.node("Div", quieter, number(QUICKLY_FADING_FRAMES))
+    rate = g.node("Add", rate, number(1.0 / LASTING_FRAMES))
+    sounding_now = g.node("Min", g.node("Div", magnitude, now), number(1.0))
+    rate = g.node("Mul", g.node("Mul", speech, sounding_now), rate)
+    faded = g.node("Exp", g.node("Neg", rate))
+    sure = g.node("Add", speech, number(STEADY_TRUST))
+    unsettled = g.node("Exp", g.node("Div", spoken, number(-SETTLED_FRAMES)))
+    rest = g.node("Mul", g.node("Sub", number(1.0), sure), unsettled)
+    counted = g.node("Add", sure, rest)
+    followed = split(kept("followed", 2, g.node("Mul", counted, loudness), faded), 2)
+
+    gain = g.node("Div", number(SPEECH_LEVEL), g.node("Add", level(*followed), floor))
+    trusted = g.node("Add", like_speech(*heard), number(STEADY_TRUST))
+    evidence = g.node("Mul", sounding(*heard[:2]), trusted)
     trust = g.node("Div", evidence, g.node("Add", evidence, number(TRUSTED_FRAMES)))
     gain = g.node("Sqrt", g.node("Pow", gain, trust))
     gain = g.node("Unsqueeze", g.node("Cast", gain, to=1), g.whole(2, 3))

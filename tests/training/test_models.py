@@ -1,5 +1,7 @@
 """The two networks and their chain: causality, teacher and student, start, gradients, sizes, behaviour in use."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,8 @@ from wakeful import awake
 from training.models.attention import ComplexAxialAttention
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig, freeze_batch_norm
+from training.models.fading import fading_sums
+from training.models.layers import Memory, carrying
 from training.models.level import SPEECH_LEVEL, RunningLevel
 from training.models.presets import DENOISERS, build_denoiser, build_repair
 from training.models.repair import RepairConfig
@@ -223,6 +227,59 @@ def test_a_noisy_pause_is_not_taken_for_quiet_speech_and_quiet_speech_is_lifted(
     assert lift_db(hiss) < 3.0  # half a second at the level of a whisper that is no speech
     assert lift_db(speech) > 19.0  # two seconds
     assert 23.0 < lift_db(speech * 20) < 27.0
+
+
+def of_level(amplitudes: Tensor) -> Tensor:
+    """Make a compressed spectrum (1, 2, 4, T) of frames of such levels."""
+    return (amplitudes / 2.0).sqrt().expand(1, 2, 4, -1).clone()
+
+
+def come_and_go(level: float, seconds: int) -> Tensor:
+    """Make levels that vary as those of speech."""
+    return level * torch.tensor([1.0, 0.5, 0.1, 0.03]).repeat_interleave(5).repeat(5 * seconds)
+
+
+@torch.no_grad()
+def test_a_talker_who_becomes_quieter_is_followed_and_noise_after_speech_is_not() -> None:
+    level = RunningLevel(causal=True)
+
+    def lifts_db(amplitudes: Tensor) -> Tensor:
+        compressed = of_level(amplitudes)
+        return 20.0 * torch.log10((level(compressed) / compressed).square()[0, 0, 0])
+
+    loud, far = come_and_go(SPEECH_LEVEL, 120), SPEECH_LEVEL * 10 ** (-30 / 20)
+    dropped = lifts_db(torch.cat((loud, come_and_go(far, 60))))
+    assert dropped[-1] - dropped[len(loud) - 1] > 20.0
+    noise = far * (1.0 + 0.1 * torch.rand(18_000, generator=torch.Generator().manual_seed(0)))
+    steady = lifts_db(torch.cat((loud, noise)))
+    assert abs(steady[-1] - steady[len(loud) - 1]) < 1.0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [1, 7, 499, 777])
+def test_the_level_in_pieces_is_that_of_the_whole(frames: int) -> None:
+    level = RunningLevel(causal=True)
+    compressed = of_level(torch.cat((come_and_go(0.3, 8), come_and_go(0.01, 8))))
+    carried: Memory = {}
+    with carrying(level, carried):
+        pieces = torch.cat([level(piece) for piece in torch.split(compressed, frames, -1)], -1)
+    torch.testing.assert_close(pieces, level(compressed), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_that_fade_as_fast_as_they_may_stay_exact_for_minutes(dtype: torch.dtype) -> None:
+    ones = torch.ones(1, 20_000, dtype=dtype)
+    sums = fading_sums(ones, torch.tensor([0.1], dtype=dtype), ones[:, :1])
+    limit = torch.full((1, 1), 1.0 / (1.0 - math.exp(-0.1)), dtype=dtype)
+    torch.testing.assert_close(sums[:, -1:], limit, rtol=1e-4, atol=0.0)
+
+
+def test_the_gradient_of_the_level_is_finite_in_long_clips_and_in_silence() -> None:
+    long = torch.cat((come_and_go(0.3, 30), come_and_go(0.003, 30)))
+    for amplitudes in (long, torch.zeros(1200)):
+        compressed = of_level(amplitudes).requires_grad_()
+        RunningLevel(causal=True)(compressed).sum().backward()
+        assert compressed.grad is not None and compressed.grad.isfinite().all()
 
 
 @torch.no_grad()
