@@ -33,7 +33,7 @@ from training.models.level import (
     TINY,
     TRUSTED_FRAMES,
 )
-from training.models.repair import LEVELS, LOUDER, MIN_SHARED_POWER, RepairNet, level_bins
+from training.models.repair import LEVELS, MIN_SHARED_POWER, RepairNet, level_bins
 from training.models.stft import BINS, MIN_COMPRESSED_POWER, MIN_POWER
 
 
@@ -79,7 +79,8 @@ def repaired(g: Graph, net: RepairNet, spectrum: str) -> tuple[str, str]:
     masked = g.node("Add", g.node("Mul", compressed, mask_real), g.node("Mul", turned, mask_imag))
     masked = g.node("Div", masked, beyond_one)
     power = squared(g, added)
-    left = g.node("Mul", squared(g, masked), g.number(LOUDER**2))
+    louder = g.constant(array(net.louder.square()).reshape(1, 1, 1, BINS))
+    left = g.node("Mul", squared(g, masked), louder)
     share = g.node("Div", power, g.node("Add", g.node("Add", power, left), g.number(MIN_SHARED_POWER)))
     mapped = g.node("Add", masked, g.node("Mul", added, share))
     return _decompressed(g, mapped), _decompressed(g, compressed)

@@ -19,8 +19,11 @@ from training.models.temporal import gtcm_group
 
 COMPRESSION_POWER = 0.5
 LEVELS = 3
-LOUDER = 4.0
-"""What is added counts half where it is this much louder than what the mask leaves, as compressed: 24 dB."""
+LOUDER_LOW, LOUDER_HIGH = 32.0, 4.0
+"""What is added counts half where it is so much louder than what the mask leaves, as compressed: 60 and 24 dB
+(`chosen`; docs/results.md). Below, where most of speech is, it may fill what is gone and not cover what is there."""
+LOW_BINS, HIGH_BINS = 140, 180
+"""Where the one ends and the other begins: 7 and 9 kHz; between them it falls evenly in decibels."""
 MIN_SHARED_POWER = 1e-8
 """Keeps the share of what is added finite where there is nothing, compressed: -160 dB of full scale."""
 
@@ -90,11 +93,12 @@ class RepairNet(nn.Module):
     """COM-Net. ``causal=True`` is the student, ``causal=False`` the teacher; state dicts fit both.
 
     The input X is brought to the level of targets first (`chosen`; `training.models.level`). The mapped spectrum is
-    Y + R |R|^2 / (|R|^2 + |4 Y|^2) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is
+    Y + R |R|^2 / (|R|^2 + |l Y|^2) with Y = m X, where the head puts out a complex mask M and a spectrum R, and m is
     g + M, or that over its magnitude where this is above 1; g is one learned gain a bin (`chosen`; the paper's COM-Net
     maps to R alone).
     Noise is taken away by a mask, which need not know its phase; what is missing is added, and where something is left
     of the input a faint R fades: else a network that is not sure what to add covers the whole of the speech with it.
+    l is larger below 8 kHz (`louder`).
     g starts at 1 and the head near 0, so that an untrained net returns its input at the right level, and what needs no
     repair is left alone from the first step on. R is not bounded, so it remains a complex mapping.
     """
@@ -128,6 +132,8 @@ class RepairNet(nn.Module):
         )
         self.head = nn.Conv2d(config.head_channels, 4, (3, 1), padding=(1, 0))
         self.skip_gain = nn.Parameter(torch.ones(BINS, 1))
+        self.louder: Tensor
+        self.register_buffer("louder", louder().unsqueeze(-1), persistent=False)
         with torch.no_grad():
             for parameter in self.head.parameters():
                 parameter.mul_(self.HEAD_START_SCALE)
@@ -174,7 +180,7 @@ class RepairNet(nn.Module):
         mask = torch.cat((mask[:, :1] + self.skip_gain, mask[:, 1:]), dim=1)
         mask = mask / mask.square().sum(1, keepdim=True).clamp_min(1.0).sqrt()
         masked = complex_product(compressed, mask)
-        mapped = masked + added * _share(added, masked)
+        mapped = masked + added * _share(added, masked, self.louder)
         return decompress(mapped, COMPRESSION_POWER), features
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
@@ -207,10 +213,16 @@ class RepairNet(nn.Module):
         return RepairOutput(synthesise(spectrum, wave.shape[1]), spectrum, features)
 
 
-def _share(added: Tensor, masked: Tensor) -> Tensor:
-    """Return |R|^2 / (|R|^2 + |`LOUDER` Y|^2), (B, 1, F, T), of spectra (B, 2, F, T)."""
+def louder() -> Tensor:
+    """Return how much louder, as compressed, what is added must be to count half, in each bin (481,)."""
+    high = ((torch.arange(BINS) - LOW_BINS) / (HIGH_BINS - LOW_BINS)).clamp(0.0, 1.0)
+    return LOUDER_LOW * (LOUDER_HIGH / LOUDER_LOW) ** high
+
+
+def _share(added: Tensor, masked: Tensor, louder: Tensor) -> Tensor:
+    """Return |R|^2 / (|R|^2 + |l Y|^2), (B, 1, F, T), of spectra (B, 2, F, T) and l (F, 1)."""
     power, left = (spectrum.square().sum(1, keepdim=True) for spectrum in (added, masked))
-    return power / (power + LOUDER**2 * left + MIN_SHARED_POWER)
+    return power / (power + louder.square() * left + MIN_SHARED_POWER)
 
 
 class _Down(nn.Module):
