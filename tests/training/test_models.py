@@ -14,7 +14,7 @@ from training.models.fading import fading_sums
 from training.models.layers import Memory, carrying
 from training.models.level import SPEECH_LEVEL, RunningLevel
 from training.models.presets import DENOISERS, build_denoiser, build_repair
-from training.models.repair import RepairConfig
+from training.models.repair import RepairConfig, _share, louder
 from training.models.stft import analyse
 
 PRESETS = ["tiny", "small", "paper"]
@@ -280,6 +280,17 @@ def test_the_gradient_of_the_level_is_finite_in_long_clips_and_in_silence() -> N
         compressed = of_level(amplitudes).requires_grad_()
         RunningLevel(causal=True)(compressed).sum().backward()
         assert compressed.grad is not None and compressed.grad.isfinite().all()
+
+
+def test_what_is_added_fills_what_is_gone_and_below_8_khz_covers_nothing_else() -> None:
+    compressed_24_db = 4.0  # as magnitudes to the power 0.5
+    added = torch.full((1, 2, 481, 1), 0.1)
+    beside = _share(added, added / compressed_24_db, louder().unsqueeze(-1))[0, 0, :, 0]
+    assert beside[:141].max() < 0.02  # up to 7 kHz
+    torch.testing.assert_close(beside[180:], torch.full((301,), 0.5), atol=1e-4, rtol=0.0)  # from 9 kHz
+    assert (beside.diff() >= 0.0).all()
+    gone = _share(added, torch.zeros_like(added), louder().unsqueeze(-1))
+    assert gone.min() > 0.999
 
 
 @torch.no_grad()
