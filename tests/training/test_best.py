@@ -129,7 +129,7 @@ def test_a_best_result_that_was_lost_is_said_on_resuming_and_the_best_after_it_i
     with pytest.raises(KeyboardInterrupt):
         train(experiment, corpus_dir, tmp_path, ["teacher"], device="cpu", trackers=[Results(5)])
     best = tmp_path / "teacher" / "checkpoints" / "best.pt"
-    assert read_checkpoint(best)["step"] < 4
+    assert read_checkpoint(best)["step"] <= 4  # the resumed run goes on from there and does not find it again
     best.write_bytes(best.read_bytes()[:1000])
     train(experiment, corpus_dir, tmp_path, ["teacher"], True, "cpu")
     assert f"{best}: damaged or truncated" in caplog.text
