@@ -7,13 +7,13 @@ from typing import get_args
 import pytest
 import torch
 from micro_experiment import MICRO
+from untrained import untrained_parents
 
-from manifests.experiment import STAGES, Experiment, StageName, load_experiment
+from manifests.experiment import STAGES, StageName, load_experiment
 from training.adversary import build_adversary
-from training.bundle import Bundle, Network, Origin, load_bundle, output_wave, save_bundle
+from training.bundle import Network, load_bundle, output_wave
 from training.checkpoint import read_checkpoint
-from training.models.chain import Chain
-from training.models.presets import Preset, build_denoiser, build_repair
+from training.models.presets import Preset, build_repair
 from training.objective import LOSS
 from training.precision import Precision
 from training.ranks import Ranks
@@ -27,20 +27,6 @@ CUDA = torch.device("cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def parents(experiment: Experiment, folder: Path) -> dict[StageName, Bundle]:
-    """Untrained models that the stages can build on, on the GPU."""
-    student = build_repair(experiment.preset, causal=True)
-    networks: dict[StageName, Network] = {
-        "teacher": build_repair(experiment.preset, causal=False),
-        "student": student,
-        "denoiser": Chain(student, build_denoiser(experiment.preset)),
-    }
-    for stage, network in networks.items():
-        origin = Origin(stage, experiment.preset, "corpus", "settings", {}, {})
-        save_bundle(folder / stage, network, origin, 0, {})
-    return {stage: load_bundle(folder / stage, CUDA) for stage in networks}
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("preset", get_args(Preset))
 def test_losses_and_gradients_of_all_stages_are_finite(
@@ -48,7 +34,7 @@ def test_losses_and_gradients_of_all_stages_are_finite(
 ) -> None:
     judged = "adversarial={stages: [teacher, student, denoiser, joint], channels: 4, start_share: 0, lead_steps: 0}"
     experiment = load_experiment(preset, [judged, f"optimisation.precision={precision}"])
-    bundles = parents(experiment, tmp_path)
+    bundles = untrained_parents(experiment, tmp_path, CUDA)
     torch.manual_seed(0)
     target = 0.05 * torch.randn(2, 24_000, device=CUDA)
     target[0, 12_000:] = 0.0

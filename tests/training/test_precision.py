@@ -12,13 +12,13 @@ from micro_experiment import MICRO
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from untrained import untrained_parents
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError
-from manifests.experiment import STAGES, Experiment, StageName, load_experiment
+from manifests.experiment import STAGES, load_experiment
 from training import progress
 from training.adversary import build_adversary
-from training.bundle import Bundle, Network, Origin, load_bundle, save_bundle
 from training.loop import Fit
 from training.models.chain import Chain
 from training.models.layers import CumulativeNorm
@@ -89,32 +89,13 @@ def test_norms_round_to_16_bits_once_at_their_end(precision: str) -> None:
         torch.testing.assert_close(ours.double(), exact.double(), rtol=2**-7, atol=2**-7)
 
 
-@pytest.fixture
-def parents(tmp_path: Path) -> Callable[[Experiment], dict[StageName, Bundle]]:
-    """Make untrained models that the stages of an experiment can build on."""
-
-    def of(experiment: Experiment) -> dict[StageName, Bundle]:
-        student = build_repair(experiment.preset, causal=True)
-        networks: dict[StageName, Network] = {
-            "teacher": build_repair(experiment.preset, causal=False),
-            "student": student,
-            "denoiser": Chain(student, build_denoiser(experiment.preset)),
-        }
-        for stage, network in networks.items():
-            origin = Origin(stage, experiment.preset, "corpus", "settings", {}, {})
-            save_bundle(tmp_path / stage, network, origin, 0, {})
-        return {stage: load_bundle(tmp_path / stage) for stage in networks}
-
-    return of
-
-
 @pytest.mark.parametrize("preset", get_args(Preset))
 def test_gradients_of_all_losses_of_all_stages_are_finite_in_16_bits_and_at_silence(
-    preset: Preset, parents: Callable[[Experiment], dict[StageName, Bundle]], one_thread: None
+    preset: Preset, tmp_path: Path, one_thread: None
 ) -> None:
     judged = "adversarial={stages: [teacher, student, denoiser, joint], channels: 4, start_share: 0, lead_steps: 0}"
     experiment = load_experiment(preset, [judged, "optimisation.precision=bfloat16"])
-    bundles = parents(experiment)
+    bundles = untrained_parents(experiment, tmp_path, CPU)
     torch.manual_seed(0)
     target = 0.05 * torch.randn(2, 2400)
     target[0, 1200:] = 0.0
