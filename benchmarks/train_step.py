@@ -160,14 +160,26 @@ def steps_for(bare: BareLoop, seconds: float, device: torch.device) -> int:
 
 
 def measure(
-    corpus: Corpus, folder: Path, preset: str, stage: StageName, device: torch.device, seconds: float
+    corpus: Corpus,
+    folder: Path,
+    preset: str,
+    stage: StageName,
+    device: torch.device,
+    seconds: float,
+    settings_given: Sequence[str],
 ) -> None:
-    experiment = load_experiment(preset, ["validation.samples=0"])
+    experiment = load_experiment(preset, ["validation.samples=0", *settings_given])
     settings = experiment.stages.of(stage)
     loader = experiment.loader
     reader = Reader(corpus, "train")
     with PausedStream(
-        reader, 0, settings.batch_size, settings.segment_s, loader.threads, loader.prefetch_batches
+        reader,
+        0,
+        settings.batch_size,
+        settings.segment_s,
+        loader.threads,
+        loader.prefetch_batches,
+        pinned=device.type == "cuda",
     ) as stream:
         bare = BareLoop(task_of(stage, experiment, device), stream.batch_at(0), experiment, settings, device)
         turn_steps = TURN_STEPS[device.type]
@@ -249,6 +261,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a finished corpus; else one of tones is written first")
     parser.add_argument("--stage", default="teacher", choices=("teacher", "student", "denoiser", "joint"))
     parser.add_argument("--preset", help="else tiny on a CPU, small on CUDA")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="a setting of the experiment"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="else the CPU, and CUDA where there is one")
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="of the bare loop; ours takes as long again"
@@ -264,7 +279,13 @@ def main() -> None:
             place.mkdir()
             preset = arguments.preset or PRESETS[device]
             measure(
-                open_corpus(root), place, preset, arguments.stage, torch.device(device), arguments.seconds
+                open_corpus(root),
+                place,
+                preset,
+                arguments.stage,
+                torch.device(device),
+                arguments.seconds,
+                arguments.set,
             )
 
 

@@ -175,6 +175,14 @@ class Optimisation(_Declared):
     compile: bool = False
     """Compile the networks with torch.compile: minutes at the start of a stage, then faster steps; needs a C++
     compiler."""
+    cuda_graphs: bool = True
+    """On a GPU, record the losses and gradients of a step once and replay them: as much memory again, and the host no
+    longer decides how long a step takes. Not with `compile` or `accumulate`, nor while discriminators train."""
+
+    @property
+    def recorded_on_cuda(self) -> bool:
+        """Whether steps are recorded where there is a GPU."""
+        return self.cuda_graphs and not self.compile and self.accumulate == 1
 
 
 class Validation(_Declared):
@@ -253,6 +261,7 @@ class Experiment(_Declared):
             mode="json", include={"preset", "seed", "loss", "optimisation", "validation", "distillation"}
         )
         content["validation"].pop("shown")
+        content["optimisation"].pop("cuda_graphs")
         _drop_defaults(content["optimisation"], Optimisation, "accumulate", "compile")
         _drop_defaults(content["validation"], Validation, "best_by")
         if stage != "student":

@@ -157,6 +157,11 @@ def add_terms(
         adversary.add(losses, estimate, target, step)
 
 
+def spectral_alone(adversary: Adversary | None, step: int) -> bool:
+    """Say whether discriminators have no part in a step."""
+    return adversary is None or step < adversary.first_step
+
+
 def build_adversary(stage: StageName, experiment: Experiment, device: torch.device) -> Adversary | None:
     """Build the adversary of a stage, its weights drawn from the experiment's seed; None where it has none."""
     if stage not in experiment.adversarial.stages:

@@ -54,7 +54,7 @@ class Distiller:
             and under `TAUGHT` their weighted sum. Each is exactly 0 where the student does as the teacher. Empty once
             all weights are 0.
         """
-        inner, output = self._inner_weight(step), self._output_weight(step)
+        inner, output = self.weights(step)
         if inner <= 0.0 and output <= 0.0:
             return {}
         with torch.no_grad():
@@ -71,6 +71,10 @@ class Distiller:
             terms["teacher_output"] = matched
             weighted.append(output * matched)
         return {**terms, TAUGHT: torch.stack(weighted).sum()}
+
+    def weights(self, step: int) -> tuple[float, float]:
+        """Return the weights of inner activations and of outputs after `step` steps."""
+        return self._inner_weight(step), self._output_weight(step)
 
     def _inner_weight(self, step: int) -> float:
         return self._weight(step, 0.0 if self.settings.match == "none" else self.settings.features)

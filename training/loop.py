@@ -11,7 +11,7 @@ Discriminators are a part of a task, its `Adversary`: it leaves gradients in the
 losses, and they move in the same step as the task's weights, or neither does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Protocol
@@ -31,6 +31,7 @@ from training.objective import LOSS, spectral_objective
 from training.precision import Precision
 from training.progress import GRADIENT_NORM, Progress
 from training.ranks import ALONE, Ranks
+from training.recorded import Recorder
 from training.schedule import Schedule
 from training.statistics import Statistics
 from training.stream import Batch, SampleStream, StreamState
@@ -60,6 +61,9 @@ class Task(Protocol):
 
     def losses(self, degraded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Return scalar losses for waves (B, N) after `step` steps; `loss` is the total to be minimised."""
+
+    def repeats(self, step: int) -> Hashable:
+        """Return what tells this step's losses from another's, apart from the waves; None if it is like no other."""
 
 
 class Fit:
@@ -95,6 +99,11 @@ class Fit:
         self.average = Average(task.trained, experiment.optimisation.ema_decay)
         self.statistics = Statistics(task.trained)
         self.best = Best(experiment.validation.best_by)
+        self.recorder = (
+            Recorder(self.weights)
+            if device.type == "cuda" and experiment.optimisation.recorded_on_cuda
+            else None
+        )
         self.clock = StepClock(device)
         self.asked_to_stop: Callable[[], bool] = lambda: False
         """Whether this rank was asked to end the stage before its last step."""
@@ -207,14 +216,8 @@ class Fit:
             batch = next(self.stream)
             degraded, target = self._on_device(batch.degraded), self._on_device(batch.target)
             self.clock.mark("data")
-            with self.precision.autocast():
-                part = self.task.losses(degraded, target, self.progress.step)
-            self.clock.mark("forward")
-            self.precision.scaler.scale(part[LOSS] / parts).backward()  # type: ignore[no-untyped-call]
-            self.clock.mark("backward")
-            for name, value in part.items():
-                share = value.detach().float() / parts
-                losses[name] = losses[name] + share if name in losses else share
+            for name, value in self._gradients(degraded, target).items():
+                losses[name] = losses[name] + value if name in losses else value
             keys += batch.keys
             self._damaged += len(batch.damaged)
         # From here on all ranks hold the same numbers, so that they decide alike whether the step is usable.
@@ -232,8 +235,29 @@ class Fit:
 
     def _on_device(self, wave: Tensor) -> Tensor:
         # From pinned memory: otherwise the copy would wait for all that the device still has to do.
-        pinned = wave.pin_memory() if self.device.type == "cuda" else wave
-        return pinned.to(self.device, non_blocking=True)
+        return wave.to(self.device, non_blocking=True)
+
+    def _gradients(self, degraded: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Add this batch's share to the gradients and return the same share of its losses."""
+        if self.recorder is None:
+            return self._computed(degraded, target, self.clock.mark)
+        losses = self.recorder(
+            lambda *waves: self._computed(waves[0], waves[1], lambda part: None),
+            degraded,
+            target,
+            self.task.repeats(self.progress.step),
+        )
+        self.clock.mark("gradients")
+        return losses
+
+    def _computed(self, degraded: Tensor, target: Tensor, mark: Callable[[str], None]) -> dict[str, Tensor]:
+        parts = self.experiment.optimisation.accumulate
+        with self.precision.autocast():
+            losses = self.task.losses(degraded, target, self.progress.step)
+        mark("forward")
+        self.precision.scaler.scale(losses[LOSS] / parts).backward()  # type: ignore[no-untyped-call]
+        mark("backward")
+        return {name: value.detach().float() / parts for name, value in losses.items()}
 
     def _move(self, losses: dict[str, Tensor]) -> Tensor:
         """Clip the gradients and move the weights, if all is finite; return the norm before clipping.

@@ -205,7 +205,7 @@ def _train_stage(
         stage_dir / CHECKPOINT_FOLDER, identity, experiment.records.keep_checkpoints, writes=ranks.first
     )
     held_out = _held_out(experiment, data, experiment.stages.of(stage).batch_size)
-    with _stream(stage, experiment, data, ranks) as stream:
+    with _stream(stage, experiment, data, ranks, device) as stream:
         run = Fit(task, stream, experiment, experiment.stages.of(stage), device, ranks)
         if (state := checkpoints.newest()) is not None:
             run.resume(state)
@@ -349,7 +349,9 @@ def _finished(directory: Path, origin: Origin) -> BundleInfo:
     return info
 
 
-def _stream(stage: StageName, experiment: Experiment, data: Data, ranks: Ranks) -> SampleStream:
+def _stream(
+    stage: StageName, experiment: Experiment, data: Data, ranks: Ranks, device: torch.device
+) -> SampleStream:
     settings, loader = experiment.stages.of(stage), experiment.loader
     return SampleStream(
         data.training(),
@@ -360,6 +362,7 @@ def _stream(stage: StageName, experiment: Experiment, data: Data, ranks: Ranks) 
         prefetch_batches=loader.prefetch_batches,
         window_shards=loader.window_shards,
         max_damaged_in_row=loader.max_damaged_in_row,
+        pinned=device.type == "cuda",
         rank=ranks.rank,
         ranks=ranks.count,
     )

@@ -5,6 +5,7 @@ denoiser: behind the frozen student. joint: both, with batch norms frozen. Each 
 terms are added to the spectral loss of the final output.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from manifests.errors import UserError
 from manifests.experiment import Experiment, LossWeights, StageName
 from manifests.keyed import generator
-from training.adversary import Adversary, add_terms
+from training.adversary import Adversary, add_terms, spectral_alone
 from training.bundle import Bundle, Network
 from training.distiller import TAUGHT, Distiller
 from training.loop import Task
@@ -156,6 +157,10 @@ class TeacherTask:
         add_terms(self.adversary, losses, estimate, target, step)
         return losses
 
+    def repeats(self, step: int) -> Hashable:
+        """Every step is like the others, but for discriminators."""
+        return "spectral" if spectral_alone(self.adversary, step) else None
+
 
 @dataclass
 class StudentTask:
@@ -187,6 +192,10 @@ class StudentTask:
             losses[LOSS] = losses[LOSS] + taught[TAUGHT]
         return losses
 
+    def repeats(self, step: int) -> Hashable:
+        """Steps are alike while the teacher weighs the same."""
+        return self.distiller.weights(step) if spectral_alone(self.adversary, step) else None
+
 
 @dataclass
 class DenoiserTask:
@@ -216,6 +225,10 @@ class DenoiserTask:
             losses[LOSS] = losses[LOSS] - self.weights.si_snr * losses["si_snr_db"]
         return losses
 
+    def repeats(self, step: int) -> Hashable:
+        """Every step is like the others, but for discriminators."""
+        return "spectral" if spectral_alone(self.adversary, step) else None
+
 
 @dataclass
 class JointTask:
@@ -243,3 +256,7 @@ class JointTask:
         losses["repaired"] = spectral_objective(output.repaired, target, self.weights)[LOSS]
         losses[LOSS] = losses[LOSS] + self.weights.repaired * losses["repaired"]
         return losses
+
+    def repeats(self, step: int) -> Hashable:
+        """Every step is like the others, but for discriminators."""
+        return "spectral" if spectral_alone(self.adversary, step) else None

@@ -9,9 +9,11 @@ was drawn for its slot. So every rank still gets full batches, and all ranks agr
 
 import io
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +30,7 @@ from manifests.recipe import Split
 from manifests.selection import Selection
 from training.mixture import Mixture
 from training.order import EndlessOrder, Order, Pick, Slot, step_slots
-from training.source import DamagedError, Sample, SampleSource, Stretch
+from training.source import DamagedError, Sample, SampleSource, Stretch, Wave
 
 SAMPLE_RATE_HZ = 48_000
 DEGRADED = "degraded.flac"
@@ -196,7 +198,7 @@ def _member(corpus: Corpus, shard: ShardRecord, entry: SampleEntry, name: str) -
 
 def _decode(content: bytes, expected_frames: int, start: int, frames: int) -> NDArray[np.float32]:
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as stream:
+        with _opened(content) as stream:
             if (stream.samplerate, stream.channels, stream.frames) != (SAMPLE_RATE_HZ, 1, expected_frames):
                 raise DamagedError(
                     f"is {stream.samplerate} Hz, {stream.channels} channels, {stream.frames} frames, not "
@@ -209,6 +211,27 @@ def _decode(content: bytes, expected_frames: int, start: int, frames: int) -> ND
     if len(wave) != frames:
         raise DamagedError(f"ends after {start + len(wave)} of {expected_frames} frames")
     return wave
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[soundfile.SoundFile]:
+    """Open a file that is in memory.
+
+    Where the system has files of memory, libsndfile reads one without Python: else it comes back for each 8 KB, and
+    takes the interpreter away from the thread that keeps a GPU busy.
+    """
+    if not hasattr(os, "memfd_create"):
+        with soundfile.SoundFile(io.BytesIO(content)) as stream:
+            yield stream
+        return
+    number = os.memfd_create("sample")
+    try:
+        os.write(number, content)
+        os.lseek(number, 0, os.SEEK_SET)
+        with soundfile.SoundFile(number, closefd=False) as stream:
+            yield stream
+    finally:
+        os.close(number)
 
 
 class SampleStream:
@@ -225,6 +248,7 @@ class SampleStream:
         prefetch_batches: batches read ahead at most.
         window_shards: see `Order`.
         max_damaged_in_row: so many unreadable samples in a row are an error.
+        pinned: whether batches lie in memory from which a GPU copies while the host goes on.
         rank: of this process.
         ranks: number of processes that share the sequence.
 
@@ -242,6 +266,7 @@ class SampleStream:
         prefetch_batches: int = 4,
         window_shards: int = 8,
         max_damaged_in_row: int = 16,
+        pinned: bool = False,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -251,7 +276,7 @@ class SampleStream:
         self._order = source.order(seed, window_shards)
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks
         self._frames = min(round(segment_s * SAMPLE_RATE_HZ), source.shortest_frames)
-        self._max_damaged = max_damaged_in_row
+        self._max_damaged, self._pinned = max_damaged_in_row, pinned
         self._next = 0
         self._pool = ThreadPoolExecutor(threads, "samples") if threads else None
         self._prefetch = prefetch_batches
@@ -292,7 +317,7 @@ class SampleStream:
         slots = [self._order.slot(number) for number in numbers]
         self._source.expect([self._stretch(slot, self._order.pick(slot)) for slot in slots])
         samples = [self._sample(slot, damaged) for slot in slots]
-        return _batch_of(samples, damaged)
+        return _batch_of(samples, damaged, self._pinned)
 
     def _stretch(self, slot: Slot, pick: Pick) -> Stretch:
         """Return what is cut from a sample at a slot."""
@@ -377,9 +402,15 @@ def fixed_batches(source: SampleSource, samples: int, segment_s: float, batch_si
     return [_batch_of(held[at : at + batch_size]) for at in range(0, len(held), batch_size)]
 
 
-def _batch_of(samples: Sequence[Sample], damaged: Sequence[str] = ()) -> Batch:
+def _batch_of(samples: Sequence[Sample], damaged: Sequence[str] = (), pinned: bool = False) -> Batch:
     degraded, target = (
-        torch.from_numpy(np.stack(waves))
+        _stacked(waves, pinned)
         for waves in ([one.degraded for one in samples], [one.target for one in samples])
     )
     return Batch(degraded, target, tuple(one.key for one in samples), tuple(damaged))
+
+
+def _stacked(waves: Sequence[Wave], pinned: bool) -> Tensor:
+    stacked = torch.empty(len(waves), len(waves[0]), pin_memory=pinned)
+    np.stack(waves, out=stacked.numpy())
+    return stacked

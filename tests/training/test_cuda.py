@@ -81,6 +81,55 @@ def test_all_stages_train_and_leave_models_that_a_cpu_runs(
         assert output_wave(model, 0.1 * torch.randn(1, 4800)).isfinite().all()
 
 
+class Losses(LineTracker):
+    """Remembers the losses of every step."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda line: None)
+        self.values: list[float] = []
+
+    def metrics(self, batch: Sequence[Metric]) -> None:
+        self.values += [metric.value for metric in batch if metric.name == "train/loss"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_recorded_steps_learn_what_steps_one_by_one_do(
+    corpus_dir: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed: list[int] = []
+    replay = torch.cuda.CUDAGraph.replay
+
+    def counted(graph: torch.cuda.CUDAGraph) -> None:
+        replayed.append(1)
+        replay(graph)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
+    settings = [
+        *(
+            f"stages.{stage}={{steps: 10, batch_size: 2, segment_s: 0.1, validate_every: 5}}"
+            for stage in STAGES
+        ),
+        f"optimisation.precision={precision}",
+        "records={checkpoint_every: 10, metrics_every: 1}",
+    ]
+    curves = []
+    for recorded in (False, True):
+        lines = Losses()
+        chosen = [*MICRO, *settings, f"optimisation.cuda_graphs={str(recorded).lower()}"]
+        train(
+            load_experiment("tiny", chosen),
+            corpus_dir,
+            tmp_path / str(recorded),
+            device="cuda",
+            trackers=[lines],
+        )
+        assert bool(replayed) == recorded
+        curves.append(torch.tensor(lines.values))
+    # Student: the weight of what it is taught falls in its last two steps, which are not recorded.
+    assert len(replayed) == 7 + 5 + 7 + 7
+    torch.testing.assert_close(curves[1], curves[0], rtol=2e-2, atol=1e-4)
+
+
 class Interrupts(LineTracker):
     """Interrupts a run at its sixth step, after a checkpoint at the fourth."""
 
