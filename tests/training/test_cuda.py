@@ -124,10 +124,12 @@ def test_recorded_steps_learn_what_steps_one_by_one_do(
             trackers=[lines],
         )
         assert bool(replayed) == recorded
-        curves.append(torch.tensor(lines.values))
+        curves.append(torch.tensor(lines.values).view(len(STAGES), 10))
     # Student: the weight of what it is taught falls in its last two steps, which are not recorded.
     assert len(replayed) == 7 + 5 + 7 + 7
-    torch.testing.assert_close(curves[1], curves[0], rtol=2e-2, atol=1e-4)
+    # A GPU adds in no fixed order, and what that changes grows from step to step.
+    torch.testing.assert_close(curves[1][:, :5], curves[0][:, :5], rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(curves[1], curves[0], rtol=1e-1, atol=1e-4)
 
 
 class Interrupts(LineTracker):
