@@ -16,6 +16,7 @@ from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName
 from training.bundle import BundleInfo, read_info
 from training.models.presets import DENOISERS, REPAIRERS, Preset
+from training.models.repair import UNCALIBRATED
 from training.stages import PARENT
 
 NamedParents = Mapping[StageName, Path]
@@ -81,8 +82,7 @@ def _refuse_unfit(option: str, info: BundleInfo, role: StageName, experiment: Ex
             f"{option}: is of preset {info.preset}, and experiment {experiment.name} is of {experiment.preset}"
         )
     wanted = {"repair": asdict(REPAIRERS[info.preset])}
-    # How much of its input a finished model leaves in is no size, and not used in training.
-    given = {"repair": {**info.repair, "dry_share": REPAIRERS[info.preset].dry_share}}
+    given = {"repair": {**info.repair, **UNCALIBRATED}}
     if info.denoiser is not None:
         ours = replace(DENOISERS[info.preset], use_asa=experiment.denoiser.use_asa)
         wanted["denoiser"], given["denoiser"] = asdict(ours), info.denoiser

@@ -23,7 +23,7 @@ from training.losses.spectral import si_snr
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, freeze_batch_norm
 from training.models.presets import DENOISERS, Preset, build_denoiser, build_repair
-from training.models.repair import RepairNet
+from training.models.repair import UNCALIBRATED, RepairNet
 from training.objective import LOSS, spectral_objective
 
 PARENT: dict[StageName, StageName | None] = {
@@ -95,9 +95,9 @@ def build_task(
 
 
 def _uncalibrated(network: Network) -> None:
-    """Forget the share of the input that a finished model leaves in: it was chosen for the weights as they are."""
+    """Forget how a finished model's output was calibrated: it was for the weights as they are."""
     repair = network.repair if isinstance(network, Chain) else network
-    repair.config = replace(repair.config, dry_share=0.0)
+    repair.config = replace(repair.config, **UNCALIBRATED)  # type: ignore[arg-type]
 
 
 def fresh_denoiser(experiment: Experiment) -> Denoiser:

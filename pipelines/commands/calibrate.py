@@ -16,9 +16,12 @@ def calibrate(
     limit: Annotated[int, typer.Option(min=1, help="So many samples, evenly spread.")] = 60,
     shares: Annotated[
         str, typer.Option(metavar="S,S,...", help="Shares of the levelled input to try.")
-    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6",
+    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7",
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of real recordings to which no share should do harm either.")
+    ] = None,
 ) -> None:
-    """Choose by DNSMOS how much of its input a model leaves in, and write the model that does so."""
+    """Choose by DNSMOS how much of its input a model leaves in, set its level, and write the model that does so."""
     from manifests.errors import UserError
     from pipelines.commands.options import say
     from pipelines.evaluation.calibrate import calibrate as run
@@ -27,9 +30,12 @@ def calibrate(
         wanted = [float(share) for share in shares.split(",")]
     except ValueError as error:
         raise UserError(f"--shares {shares}: must be numbers, e.g. 0,0.2,0.4") from error
-    done = run(model, corpus, out, split, limit, wanted, say)
-    print(f"{'share':>6}  SIG   BAK   OVRL   mean of {done.samples} samples")
-    for trial in done.trials:
-        mark = "  <- chosen" if trial is done.chosen else ""
-        print(f"{trial.name:>6}  {trial.sig:.2f}  {trial.bak:.2f}  {trial.ovrl:.2f}{mark}")
+    done = run(model, corpus, out, split, limit, wanted, recordings, say)
+    for trials, what in ((done.trials, "samples"), (done.heard, "recordings")):
+        if trials:
+            print(f"{'share':>6}  SIG   BAK   OVRL   mean of {len(trials[0].ovrls)} {what}")
+        for trial in trials:
+            mark = "  <- chosen" if trial.name == done.chosen.name else ""
+            print(f"{trial.name:>6}  {trial.sig:.2f}  {trial.bak:.2f}  {trial.ovrl:.2f}{mark}")
+    print(f"level: {done.makeup_db:+.2f} dB, which makes it that of the targets on average")
     print(f"{out}: model {done.info.id}")

@@ -239,6 +239,7 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
         "preset": info.preset,
         "steps": info.steps,
         "dry_share": info.repair.get("dry_share") or "",
+        "makeup_db": info.repair.get("makeup_db") or "",
     }
     parents = {str(role): bundle_id for role, bundle_id in info.parents.items()}
     place = (str(folder.resolve()),)

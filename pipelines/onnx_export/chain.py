@@ -45,9 +45,11 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
     spectrum, levelled = repaired(g, net, _analysed(g, before, hop))
     if isinstance(network, Chain):
         spectrum = denoised(g, network.denoiser, spectrum)
-    if dry := net.config.dry_share:
-        wet = g.node("Mul", spectrum, g.number(1.0 - dry))
-        spectrum = g.node("Add", wet, g.node("Mul", levelled, g.number(dry)))
+    wet_gain, dry_gain = net.config.output_gains
+    if wet_gain != 1.0:
+        spectrum = g.node("Mul", spectrum, g.number(wet_gain))
+    if dry_gain:
+        spectrum = g.node("Add", spectrum, g.node("Mul", levelled, g.number(dry_gain)))
     early, late = _synthesised(g, spectrum)
     [overlap] = g.delayed("overlap", late, (BATCH, HOP_SAMPLES), (1,))
     g.output(HOP_OUT, g.node("Add", overlap, early), (BATCH, HOP_SAMPLES))

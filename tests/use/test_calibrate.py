@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from tiny_corpora import voice
 
 from manifests.corpus import Corpus
 from manifests.errors import UserError
 from pipelines.evaluation.calibrate import Trial, best, calibrate
+from pipelines.evaluation.samples import HeldOut
+from pipelines.quality.metrics import level_error_db
 from training.bundle import load_bundle
+from training.models.repair import MOST_MAKEUP_DB
 from training.models.stft import analyse, decompress, synthesise
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +33,8 @@ def test_the_calibrated_model_mixes_its_levelled_input_in_and_names_its_parent(
 ) -> None:
     parent = make_bundle(tmp_path / "joint", "joint")
     done = calibrate(str(tmp_path / "joint"), corpus.url, tmp_path / "calibrated", shares=[0.4])
-    assert (done.samples, done.chosen.share, [t.name for t in done.trials]) == (2, 0.4, ["input", "0.4"])
+    assert ([t.name for t in done.trials], done.chosen.share, done.heard) == (["input", "0.4"], 0.4, ())
+    assert [len(trial.ovrls) for trial in done.trials] == [2, 2]
     before, after = load_bundle(tmp_path / "joint"), load_bundle(tmp_path / "calibrated")
     assert after.info.parents == {"joint": parent.id}
     assert after.info.id != parent.id
@@ -37,7 +44,71 @@ def test_the_calibrated_model_mixes_its_levelled_input_in_and_names_its_parent(
         levelled = before.model.repair.levelled(analyse(wave))
         dry = synthesise(decompress(levelled, 0.5), wave.shape[1])
     mixed = 0.6 * before.enhance(wave) + 0.4 * dry
-    assert (after.enhance(wave) - mixed).abs().max() < 1e-5
+    assert (after.enhance(wave) - 10.0 ** (done.makeup_db / 20.0) * mixed).abs().max() < 1e-5
+
+
+def test_the_level_is_that_of_the_targets_on_average(
+    tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any]
+) -> None:
+    def mean_error_db(folder: Path) -> float:
+        bundle = load_bundle(folder)
+        samples = HeldOut(corpus, "val", None, None, print)
+        with torch.inference_mode():
+            waves = [
+                (sample.target, bundle.enhance(torch.from_numpy(sample.degraded)[None])[0].numpy())
+                for sample in samples
+            ]
+        return sum(level_error_db(target, wave) for target, wave in waves) / len(waves)
+
+    make_bundle(tmp_path / "joint", "joint")
+    done = calibrate(str(tmp_path / "joint"), corpus.url, tmp_path / "calibrated", shares=[0.2])
+    before_db = mean_error_db(tmp_path / "joint")
+    assert 0.2 < abs(before_db) < MOST_MAKEUP_DB and abs(done.makeup_db) > 0.2
+    assert abs(mean_error_db(tmp_path / "calibrated")) < 0.05
+
+
+def test_a_model_that_is_far_off_gets_no_more_than_some_decibels(
+    tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle(tmp_path / "joint", "joint")
+    monkeypatch.setattr("pipelines.evaluation.calibrate.level_error_db", lambda target, wave: -20.0)
+    done = calibrate(str(tmp_path / "joint"), corpus.url, tmp_path / "calibrated", shares=[0.2])
+    assert done.makeup_db == load_bundle(tmp_path / "calibrated").info.repair["makeup_db"] == MOST_MAKEUP_DB
+
+
+def test_recordings_are_listened_to_as_well(
+    tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any], ssiforge: Run
+) -> None:
+    make_bundle(tmp_path / "joint", "joint")
+    (tmp_path / "calls").mkdir()
+    soundfile.write(tmp_path / "calls" / "a.wav", 0.3 * voice(1, 1.5), 48_000)
+    (tmp_path / "calls" / "b.wav").write_bytes(b"no audio")
+    code, out, err = ssiforge(
+        "calibrate", "--model", tmp_path / "joint", "--corpus", corpus.url, "--out", tmp_path / "new",
+        "--shares", "0,0.5", "--recordings", tmp_path / "calls",
+    )  # fmt: skip
+    assert code == 0
+    assert "mean of 2 samples" in out and "mean of 1 recordings" in out and out.count("<- chosen") == 2
+    assert "b.wav" in out + err
+    (tmp_path / "calls" / "a.wav").unlink()
+    code, out, err = ssiforge(
+        "calibrate", "--model", tmp_path / "joint", "--corpus", corpus.url, "--out", tmp_path / "newer",
+        "--shares", "0,0.5", "--recordings", tmp_path / "calls",
+    )  # fmt: skip
+    assert code != 0 and "not a single recording can be scored" in err
+    assert not (tmp_path / "newer" / "model.json").exists()
+
+
+def test_a_share_that_harms_recordings_is_not_chosen() -> None:
+    before = Trial("input", None, sig=3.0, bak=3.0, ovrl=2.5)
+    better, safer = Trial("0.1", 0.1, 3.1, 3.5, 2.8), Trial("0.7", 0.7, 3.1, 3.2, 2.6)
+    heard = (
+        Trial("input", None, 3.5, 3.6, 3.0),
+        Trial("0.1", 0.1, 3.4, 3.9, 3.1),
+        Trial("0.7", 0.7, 3.5, 3.7, 3.1),
+    )
+    assert best((before, better, safer)) is better
+    assert best((before, better, safer), heard) is safer
 
 
 def test_the_best_overall_score_wins_among_shares_that_do_no_harm() -> None:

@@ -91,6 +91,13 @@ def test_the_graph_gives_what_torch_gives(preset: str) -> None:
             lambda: RepairNet(replace(REPAIRERS["tiny"], dry_share=0.3), causal=True), id="dry share"
         ),
         pytest.param(
+            lambda: RepairNet(replace(REPAIRERS["tiny"], dry_share=0.3, makeup_db=4.0), causal=True),
+            id="dry share and makeup gain",
+        ),
+        pytest.param(
+            lambda: RepairNet(replace(REPAIRERS["tiny"], makeup_db=-2.0), causal=True), id="makeup gain"
+        ),
+        pytest.param(
             lambda: Chain(
                 build_repair("tiny", causal=True),
                 Denoiser(DenoiserConfig(**{**vars(DENOISERS["tiny"]), "asa_key_pool_bins": 1})),

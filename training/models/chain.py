@@ -40,10 +40,10 @@ class Chain(nn.Module):
         return ChainOutput(repaired.wave, synthesise(self.denoiser(repaired.spectrum), wave.shape[1]))
 
     def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
-        """Return what the chain puts out in use: (B, 2, 481, T), linear, with the repairing net's dry share."""
+        """Return what the chain puts out in use: (B, 2, 481, T), linear, finished by the repairing net."""
         levelled = self.repair.levelled(spectrum)
         repaired, _ = self.repair.map_levelled(levelled)
-        return self.repair.with_dry_share(self.denoiser(repaired), levelled)
+        return self.repair.finished(self.denoiser(repaired), levelled)
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """Enhance one frame of a degraded linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""

@@ -24,6 +24,10 @@ LOUDER_LOW, LOUDER_HIGH = 32.0, 4.0
 (`chosen`; docs/results.md). Below, where most of speech is, it may fill what is gone and not cover what is there."""
 LOW_BINS, HIGH_BINS = 140, 180
 """Where the one ends and the other begins: 7 and 9 kHz; between them it falls evenly in decibels."""
+MOST_MAKEUP_DB = 6.0
+"""A model that is further off the level of targets than this does not need a gain but training."""
+UNCALIBRATED = {"dry_share": 0.0, "makeup_db": 0.0}
+"""What of the sizes below is none, but decided by calibrating a finished model, and not used in training."""
 MIN_SHARED_POWER = 1e-8
 """Keeps the share of what is added finite where there is nothing, compressed: -160 dB of full scale."""
 
@@ -43,6 +47,8 @@ class RepairConfig:
         head_channels: channels that reach full frequency resolution.
         dry_share: share of the levelled input in what the finished model puts out, 0 to below 1 (`chosen`; not used in
             training). It bounds what a model can take away, and with it what it can spoil.
+        makeup_db: gain on what the finished model puts out, in dB (`chosen`; not used in training). With noise and
+            echoes a model takes some of the speech away; this brings its level back, for all signals alike.
     """
 
     channels: int = 64
@@ -53,17 +59,28 @@ class RepairConfig:
     gtcm_groups: int = 4
     head_channels: int = 16
     dry_share: float = 0.0
+    makeup_db: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
             raise ValueError(f"sizes of a repairing net must be positive: {self}")
         if not 0.0 <= self.dry_share < 1.0:
             raise ValueError(f"dry_share must be from 0 to below 1: {self.dry_share}")
+        if not abs(self.makeup_db) <= MOST_MAKEUP_DB:
+            raise ValueError(
+                f"makeup_db must be from -{MOST_MAKEUP_DB:g} to {MOST_MAKEUP_DB:g}: {self.makeup_db}"
+            )
         if (
             min(self.time_kernel, self.up_time_kernel) < 1
             or not self.time_kernel % 2 == self.up_time_kernel % 2 == 1
         ):
             raise ValueError(f"time kernels must be odd, so that a teacher can centre them: {self}")
+
+    @property
+    def output_gains(self) -> tuple[float, float]:
+        """Factors of the enhanced signal and of the levelled input in what the finished model puts out."""
+        makeup = 10.0 ** (self.makeup_db / 20.0)
+        return makeup * (1.0 - self.dry_share), makeup * self.dry_share
 
 
 class RepairOutput(NamedTuple):
@@ -198,14 +215,17 @@ class RepairNet(nn.Module):
     def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
         """Return what the net puts out in use, where it is the whole model: (B, 2, 481, T), linear."""
         levelled = self.levelled(spectrum)
-        return self.with_dry_share(self.map_levelled(levelled)[0], levelled)
+        return self.finished(self.map_levelled(levelled)[0], levelled)
 
-    def with_dry_share(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
-        """Mix the levelled input, compressed, into an enhanced linear spectrum, both (B, 2, 481, T)."""
-        dry = self.config.dry_share
-        if not dry:
-            return enhanced
-        return (1.0 - dry) * enhanced + dry * decompress(levelled, COMPRESSION_POWER)
+    def finished(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
+        """Mix the levelled input, compressed, into an enhanced linear spectrum, and make up its level.
+
+        Both are (B, 2, 481, T), and so is the result.
+        """
+        wet_gain, dry_gain = self.config.output_gains
+        if dry_gain:
+            return wet_gain * enhanced + dry_gain * decompress(levelled, COMPRESSION_POWER)
+        return enhanced if wet_gain == 1.0 else wet_gain * enhanced
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
