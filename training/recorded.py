@@ -33,6 +33,8 @@ class Recorder:
         self._eager_steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._fails = False
+        self.replays = 0
+        """Steps that were replayed so far."""
 
     def __call__(
         self, compute: Gradients, degraded: Tensor, target: Tensor, key: Hashable
@@ -65,6 +67,7 @@ class Recorder:
         self._degraded.copy_(degraded, non_blocking=True)
         self._target.copy_(target, non_blocking=True)
         self._graph.replay()
+        self.replays += 1
         for weight, gradient in zip(self._weights, self._gradients, strict=True):
             weight.grad = gradient
         return {name: value.clone() for name, value in self._losses.items()}

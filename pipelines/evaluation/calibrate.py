@@ -36,10 +36,13 @@ from pipelines.quality.dnsmos import dnsmos
 from pipelines.quality.metrics import Audio, MeasurementError, level_error_db
 from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, save_bundle
 from training.models.chain import Chain
+from training.models.finishing import kept
 from training.models.repair import COMPRESSION_POWER, MOST_MAKEUP_DB, RepairNet
 from training.models.stft import analyse, decompress, synthesise
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+KEPT_SHARE = 1.0
+"""Bands that a model leaves about as they are it would better leave alone (`chosen`; docs/results.md)."""
 INPUT = "input"
 
 
@@ -200,13 +203,14 @@ def _trial(share: float | None, rows: Sequence[tuple[float, float, float]]) -> T
 
 @torch.inference_mode()
 def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
-    """Return what a model makes of a wave with nothing left in, and its levelled input, both (N,)."""
+    """Return a wave as enhanced, what the model leaves about as it is put back, and its levelled input: (N,) each."""
     repair: RepairNet = model.repair if isinstance(model, Chain) else model
     levelled = repair.levelled(analyse(torch.from_numpy(np.ascontiguousarray(wave)).unsqueeze(0)))
     enhanced, _ = repair.map_levelled(levelled)
     if isinstance(model, Chain):
         enhanced = model.denoiser(enhanced)
-    spectra = (enhanced, decompress(levelled, COMPRESSION_POWER))
+    dry_spectrum = decompress(levelled, COMPRESSION_POWER)
+    spectra = (kept(enhanced, dry_spectrum, KEPT_SHARE), dry_spectrum)
     wet, dry = (synthesise(spectrum, len(wave))[0].numpy() for spectrum in spectra)
     return wet, dry
 
@@ -243,7 +247,7 @@ def _as_good(trial: Trial, top: Trial) -> bool:
 def _written(bundle: Bundle, share: float, makeup_db: float, out: Path, stale: Sequence[str]) -> BundleInfo:
     info, model = bundle.info, bundle.model
     repair = model.repair if isinstance(model, Chain) else model
-    repair.config = replace(repair.config, dry_share=share, makeup_db=makeup_db)
+    repair.config = replace(repair.config, kept_share=KEPT_SHARE, dry_share=share, makeup_db=makeup_db)
     origin = Origin(
         info.stage,
         info.preset,

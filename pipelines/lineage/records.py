@@ -238,6 +238,7 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
         "stage_digest": info.stage_digest,
         "preset": info.preset,
         "steps": info.steps,
+        "kept_share": info.repair.get("kept_share") or "",
         "dry_share": info.repair.get("dry_share") or "",
         "makeup_db": info.repair.get("makeup_db") or "",
     }

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.onnx_export.denoiser import denoised
+from pipelines.onnx_export.finishing import kept
 from pipelines.onnx_export.graph import BATCH, Graph
 from pipelines.onnx_export.repair import repaired
 from training.bundle import Network
@@ -45,6 +46,8 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
     spectrum, levelled = repaired(g, net, _analysed(g, before, hop))
     if isinstance(network, Chain):
         spectrum = denoised(g, network.denoiser, spectrum)
+    if share := net.config.kept_share:
+        spectrum = kept(g, spectrum, levelled, share)
     wet_gain, dry_gain = net.config.output_gains
     if wet_gain != 1.0:
         spectrum = g.node("Mul", spectrum, g.number(wet_gain))

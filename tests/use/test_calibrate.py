@@ -15,6 +15,7 @@ from pipelines.evaluation.calibrate import Trial, best, calibrate
 from pipelines.evaluation.samples import HeldOut
 from pipelines.quality.metrics import level_error_db
 from training.bundle import load_bundle
+from training.models.finishing import kept
 from training.models.repair import MOST_MAKEUP_DB
 from training.models.stft import analyse, decompress, synthesise
 
@@ -41,9 +42,10 @@ def test_the_calibrated_model_mixes_its_levelled_input_in_and_names_its_parent(
 
     wave = torch.from_numpy(voice(1, 0.5)).unsqueeze(0)
     with torch.inference_mode():
-        levelled = before.model.repair.levelled(analyse(wave))
-        dry = synthesise(decompress(levelled, 0.5), wave.shape[1])
-    mixed = 0.6 * before.enhance(wave) + 0.4 * dry
+        spectrum = analyse(wave)
+        dry = decompress(before.model.repair.levelled(spectrum), 0.5)
+        wet = kept(before.model.enhance_spectrum(spectrum), dry, 1.0)
+    mixed = synthesise(0.6 * wet + 0.4 * dry, wave.shape[1])
     assert (after.enhance(wave) - 10.0 ** (done.makeup_db / 20.0) * mixed).abs().max() < 1e-5
 
 

@@ -91,8 +91,10 @@ def test_the_graph_gives_what_torch_gives(preset: str) -> None:
             lambda: RepairNet(replace(REPAIRERS["tiny"], dry_share=0.3), causal=True), id="dry share"
         ),
         pytest.param(
-            lambda: RepairNet(replace(REPAIRERS["tiny"], dry_share=0.3, makeup_db=4.0), causal=True),
-            id="dry share and makeup gain",
+            lambda: RepairNet(
+                replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.3, makeup_db=4.0), causal=True
+            ),
+            id="finished",
         ),
         pytest.param(
             lambda: RepairNet(replace(REPAIRERS["tiny"], makeup_db=-2.0), causal=True), id="makeup gain"

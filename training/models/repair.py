@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.complex_layers import complex_product
+from training.models.finishing import kept
 from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
 from training.models.prelu import PReLU
@@ -26,7 +27,7 @@ LOW_BINS, HIGH_BINS = 140, 180
 """Where the one ends and the other begins: 7 and 9 kHz; between them it falls evenly in decibels."""
 MOST_MAKEUP_DB = 6.0
 """A model that is further off the level of targets than this does not need a gain but training."""
-UNCALIBRATED = {"dry_share": 0.0, "makeup_db": 0.0}
+UNCALIBRATED = {"kept_share": 0.0, "dry_share": 0.0, "makeup_db": 0.0}
 """What of the sizes below is none, but decided by calibrating a finished model, and not used in training."""
 MIN_SHARED_POWER = 1e-8
 """Keeps the share of what is added finite where there is nothing, compressed: -160 dB of full scale."""
@@ -45,6 +46,8 @@ class RepairConfig:
         gtcm_hidden: h, width inside each GTCM.
         gtcm_groups: G, groups of four GTCM.
         head_channels: channels that reach full frequency resolution.
+        kept_share: how much of the levelled input is put back where the finished model leaves it about as it is, 0 to 1
+            (`training.models.finishing`; not used in training).
         dry_share: share of the levelled input in what the finished model puts out, 0 to below 1 (`chosen`; not used in
             training). It bounds what a model can take away, and with it what it can spoil.
         makeup_db: gain on what the finished model puts out, in dB (`chosen`; not used in training). With noise and
@@ -58,12 +61,15 @@ class RepairConfig:
     gtcm_hidden: int = 64
     gtcm_groups: int = 4
     head_channels: int = 16
+    kept_share: float = 0.0
     dry_share: float = 0.0
     makeup_db: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
             raise ValueError(f"sizes of a repairing net must be positive: {self}")
+        if not 0.0 <= self.kept_share <= 1.0:
+            raise ValueError(f"kept_share must be from 0 to 1: {self.kept_share}")
         if not 0.0 <= self.dry_share < 1.0:
             raise ValueError(f"dry_share must be from 0 to below 1: {self.dry_share}")
         if not abs(self.makeup_db) <= MOST_MAKEUP_DB:
@@ -218,13 +224,14 @@ class RepairNet(nn.Module):
         return self.finished(self.map_levelled(levelled)[0], levelled)
 
     def finished(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
-        """Mix the levelled input, compressed, into an enhanced linear spectrum, and make up its level.
+        """Mix the levelled input, compressed, into an enhanced linear spectrum, and make up for its level.
 
         Both are (B, 2, 481, T), and so is the result.
         """
         wet_gain, dry_gain = self.config.output_gains
-        if dry_gain:
-            return wet_gain * enhanced + dry_gain * decompress(levelled, COMPRESSION_POWER)
+        if dry_gain or self.config.kept_share:
+            dry = decompress(levelled, COMPRESSION_POWER)
+            return wet_gain * kept(enhanced, dry, self.config.kept_share) + dry_gain * dry
         return enhanced if wet_gain == 1.0 else wet_gain * enhanced
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
