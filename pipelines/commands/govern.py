@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manifests.errors import JobError, UserError
+from manifests.wording import how_many
 from pipelines.commands.options import LOCAL_RAY, AllowLicences, say
 from pipelines.models.stale_mark import STALE_FILE
 
@@ -103,7 +104,10 @@ def withdraw(
             append_new(WITHDRAWALS_FILE, line)
     count = sum(map(len, done.samples.values()))
     print(f"{out}: corpus {done.manifest.id}, replaces {done.manifest.replaces}")
-    print(f"  {len(done.sources)} sources withdrawn, {count} samples in {len(done.samples)} shards replaced")
+    print(
+        f"  {how_many(len(done.sources), 'source')} withdrawn, {how_many(count, 'sample')} in "
+        f"{how_many(len(done.samples), 'shard')} replaced"
+    )
     _print_stale("stale:", marked)
     print(f"  {corpus} still holds the recordings: delete it when nothing needs it any more")
     hashes = frozenset(source.sha256 for source in done.sources)
@@ -116,12 +120,12 @@ def _print_take_down(meant: "TakeDown", stale: "Sequence[Marked]") -> None:
     from pipelines.lineage.tree import printable
 
     print(f"{meant.held.url}: corpus {meant.held.manifest.id}; nothing is changed")
-    print(f"  {len(meant.sources)} sources would be withdrawn:")
+    print(f"  {how_many(len(meant.sources), 'source')} would be withdrawn:")
     for source in meant.sources:
         said = f"{source.sha256[:12]}  {source.kind}  {source.group}  {source.licence}  {source.path}"
         print(f"    {printable(said)}")
-    shards = f"{len(meant.affected)} of {len(meant.held.shards)} shards"
-    print(f"  {meant.samples} samples in {shards} would be replaced")
+    shards = f"{len(meant.affected)} of {how_many(len(meant.held.shards), 'shard')}"
+    print(f"  {how_many(meant.samples, 'sample')} in {shards} would be replaced")
     for shard, keys in sorted(meant.affected.items()):
         print(f"    {shard}: {', '.join(keys)}")
     for label, splits in meant.unavailable.items():

@@ -28,6 +28,7 @@ from manifests.corpus import (
 from manifests.errors import JobError, UserError
 from manifests.source import Source
 from manifests.store import Place, Store, absolute
+from manifests.wording import how_many
 from pipelines.corpus.companions import remove_companions, write_companions
 from pipelines.corpus.folder import corpus_folder, plan_content, rows_to_keep
 from pipelines.corpus.ledger import Ledger
@@ -99,8 +100,8 @@ def withdraw(
     meant.check_out(out)
     held, bound = meant.held, meant.bound
     say(
-        f"{len(meant.sources)} sources withdrawn: {meant.samples} samples in {len(meant.affected)} of "
-        f"{len(held.shards)} shards are replaced"
+        f"{how_many(len(meant.sources), 'source')} withdrawn: {how_many(meant.samples, 'sample')} in "
+        f"{len(meant.affected)} of {how_many(len(held.shards), 'shard')} replaced"
     )
     with corpus_folder(out) as store:
         meant.check_out(out)  # again: nobody else writes there now

@@ -111,14 +111,16 @@ def test_recordings_are_measured_as_the_corpus_is(
                     name = folder / f"{member.name}{SPEAKER}.wav"
                     soundfile.write(name, scaled(audio, -12.0), RATE_HZ, subtype="FLOAT")
     (folder / f"{IMAGE}").write_bytes(b"none")
+    whole = min(folder.glob(f"*{SPEAKER}.wav"))
+    (folder / "cut off.wav").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     code, _, errors = ssiforge(
         "report", hostile, "--against", folder, "--out", tmp_path / "page", "--samples", 0
     )
     assert code == 0, errors
-    assert f"{IMAGE}: " in errors
+    assert f"{IMAGE}: " in errors and "cut off.wav: " in errors
     page = Page.parsed((tmp_path / "page" / "index.html").read_bytes())
     page.check_safe()
-    assert f"B are real recordings: {SAMPLES} recordings of {SAMPLES + 1}" in page.text
+    assert f"B are real recordings: {SAMPLES} recordings of {SAMPLES + 2}" in page.text
     words = dict(re.findall(r"\n([^\n]+)\n[^\n]+\n[^\n]+\n[^\n]+\n[\d.]+\n[\d.]+ %\n([^\n]+)", page.text))
     assert words["Active level, dBFS"] == "very different: in B the median is 12 dB lower"
     assert re.search(
