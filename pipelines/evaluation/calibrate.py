@@ -43,8 +43,6 @@ from training.models.stft import analyse, decompress, synthesise
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 KEPT_SHARE = 1.0
 """Bands that a model leaves about as they are it would better leave alone (`chosen`; docs/results.md)."""
-UNHEARD = 0.01
-"""A mean score that falls by less than this is not worse (`chosen`): so much hangs on the samples' number and level."""
 INPUT = "input"
 
 
@@ -88,8 +86,7 @@ def calibrate(
     """Try shares on held-out samples, choose one, and write the model that has it.
 
     Chosen is the share with the best overall score among those that make neither the signal nor the background score
-    worse than the input's, by 0.01 or more, of held-out samples and of recordings; if there is none, among those that
-    do so least. Of
+    worse than the input's, of held-out samples and of recordings; if there is none, among those that do so least. Of
     shares whose overall score of held-out samples is within one standard error of the best, it is the largest (the rule
     of one standard error, Breiman et al., 1984): what they remove alike from simulated mixtures, it risks least on
     recordings. Each is scored at the level that it will have.
@@ -236,8 +233,7 @@ def best(trials: Sequence[Trial], heard: Sequence[Trial] = ()) -> Trial:
 
 
 def _harm(trial: Trial, before: Trial) -> float:
-    losses = (before.sig - trial.sig, before.bak - trial.bak)
-    return round(sum(max(0.0, loss - UNHEARD) for loss in losses), 3)
+    return round(max(0.0, before.sig - trial.sig) + max(0.0, before.bak - trial.bak), 3)
 
 
 def _as_good(trial: Trial, top: Trial) -> bool:

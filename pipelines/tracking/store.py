@@ -6,9 +6,15 @@ another one for each process that starts elsewhere, so a relative SQLite URI is 
 
 import logging
 import os
+import ssl
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from manifests.errors import UserError
 
@@ -30,6 +36,7 @@ CORPUS_SOURCE_TYPE = "ssiforge_corpus"
 ONLINE_SOURCE_TYPE = "ssiforge_online"
 """Type of fresh samples likewise."""
 
+SERVER_PATIENCE_S = 10.0
 _SQLITE = "sqlite:///"
 _SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -77,10 +84,11 @@ def open_store(store: Store | None = None) -> Any:
     """Open the store, and make its tables where they are missing; return an `MlflowClient`.
 
     Raises:
-        UserError: when what is to be the database is something else.
+        UserError: when what is to be the database is something else, or the server cannot be reached.
     """
     store = store or store_location()
     _check(store)
+    _check_server(store)
     # Set before mlflow is imported: it would print links with pictures and report usage to its makers.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -107,6 +115,28 @@ def _check(store: Store) -> None:
         raise UserError(f"{store.database}: MLflow's records cannot be read ({error.strerror})") from error
     if begins not in (b"", _SQLITE_HEADER):
         raise UserError(f"{store.database}: is no SQLite database, and so not MLflow's records")
+
+
+def _check_server(store: Store) -> None:
+    """Knock at a server's door: MLflow itself would try again for minutes. Whatever it answers, it is there."""
+    if store.database is not None or not store.uri.startswith(("http://", "https://")):
+        return
+    try:
+        address = urlsplit(store.uri)
+        door = address._replace(
+            netloc=address.netloc.rpartition("@")[2], path=f"{address.path.rstrip('/')}/health"
+        )
+        with suppress(HTTPError):
+            urlopen(door.geturl(), timeout=SERVER_PATIENCE_S).close()
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # MLflow has settings of its own for whom to trust
+            return
+        place = store.uri.rpartition("@")[2]
+        raise UserError(
+            f"MLFLOW_TRACKING_URI names {place}, which does not answer ({reason}); start the server, or unset the "
+            "variable to keep records in files"
+        ) from error
 
 
 def open_existing_store() -> Any | None:

@@ -111,9 +111,6 @@ def test_a_share_that_harms_recordings_is_not_chosen() -> None:
     )
     assert best((before, better, safer)) is better
     assert best((before, better, safer), heard) is safer
-    # A hundredth is not heard.
-    alike = heard[0], Trial("0.1", 0.1, 3.495, 3.9, 3.1), heard[2]
-    assert best((before, better, safer), alike) is better
 
 
 def test_the_best_overall_score_wins_among_shares_that_do_no_harm() -> None:

@@ -1,6 +1,8 @@
 """What MLflow holds after training: inputs, parents, models that load without pickle, and nothing twice."""
 
 import json
+import socketserver
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from manifests.corpus import Corpus
+from manifests.errors import UserError
 from pipelines.tracking.store import open_existing_store, open_store, store_location
 from training.tracker import Metric, Parent, StageStart, ValidationSample
 
@@ -211,3 +214,36 @@ def test_the_default_store_is_absolute_and_looking_makes_nothing(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     assert (store_location().uri, store_location().artifacts) == ("https://mlflow.example.org", None)
     assert store_location().artifact_location("..") is None
+
+
+class _Silent(socketserver.BaseRequestHandler):
+    """Takes a call and says nothing."""
+
+    def handle(self) -> None:
+        self.request.recv(1024)
+        self.server.over.wait(30)  # type: ignore[attr-defined]
+
+
+def test_a_server_that_is_not_there_or_does_not_answer_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.tracking.store.SERVER_PATIENCE_S", 0.3)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Silent) as server:
+        over = threading.Event()
+        server.over = over  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}/mlflow")
+        with pytest.raises(
+            UserError, match=rf"names 127\.0\.0\.1:{port}/mlflow, which does not answer"
+        ) as said:
+            open_store()
+        assert "secret" not in str(said.value)
+        over.set()
+        server.shutdown()
+    with pytest.raises(UserError, match="which does not answer .*refused"):
+        open_store()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
+    with pytest.raises(UserError, match="which does not answer"):
+        open_store()
