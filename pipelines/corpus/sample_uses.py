@@ -146,14 +146,19 @@ def samples_in_tars(corpus: Corpus, column: Literal["key", "shard"], value: str)
 
 
 def _from_json(sample: dict[str, Any], shard: str) -> SampleUse:
-    return SampleUse(
-        sample["key"],
-        sample["split"],
-        shard,
-        sample["speaker"],
-        tuple(sample["licences"]),
-        tuple(dict.fromkeys(source["sha256"] for source in sample["sources"])),
-    )
+    try:
+        return SampleUse(
+            sample["key"],
+            sample["split"],
+            shard,
+            sample["speaker"],
+            tuple(sample["licences"]),
+            tuple(dict.fromkeys(source["sha256"] for source in sample["sources"])),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{shard}: what it says of a sample is not what generate writes ({error}); run 'ssiforge verify'"
+        ) from error
 
 
 def opened(store: Store, name: str) -> Any | None:

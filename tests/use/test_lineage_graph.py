@@ -251,6 +251,20 @@ def test_index_table_and_tars_give_the_same_answers(house: Path) -> None:
         assert len({json.dumps(way.samples_with_any(some)) for way in ways}) == 1
 
 
+def test_a_sample_that_says_less_than_generate_writes_is_named(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_corpus(house / "a")
+    whole = Corpus.sample_json
+
+    def without_its_split(*arguments: Any) -> dict[str, Any]:
+        return {name: value for name, value in whole(*arguments).items() if name != "split"}
+
+    monkeypatch.setattr(Corpus, "sample_json", without_its_split)
+    with pytest.raises(UserError, match=r"\.tar: what it says of a sample is not what .*'split'"):
+        TarUses(corpus).samples_with_any(TarUses(corpus).used)
+
+
 def test_the_index_of_another_corpus_is_not_believed_and_its_bytes_are_always_the_same(
     house: Path, tmp_path: Path
 ) -> None:
