@@ -33,6 +33,8 @@ class Recorder:
         self._eager_steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._fails = False
+        # One for all steps: memory that one stream gave back is not given to another.
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.replays = 0
         """Steps that were replayed so far."""
 
@@ -63,7 +65,7 @@ class Recorder:
                     weight.grad = None
         if self._graph is None:
             self._eager_steps += 1
-            return _beside(lambda: compute(degraded, target))
+            return self._beside(lambda: compute(degraded, target))
         self._degraded.copy_(degraded, non_blocking=True)
         self._target.copy_(target, non_blocking=True)
         self._graph.replay()
@@ -76,22 +78,21 @@ class Recorder:
         self._degraded, self._target = degraded.clone(), target.clone()
         graph = torch.cuda.CUDAGraph()
         # Other threads pin memory meanwhile, which is no part of it.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._losses = compute(self._degraded, self._target)
         self._gradients = [weight.grad for weight in self._weights]
         self._graph = graph
+
+    def _beside(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Do it on the stream on which it will be recorded: what is made for the default stream cannot be."""
+        here = torch.cuda.current_stream()
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            losses = compute()
+        here.wait_stream(self._stream)
+        return losses
 
     def _forget(self, key: Hashable) -> None:
         if self._graph is not None:
             del self._graph, self._losses, self._gradients, self._degraded, self._target
         self._graph, self._key, self._eager_steps = None, key, 0
-
-
-def _beside(compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Do it on a stream of its own, as it will be recorded: what is made for the default stream cannot be."""
-    here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    beside.wait_stream(here)
-    with torch.cuda.stream(beside):
-        losses = compute()
-    here.wait_stream(beside)
-    return losses

@@ -62,20 +62,28 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         return made[-1]
 
     @contextmanager
-    def record(graph: Graph, capture_error_mode: str) -> Iterator[None]:
-        assert capture_error_mode == "thread_local"
+    def record(graph: Graph, stream: object, capture_error_mode: str) -> Iterator[None]:
+        assert stream in streams and capture_error_mode == "thread_local"
         Graph.recording = graph
         try:
             yield
         finally:
             Graph.recording = None
 
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    default = SimpleNamespace(wait_stream=lambda other: None)
+    streams: list[object] = []
+
+    def new_stream() -> object:
+        # Memory is kept for each stream, so that a recorder may have no more than one.
+        assert not streams
+        streams.append(SimpleNamespace(wait_stream=lambda other: None))
+        return streams[-1]
+
     for name, value in {
         "CUDAGraph": make,
         "graph": record,
-        "Stream": lambda: stream,
-        "current_stream": lambda: stream,
+        "Stream": new_stream,
+        "current_stream": lambda: default,
         "stream": lambda chosen: nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
