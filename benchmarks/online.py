@@ -27,7 +27,8 @@ from pipelines.generation.generate import generate  # noqa: E402
 from pipelines.generation.local_processes import LocalProcesses  # noqa: E402
 from pipelines.online.online import OnlineRequest, Prepared, prepare  # noqa: E402
 from pipelines.online.worker import OnlineJob, sample_task  # noqa: E402
-from training.stream import Reader, SampleStream  # noqa: E402
+from training.shards import Reader  # noqa: E402
+from training.stream import SampleStream  # noqa: E402
 
 BATCH_SIZE = 4
 SEGMENT_S = 4.0

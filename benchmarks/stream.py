@@ -17,7 +17,8 @@ from datagen.environment import pin_threads
 pin_threads()
 
 from manifests.corpus import open_corpus  # noqa: E402
-from training.stream import Reader, SampleStream  # noqa: E402
+from training.shards import Reader  # noqa: E402
+from training.stream import SampleStream  # noqa: E402
 
 BATCH_SIZE = 16
 

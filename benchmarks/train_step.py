@@ -35,8 +35,9 @@ from training.checkpoint import Checkpoints, Identity  # noqa: E402
 from training.loop import Fit, Task, fit  # noqa: E402
 from training.objective import LOSS  # noqa: E402
 from training.precision import Precision  # noqa: E402
+from training.shards import Reader  # noqa: E402
 from training.stages import build_task  # noqa: E402
-from training.stream import Batch, Reader, SampleStream  # noqa: E402
+from training.stream import Batch, SampleStream  # noqa: E402
 from training.tracker import FileTracker, Metric, Several, StageStart, Tracker  # noqa: E402
 from training.window import Window  # noqa: E402
 

@@ -7,8 +7,8 @@ from manifests.errors import UserError
 from manifests.parts import exact
 from manifests.selection import Selection
 from training.fresh import MixedSource
+from training.shards import Reader
 from training.source import FreshSamples, SampleSource
-from training.stream import Reader
 
 
 @dataclass(frozen=True)

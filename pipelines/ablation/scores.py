@@ -21,8 +21,8 @@ from pipelines.quality.metrics import (
 )
 from training.losses.spectral import spectral_loss
 from training.order import Pick
+from training.shards import Reader
 from training.source import DamagedError
-from training.stream import Reader
 
 Scores = dict[str, list[float | None]]
 """By measure: each held-out sample's, in order; None where it is not defined."""

@@ -13,8 +13,8 @@ from manifests.selection import Selection
 from pipelines.quality.conditions import conditions_of
 from pipelines.quality.scores import Sample
 from training.order import Pick
+from training.shards import Reader
 from training.source import DamagedError
-from training.stream import Reader
 
 
 class Heard(Protocol):

@@ -26,7 +26,7 @@ from pipelines.scoring.runners import on_processes
 from pipelines.scoring.score import score
 from pipelines.selection.selecting import select
 from pipelines.verify import verify
-from training.stream import Reader
+from training.shards import Reader
 
 Make = Callable[..., Path]
 

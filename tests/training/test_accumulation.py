@@ -11,8 +11,9 @@ from manifests.experiment import load_experiment
 from training.loop import Fit
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
+from training.shards import Reader
 from training.stages import JointTask
-from training.stream import Batch, Reader, SampleStream
+from training.stream import Batch, SampleStream
 from training.window import Window
 
 

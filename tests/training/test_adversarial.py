@@ -24,8 +24,9 @@ from training.models.presets import build_denoiser, build_repair
 from training.objective import LOSS, spectral_objective
 from training.ranks import Ranks
 from training.run import train
+from training.shards import Reader
 from training.stages import TeacherTask, build_task, frozen
-from training.stream import Reader, SampleStream, fixed_batches
+from training.stream import SampleStream, fixed_batches
 from training.window import Window
 
 CPU = torch.device("cpu")

@@ -16,8 +16,9 @@ from training.bundle import read_info
 from training.checkpoint import read_checkpoint
 from training.loop import Fit
 from training.run import train
+from training.shards import Reader
 from training.stages import build_task
-from training.stream import Reader, SampleStream, fixed_batches
+from training.stream import SampleStream, fixed_batches
 from training.tracker import LineTracker, Metric
 
 NAN = float("nan")

@@ -16,8 +16,9 @@ from training.loop import Fit, fit
 from training.models.layers import CumulativeNorm
 from training.models.repair import RepairConfig, RepairNet, RepairOutput
 from training.run import train
+from training.shards import Reader
 from training.stages import TeacherTask
-from training.stream import Reader, SampleStream
+from training.stream import SampleStream
 from training.tracker import Metric, Several
 from training.window import Window
 

@@ -15,8 +15,9 @@ from training.loop import Fit, Window
 from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
 from training.schedule import Schedule
+from training.shards import Reader
 from training.stages import DenoiserTask, TeacherTask, frozen
-from training.stream import Reader, SampleStream, fixed_batches
+from training.stream import SampleStream, fixed_batches
 
 CPU = torch.device("cpu")
 Spoil = Callable[[Tensor, nn.Module], Tensor]

@@ -17,7 +17,8 @@ from manifests.parts import exact, product
 from training.mixture import Mixture
 from training.order import Order, Pick, Slot
 from training.run import train
-from training.stream import Batch, Reader, SampleStream, fixed_batches
+from training.shards import Reader
+from training.stream import Batch, SampleStream, fixed_batches
 
 A, B, C = (7, 7, 6), (9,), (4, 0, 8, 8, 12)
 SHARDS_OF = (range(3), range(3, 4), range(4, 9))

@@ -26,8 +26,9 @@ from training.models.level import RunningLevel
 from training.models.presets import Preset, build_denoiser, build_repair
 from training.objective import LOSS, spectral_objective
 from training.precision import Precision
+from training.shards import Reader
 from training.stages import PARENT, JointTask, TeacherTask, build_task
-from training.stream import Reader, SampleStream
+from training.stream import SampleStream
 from training.window import Window
 
 CPU = torch.device("cpu")

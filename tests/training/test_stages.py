@@ -20,8 +20,9 @@ from training.models.chain import Chain
 from training.models.presets import build_repair
 from training.models.repair import RepairNet
 from training.run import chosen_device, model_dir, train
+from training.shards import Reader
 from training.stages import StudentTask, build_task, frozen
-from training.stream import Reader, fixed_batches
+from training.stream import fixed_batches
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,8 @@ from training_corpus import degraded, voice, write_corpus
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
-from training.stream import Batch, Reader, SampleStream, fixed_batches
+from training.shards import Reader
+from training.stream import Batch, SampleStream, fixed_batches
 
 WHOLE_S = 0.5
 STEP_16_BIT = 1.0 / 32768.0

@@ -21,8 +21,9 @@ from training.models.chain import Chain
 from training.models.presets import build_denoiser, build_repair
 from training.ranks import Ranks, joined
 from training.run import train
+from training.shards import Reader
 from training.stages import DenoiserTask, TeacherTask, frozen
-from training.stream import Batch, Reader, SampleStream
+from training.stream import Batch, SampleStream
 from training.window import Window
 
 CPU = torch.device("cpu")

@@ -22,7 +22,8 @@ from pipelines.selection.selecting import select
 from pipelines.trainer.mlflow_tracker import read_link
 from pipelines.trainer.train import train
 from training.bundle import read_info
-from training.stream import Reader, SampleStream
+from training.shards import Reader
+from training.stream import SampleStream
 
 ROWS = pa.table(
     {

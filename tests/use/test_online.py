@@ -35,8 +35,9 @@ from training.fresh import BLOCK_SLOTS, FRESH_SHARD, FreshOrder, MixedOrder
 from training.loop import Fit
 from training.order import Order, Pick
 from training.run import train as train_stages
+from training.shards import Reader
 from training.source import Stretch
-from training.stream import Batch, Reader, SampleStream, fixed_batches
+from training.stream import Batch, SampleStream, fixed_batches
 
 SEED = 3
 FRAMES = 48_000
