@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
+from untrained import untrained_parents
 
+from manifests.experiment import STAGES, load_experiment
+from training.adversary import build_adversary
 from training.recorded import EAGER_STEPS, Recorder
+from training.stages import PARENT, build_task
 
 WAVES = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]])
 
@@ -132,10 +137,29 @@ def test_other_weights_of_the_losses_or_another_length_are_recorded_anew(graphs:
 def test_a_step_that_is_like_no_other_is_not_recorded(graphs: list[Graph]) -> None:
     step = Step()
     recorder = Recorder([step.weight])
-    for number in range(9):
-        done(recorder, step, 1.0, None)
-        done(recorder, step, 1.0, number)
+    for key in (*[None] * 9, *range(9)):
+        done(recorder, step, 1.0, key)
     assert not graphs
+
+
+def test_steps_of_a_stage_repeat_until_the_teacher_fades_or_discriminators_train(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    judged = "adversarial={stages: [joint], channels: 4, start_share: 0.5, lead_steps: 0}"
+    ten = [f"stages.{stage}.steps=10" for stage in STAGES]
+    experiment = load_experiment("tiny", [judged, *ten, "distillation.fade_share=0.2"])
+    bundles = untrained_parents(experiment, tmp_path, cpu)
+    repeats = {}
+    for stage in STAGES:
+        parent = PARENT[stage]
+        task = build_task(stage, experiment, bundles[parent] if parent else None, cpu)
+        task.adversary = build_adversary(stage, experiment, cpu)
+        repeats[stage] = [task.repeats(step) for step in range(10)]
+    for stage in ("teacher", "denoiser"):
+        assert len(set(repeats[stage])) == 1 and None not in repeats[stage]
+    assert len(set(repeats["student"][:8])) == 1 and None not in repeats["student"]
+    assert repeats["student"][9] != repeats["student"][7]
+    assert len(set(repeats["joint"][:5])) == 1 and repeats["joint"][0] is not None
+    assert repeats["joint"][5:] == [None] * 5
 
 
 def test_what_cannot_be_recorded_is_done_step_by_step_and_said(

@@ -1,5 +1,6 @@
 """Batches out of a corpus: what they hold, in which order, and what happens when a shard is damaged."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from training_corpus import degraded, voice, write_corpus
 
 from manifests.corpus import open_corpus
 from manifests.errors import JobError, UserError
+from training.order import Pick
 from training.shards import Reader
+from training.source import DamagedError
 from training.stream import Batch, SampleStream, fixed_batches
 
 WHOLE_S = 0.5
@@ -42,6 +45,25 @@ def test_a_sample_is_what_was_written(corpus_dir: Path) -> None:
         target = voice(index, 24_000)
         np.testing.assert_allclose(clean, target, atol=STEP_16_BIT)
         np.testing.assert_allclose(rough, degraded(target, index), atol=STEP_16_BIT)
+
+
+def test_reading_leaves_no_file_open_and_needs_no_files_of_memory(
+    corpus_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(corpus_dir, tmp_path / "c")
+    reader = Reader(open_corpus(tmp_path / "c"), "train")
+    shard = reader.shards[0]
+    with (tmp_path / "c" / shard.tar_name).open("r+b") as stream:
+        stream.seek(shard.samples[1].members["degraded.flac"].offset)
+        stream.write(bytes(400))
+    opened = list(Path("/proc/self").glob("fd/*"))  # none where there is no /proc
+    first = reader.read(Pick(0, 0), 1000, 2000)
+    for _ in range(3):
+        with pytest.raises(DamagedError):
+            reader.read(Pick(0, 1), 1000, 2000)
+    assert len(list(Path("/proc/self").glob("fd/*"))) == len(opened)
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert all(map(np.array_equal, first, reader.read(Pick(0, 0), 1000, 2000)))
 
 
 def test_a_cut_is_the_same_stretch_of_both_waves(corpus_dir: Path) -> None:
