@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from manifests.corpus import RECIPE_FILE, SAMPLES_FILE, CorpusManifest, is_corpus, read_manifest
+from manifests.corpus import SAMPLES_FILE, CorpusManifest, is_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.store import open_store
 from pipelines.report.against_recordings import with_recordings
 from pipelines.report.differences import EXPLAINED, Difference, differences_table
 from pipelines.report.markup import Html, join, tag
+from pipelines.report.material import read_recipe
 from pipelines.report.page import facts
 from pipelines.report.sample_reader import SampleReader
 from pipelines.report.scales import Values, count, figure, percent
@@ -85,7 +86,6 @@ def _with_corpus(summary: Summary, ours: CorpusManifest, recipe: str, against: s
     ]
     lead = "B is another corpus; its distributions are drawn as lines over those of this one, A, and its stages below."
     told = [*_stages(summary, other), *_rarer(pairs, summary.samples, other.samples)]
-    there = store.read(RECIPE_FILE).decode(errors="replace") if store.size(RECIPE_FILE) is not None else ""
     body = join(
         facts(identity),
         tag("h3", "How often"),
@@ -97,7 +97,7 @@ def _with_corpus(summary: Summary, ours: CorpusManifest, recipe: str, against: s
         tag("h3", "How much, where there is any"),
         differences_table(differences),
         tag("p", EXPLAINED, class_="note"),
-        _recipes(recipe, there),
+        _recipes(recipe, read_recipe(store)),
     )
     return Compared("Against B", lead, body, other)
 

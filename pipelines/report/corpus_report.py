@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from datagen.degradations import stage_class
-from manifests.corpus import RECIPE_FILE, SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
+from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
 from manifests.errors import UserError
 from manifests.store import Store, open_store
 from pipelines.report.against import compare
@@ -18,7 +18,7 @@ from pipelines.report.corpus_sections import (
     licences,
     splits_and_speakers,
 )
-from pipelines.report.material import read_kinds, read_names, read_refusals
+from pipelines.report.material import read_kinds, read_names, read_recipe, read_refusals
 from pipelines.report.page import Section, page
 from pipelines.report.sample_reader import SampleReader
 from pipelines.report.samples import samples_section
@@ -75,7 +75,7 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
     with store.local_copy(SAMPLES_FILE) as table:
         summary = read_summary(table, manifest.tolerances)
         reader = SampleReader(store, manifest, table)
-        recipe = _recipe(store)
+        recipe = read_recipe(store)
         compared = compare(summary, manifest, recipe, reader, against, say) if against is not None else None
         shown = [reader.read(row) for row in chosen_samples(summary, samples)]
     other = compared.summary if compared else None
@@ -119,10 +119,6 @@ def _lead(manifest: CorpusManifest) -> str:
     splits = ", ".join(f"{count(number)} in {split}" for split, number in manifest.samples.items())
     rate = f"{manifest.sample_rate_hz / 1000:g} kHz"
     return f"{figure(manifest.hours)} hours of degraded speech with its target at {rate}; samples: {splits}."
-
-
-def _recipe(store: Store) -> str:
-    return store.read(RECIPE_FILE).decode(errors="replace") if store.size(RECIPE_FILE) is not None else ""
 
 
 def _axes(manifest: CorpusManifest, summary: Summary, other: Summary | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a corpus says of its sources, and of what could not be used: `sources.parquet` and `quarantine.jsonl`."""
+"""What a corpus says of what it was made of: its recipe, its sources, and those that could not be used."""
 
 import json
 import re
@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from manifests.corpus import QUARANTINE_FILE, SOURCES_FILE
+import yaml
+
+from manifests.corpus import QUARANTINE_FILE, RECIPE_FILE, SOURCES_FILE
+from manifests.documents import parse_document
+from manifests.errors import UserError
 from manifests.store import Store
 
 _PATH = re.compile(r"(?<= )/.*|\b\w+://.*")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 EXAMPLES = 3
+RECIPE_WIDTH = 100
+"""Letters in a line."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,23 @@ class Refusals:
     count: int
     examples: tuple[str, ...]
     """Names of the first of them."""
+
+
+def read_recipe(store: Store) -> str:
+    """Return the recipe of a corpus, with each range and each choice on one line; nothing where there is none.
+
+    One that is no YAML any more is given as it stands.
+    """
+    if store.size(RECIPE_FILE) is None:
+        return ""
+    written = store.read(RECIPE_FILE).decode(errors="replace")
+    try:
+        content = parse_document(written, store.where(RECIPE_FILE)).content
+    except UserError:
+        return written
+    return yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, width=RECIPE_WIDTH, default_flow_style=None
+    )
 
 
 def read_kinds(store: Store) -> tuple[KindOfSource, ...]:

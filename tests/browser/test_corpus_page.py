@@ -53,6 +53,11 @@ def test_it_is_readable_and_loads_nothing(visit: Visit, page: str, width: int) -
     seen.is_readable()
 
 
+def test_it_can_be_printed(visit: Visit, page: str) -> None:
+    seen = visit(page)
+    seen.fits_on_paper()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_its_letters_stand_out(visit: Visit, page: str, scheme: str) -> None:
     seen = visit(page, scheme=scheme)

@@ -63,6 +63,12 @@ def test_a_page_is_readable_and_loads_nothing(visit: Visit, work: Path, page: st
     seen.is_readable()
 
 
+@pytest.mark.parametrize("page", ["runs/tiny/report", "heard/report"])
+def test_a_page_can_be_printed(visit: Visit, work: Path, page: str) -> None:
+    seen = visit((work / page / "index.html").as_uri())
+    seen.fits_on_paper()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_its_letters_stand_out(visit: Visit, work: Path, scheme: str) -> None:
     seen = visit((work / "runs/tiny/report/index.html").as_uri(), scheme=scheme)

@@ -7,6 +7,8 @@ from markdown_it import MarkdownIt
 
 WIDTHS = (360, 1440)
 """Of a telephone and of a desk, in CSS pixels."""
+PAPER_PX = 718
+"""Between the margins of an A4 sheet as browsers print it."""
 SMALLEST_LETTERS_PX = 9.0
 LEAST_CONTRAST = 4.5
 """Of letters against what lies behind them: WCAG 2.2, level AA, 1.4.3."""
@@ -76,6 +78,29 @@ class Watched:
         assert self.value(
             "() => document.documentElement.lang && document.querySelectorAll('h1').length === 1"
         )
+
+    def fits_on_paper(self) -> None:
+        """Printed, nothing is cut off at the edge of the sheet, and what paper cannot do is left out."""
+        self.page.set_viewport_size({"width": PAPER_PX, "height": 1000})
+        self.page.emulate_media(media="print")
+        cut = self.value(
+            """width => [...document.querySelectorAll("main *")]
+              .filter(e => e.checkVisibility() && !e.closest("svg svg, .hidden"))
+              .filter(e => e.getBoundingClientRect().right > width + 1 || e.scrollWidth > e.clientWidth + 1
+                && ["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX))
+              .map(e => e.outerHTML.slice(0, 200))""",
+            PAPER_PX,
+        )
+        assert not cut, cut
+        shown = self.value(
+            "() => [...document.querySelectorAll('audio, nav, form')].filter(e => e.checkVisibility()).length"
+        )
+        assert not shown, f"{shown} players, menus and forms on paper"
+        folded = self.value(
+            """() => [...document.querySelectorAll("details > :not(summary)")].filter(e => !e.checkVisibility()
+              && !e.closest(".sample[hidden]")).map(e => e.outerHTML.slice(0, 200))"""
+        )
+        assert not folded, folded
 
     def has_contrast(self) -> None:
         """All letters stand out from what lies behind them, those in drawings too."""

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import yaml
 from hostile_names import IMAGE, SAMPLES, SPEAKER
 from pages import Page
 
@@ -30,7 +31,7 @@ from pipelines.merging.merge import merge
 from pipelines.report.choice import SEVERITIES_SHOWN, chosen_samples
 from pipelines.report.corpus_report import corpus_page, write_report
 from pipelines.report.corpus_sections import cost, licences
-from pipelines.report.material import read_names
+from pipelines.report.material import read_names, read_recipe
 from pipelines.report.page import Section, page
 from pipelines.report.summary import MEASURES, SEVERITIES, STAGE_COUNT, Summary, read_summary
 
@@ -249,6 +250,20 @@ def test_refused_sources_and_failures_are_told(hostile: Path, content: bytes) ->
     assert text.count(f"broken{IMAGE}") == 1
     names = read_names(open_store(hostile), ["nothing"])
     assert names == {}
+
+
+def test_the_recipe_stands_there_with_all_its_settings_a_range_a_line(hostile: Path, content: bytes) -> None:
+    written = (hostile / "recipe.yaml").read_text()
+    shown = Page.parsed(content).text.partition("The recipe in full\n")[2].partition("\nDistributions\n")[0]
+    assert yaml.safe_load(shown) == yaml.safe_load(written)
+    assert "  snr_db: [0.0, 20.0]\n" in shown
+    assert shown.count("\n") < 0.6 * written.count("\n")
+
+
+def test_a_recipe_that_is_no_yaml_any_more_is_shown_as_it_stands(tmp_path: Path) -> None:
+    assert read_recipe(open_store(str(tmp_path))) == ""
+    (tmp_path / "recipe.yaml").write_text("name: [")
+    assert read_recipe(open_store(str(tmp_path))) == "name: ["
 
 
 # --- other places, and what is no corpus -----------------------------------------------------------
