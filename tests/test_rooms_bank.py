@@ -99,6 +99,7 @@ def test_only_missing_rooms_are_handed_to_workers(rendered, tmp_path):
     assert asked == [BANK.count]
 
 
+@pytest.mark.faults
 def test_a_killed_rendering_leaves_nothing_partial_and_is_finished_by_the_next(rendered, tmp_path):
     process = _elsewhere(tmp_path, threads=1)
     deadline = time.monotonic() + 60

@@ -155,6 +155,7 @@ def test_an_export_onto_a_file_and_a_picture_that_is_none_are_mistakes(home, ssi
     assert taken.read_bytes() == b"mine"
 
 
+@pytest.mark.faults
 def test_a_build_that_was_killed_goes_on_and_ends_with_the_same_bytes(home, tmp_path):
     command = [
         sys.executable,

@@ -127,6 +127,8 @@ def addresses(work: Path) -> Iterator[dict[str, str]]:
         server.terminate()
 
 
+@pytest.mark.faults
+@pytest.mark.xdist_group("pages of a run")
 def test_the_first_page_leads_to_reports_and_to_mlflow(visit: Visit, addresses: dict[str, str]) -> None:
     for width in WIDTHS:
         visit(addresses["reports"], width).is_readable()
@@ -139,6 +141,8 @@ def test_the_first_page_leads_to_reports_and_to_mlflow(visit: Visit, addresses: 
     assert not seen.complaints
 
 
+@pytest.mark.faults
+@pytest.mark.xdist_group("pages of a run")
 def test_mlflow_shows_the_run_its_data_its_audio_and_its_registered_version(
     visit: Visit, addresses: dict[str, str], work: Path
 ) -> None:

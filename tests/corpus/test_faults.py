@@ -23,6 +23,7 @@ from pipelines.verify import verify
 pytestmark = pytest.mark.usefixtures("user_stages")
 
 
+@pytest.mark.faults
 def test_a_draw_that_kills_its_worker_is_drawn_again_and_quarantined(
     tmp_path: Path, catalogue_path: Path
 ) -> None:

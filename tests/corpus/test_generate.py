@@ -88,6 +88,7 @@ def big_corpus(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, cat
     return out
 
 
+@pytest.mark.faults
 def test_a_worker_killed_in_mid_shard_changes_nothing(
     big_corpus: Path, tmp_path: Path, small_recipe: Path, catalogue_path: Path
 ) -> None:

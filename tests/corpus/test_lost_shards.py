@@ -24,10 +24,10 @@ from pipelines.verify import verify
 SAMPLES = 60
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize(
-    "end",
-    ["exception", pytest.param("death", marks=[pytest.mark.faults, pytest.mark.xdist_group("cluster")])],
+    "end", ["exception", pytest.param("death", marks=pytest.mark.xdist_group("cluster"))]
 )
 def test_the_job_goes_on_without_it_says_why_and_tries_it_again_when_it_is_run_again(
     tmp_path: Path, small_recipe: Path, catalogue_path: Path, end: str

@@ -27,7 +27,7 @@ from manifests.recipe import Recipe
 from manifests.sample import StageSpec
 from manifests.source import Source
 
-DRAWS = 3_000
+DRAWS = 1_500
 SIGMAS = 4.5
 SURE = 1e-4
 """Below this p-value a spread is not what it should be."""

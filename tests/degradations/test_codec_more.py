@@ -226,6 +226,7 @@ print("done")
 """
 
 
+@pytest.mark.faults
 def test_minutes_of_vorbis_do_not_end_the_process(request):
     """libvorbis takes a write on its stack: one of more than 40 s is a segmentation fault, hence a process."""
     code = ENCODE_LONG.format(tests=str(request.path.parent))

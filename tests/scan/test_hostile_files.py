@@ -129,6 +129,7 @@ def sleeps_on_demand(path: str, kind: Kind) -> Source:
     return examine(path, kind)
 
 
+@pytest.mark.faults
 def test_a_decoder_that_never_returns_loses_its_own_file_alone(tmp_path: Path) -> None:
     tasks: list[Task] = []
     for number in range(8):

@@ -155,6 +155,7 @@ def crash_on_demand(path: str, kind: Kind) -> Source:
     return examine(path, kind)
 
 
+@pytest.mark.faults
 def test_a_decoder_that_crashes_loses_its_own_file_alone(folder: Path) -> None:
     record(folder / "Sprecher 0" / "kills.wav", 60)
     record(folder / "Sprecher 2" / "also kills.wav", 61)

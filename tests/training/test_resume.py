@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from training.checkpoint import read_checkpoint
 from training.run import train
 
 Models = dict[StageName, BundleInfo]
+
+
+def of_killed_runs(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of runs that take long to make, and that one process makes for all of these tests."""
+    return pytest.mark.faults(pytest.mark.xdist_group("killed runs")(test))
+
 
 # Batches of 2 of 12 samples: an epoch is 6 steps, so step 9 is in the second.
 STEPS = 12
@@ -84,6 +91,7 @@ def runs(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory, experiment:
     return Runs(whole, out, undisturbed, train(experiment, corpus_dir, out, resume=True, device="cpu"))
 
 
+@of_killed_runs
 def test_killed_in_epoch_1_and_in_a_later_stage_it_ends_with_the_same_models(runs: Runs) -> None:
     for stage, info in runs.of_whole.items():
         # A bundle's id is made of the hash of its weights, its settings and its parents' ids.
@@ -96,6 +104,7 @@ def test_killed_in_epoch_1_and_in_a_later_stage_it_ends_with_the_same_models(run
         assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
 
 
+@of_killed_runs
 def test_metrics_of_a_resumed_run_hold_every_step_once(runs: Runs) -> None:
     lines = (runs.killed / "teacher" / "metrics.jsonl").read_text().splitlines()
     steps = [int(line.split('"step": ')[1].split(",")[0]) for line in lines if '"train/loss"' in line]
@@ -118,6 +127,7 @@ def test_a_run_is_the_same_with_and_without_reading_ahead(
     assert len(ids) == 1
 
 
+@of_killed_runs
 def test_the_last_stage_of_a_finished_run_is_read_and_not_trained_again(
     corpus_dir: Path, runs: Runs, experiment: Experiment
 ) -> None:

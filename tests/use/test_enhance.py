@@ -199,6 +199,7 @@ def smallest_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.faults
 def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path, smallest_model: Path) -> None:
     peaks_mib = []
     for minutes in (1, 10):

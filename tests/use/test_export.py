@@ -115,13 +115,16 @@ def test_variants_of_the_networks_export_too(network: Callable[[], Any]) -> None
     assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE
 
 
-def test_a_minute_hop_by_hop_is_the_whole_clip(tiny: tuple[Chain, StreamingModel]) -> None:
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.faults)])
+def test_hop_by_hop_it_is_the_whole_clip(tiny: tuple[Chain, StreamingModel], seconds: int) -> None:
     network, model = tiny
-    wave = noisy_voice(60.0) * np.repeat([1.0, 0.03, 0.3], 20 * RATE_HZ).astype(np.float32)
+    wave = noisy_voice(float(seconds))
+    wave *= np.repeat([1.0, 0.03, 0.3], len(wave) // 3).astype(np.float32)
     got = np.concatenate(list(model.enhanced([wave])))
     assert np.abs(got - in_one_piece(network, wave)).max() <= TOLERANCE
 
 
+@pytest.mark.faults
 def test_after_half_an_hour_the_norms_are_as_steady_as_after_a_minute(
     tiny: tuple[Chain, StreamingModel],
 ) -> None:
@@ -174,7 +177,7 @@ def test_where_blocks_are_cut_makes_no_difference(
 
 
 def test_export_writes_a_graph_with_states_and_a_report(
-    tmp_path: Path, make_bundle: Callable[..., Any]
+    tmp_path: Path, make_bundle: Callable[..., Any], quickly: None
 ) -> None:
     make_bundle(tmp_path / "m", "joint")
     done = export(str(tmp_path / "m"), tmp_path / "out", int8=True, checked=noisy_voice(2.0))

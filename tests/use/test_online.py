@@ -277,6 +277,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.faults
 def test_a_crash_of_a_renderer_costs_one_draw_and_gives_what_generate_gives(
     site: Path, catalogue_path: Path, tmp_path: Path
 ) -> None:
@@ -463,6 +464,7 @@ def test_a_mixed_run_names_its_corpus_too(
     assert {("corpus", corpus_id), ("online", info.corpus_id)} <= nodes
 
 
+@pytest.mark.faults
 def test_a_run_that_is_interrupted_ends_with_the_weights_of_an_undisturbed_one(
     request_of_small: OnlineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -260,6 +260,7 @@ def test_scores_of_another_corpus_are_not_taken_over(place: Path, tmp_path: Path
 COMMAND = (sys.executable, "-m", "pipelines.cli", "score")
 
 
+@pytest.mark.faults
 def test_ctrl_c_finishes_the_shards_in_progress_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "c"
     build_corpus(out, {"train": 6, "val": 5, "test": 5}, seconds=SECONDS)
@@ -339,6 +340,7 @@ worker._measured = deadly
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "runner",
     [

@@ -100,6 +100,7 @@ def until_step(job: subprocess.Popen[str], step: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.faults
 def test_a_killed_run_goes_on_in_its_mlflow_run_and_ctrl_c_ends_it_as_killed(
     store: Any, corpus: Corpus
 ) -> None:

@@ -205,6 +205,7 @@ def below(pid: int) -> list[int]:
     return [found for child in children(pid) for found in (child, *below(child))]
 
 
+@pytest.mark.faults
 def test_one_command_serves_both_and_ctrl_c_stops_all(served: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, served / "mlflow.db")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -233,6 +234,7 @@ def test_one_command_serves_both_and_ctrl_c_stops_all(served: Path, empty_databa
             ask(port, "/")
 
 
+@pytest.mark.faults
 def test_when_the_command_is_killed_so_is_mlflow(served: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, served / "mlflow.db")
     process = started(served)
@@ -247,6 +249,7 @@ def test_when_the_command_is_killed_so_is_mlflow(served: Path, empty_database: P
         time.sleep(0.01)
 
 
+@pytest.mark.faults
 def test_when_mlflow_ends_by_itself_so_does_the_command(served: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, served / "mlflow.db")
     process = started(served)
