@@ -354,6 +354,10 @@ def main() -> None:
                 error,
                 EXIT_USER_MISTAKE,
             )
+        from pipelines.tracking.store import refusal
+
+        if said := refusal(error):
+            _fail(said, error, EXIT_FAILED_JOB)
         _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", error, EXIT_FAILED_JOB)
 
 

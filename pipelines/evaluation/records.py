@@ -52,10 +52,13 @@ class Comparison(_Read):
         return content | {"against": content.get("with")} if isinstance(content, dict) else content
 
 
+class _Format(_Read):
+    format: int
+
+
 class EvaluationRecords(_Read):
     """The content of `evaluation.json`."""
 
-    format: int
     corpus_id: str | None
     split: str | None
     samples: int
@@ -71,9 +74,10 @@ class EvaluationRecords(_Read):
 
     @model_validator(mode="after")
     def _summaries_have_all_scores(self) -> "EvaluationRecords":
+        systems = (DEGRADED, *(model.system for model in self.models))
         for summary in (self.summary, *self.by_condition.values()):
-            if DEGRADED not in summary:
-                raise ValueError(f"a summary has no '{DEGRADED}'")
+            if missing := [system for system in systems if system not in summary]:
+                raise ValueError(f"a summary has no '{missing[0]}'")
             for entries in summary.values():
                 for column in self.columns:
                     _check_entry(entries[column.name], column)
@@ -111,11 +115,12 @@ def read_evaluation(folder: Path) -> EvaluationRecords:
     """
     path = folder / RESULT_FILE
     try:
-        result = EvaluationRecords.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        written_as = _Format.model_validate_json(content).format
+        if written_as != FORMAT:
+            raise UserError(f"{path}: is of format {written_as}; this version reads format {FORMAT}")
+        return EvaluationRecords.model_validate_json(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the result of an evaluation of format {FORMAT}") from error
-    if result.format != FORMAT:
-        raise UserError(f"{path}: is of format {result.format}; this version reads format {FORMAT}")
-    return result

@@ -13,7 +13,7 @@ from manifests.canonical import digest
 from manifests.errors import UserError
 from manifests.flat import flat, settings_digest
 from manifests.run_record import StageRun, read_run
-from pipelines.evaluation.record import evaluation_id, read_evaluation
+from pipelines.evaluation.provenance import evaluation_id, read_provenance
 from pipelines.models.folders import Found
 from pipelines.models.stale_mark import stale_reasons, tagged_reasons
 from pipelines.onnx_export.record import ExportRecord, read_exports, tagged_exports
@@ -344,7 +344,7 @@ def _registered_here(bundle_dir: Path, info: BundleInfo) -> Iterable[VersionReco
 
 
 def _local_evaluations(folder: Path) -> Iterable[RunRecord]:
-    for one in read_evaluation(folder):
+    for one in read_provenance(folder):
         facts = {
             "split": one.split,
             "samples": one.samples,

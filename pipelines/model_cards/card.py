@@ -99,7 +99,7 @@ def _front_matter(info: BundleInfo, scores: Sequence[CardScores], licence: str |
             "task": {"type": "audio-to-audio", "name": "Speech enhancement"},
             "dataset": {
                 "type": "ssiforge-corpus" if each.corpus_id else "recordings",
-                "name": one_line(each.title),
+                "name": one_line(each.heard),
             },
             "metrics": [
                 {
@@ -189,7 +189,7 @@ def _evaluation(scores: CardScores) -> str:
         cells = [(means[column.name], column.digits) for column in scores.columns]
         rows.append([name, *("-" if mean is None else f"{mean:.{digits}f}" for mean, digits in cells)])
     texts = [
-        f"Means over {scores.samples} samples, {escaped(scores.title)}; →0: of the distances from zero.",
+        f"Means over {scores.samples} samples, {escaped(scores.heard)}; →0: of the distances from zero.",
         table(head, rows, (TEXT, *(NUMBER for _ in scores.columns))),
         *(f"Note: {escaped(note)}" for note in scores.notes),
     ]
@@ -215,6 +215,6 @@ def _limits(info: BundleInfo, scores: Sequence[CardScores], licence: str | None)
         if each.split == "train" and each.corpus_id is not None and each.corpus_id == corpus_id_of(info):
             yield "It was evaluated on samples that it was trained on."
         for where in each.worse[:MAX_WORSE]:
-            yield f"Worse than its input ({escaped(each.title)}): {escaped(where)}."
+            yield f"Worse than its input ({escaped(each.heard)}): {escaped(where)}."
         if len(each.worse) > MAX_WORSE:
-            yield f"Worse than its input ({escaped(each.title)}) in {len(each.worse) - MAX_WORSE} more means."
+            yield f"Worse than its input ({escaped(each.heard)}) in {len(each.worse) - MAX_WORSE} more means."

@@ -5,43 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from manifests.errors import UserError
-from pipelines.evaluation.evaluate import FORMAT, RESULT_FILE
+from pipelines.evaluation.evaluate import RESULT_FILE
+from pipelines.evaluation.records import EvaluationRecords, read_evaluation
 from pipelines.quality.scores import DEGRADED, Column
-
-
-class _Read(BaseModel):
-    """Fields that a card has no use for are passed over."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Format(_Read):
-    format: int
-
-
-class _Evaluated(_Read):
-    system: str
-    bundle_id: str
-
-
-class _Result(_Read):
-    corpus_id: str | None
-    split: str | None
-    samples: int
-    models: tuple[_Evaluated, ...]
-    columns: tuple[Column, ...]
-    summary: dict[str, dict[str, Any]]
-    by_condition: dict[str, dict[str, dict[str, Any]]]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class CardScores:
     """The scores of one model and of its input."""
 
+    heard: str
+    """What the samples are: a split of a corpus, or recordings."""
     corpus_id: str | None
     """None for recordings without targets."""
     split: str | None
@@ -56,19 +31,17 @@ class CardScores:
     worse: tuple[str, ...]
     """Where the model's mean is worse than its input's: over all samples, and by condition."""
 
-    @property
-    def title(self) -> str:
-        """What was heard: a split of a corpus, or recordings."""
-        if self.corpus_id is None:
-            return "recordings without references"
-        return f"{self.split} split of corpus {self.corpus_id}"
 
-
-def _scores_of(result: _Result, system: str) -> CardScores:
+def scores_of(result: EvaluationRecords, bundle_id: str) -> CardScores | None:
+    """Return what an evaluation says of the model with some bundle id; None where it is of other models."""
+    system = next((model.system for model in result.models if model.bundle_id == bundle_id), None)
+    if system is None:
+        return None
     columns = tuple(c for c in result.columns if _mean(result.summary[system], c) is not None)
     wheres = {"over all samples": result.summary}
     wheres |= {f"in '{condition}'": summary for condition, summary in result.by_condition.items()}
     return CardScores(
+        heard=result.heard,
         corpus_id=result.corpus_id,
         split=result.split,
         samples=result.samples,
@@ -118,20 +91,9 @@ def read_scores(folder: Path, bundle_id: str) -> CardScores:
     Raises:
         UserError: when there is no evaluation, one of another format, or one of other models.
     """
-    path = folder / RESULT_FILE
-    try:
-        content = path.read_bytes()
-        written_as = _Format.model_validate_json(content).format
-        if written_as != FORMAT:
-            raise UserError(f"{path}: is of format {written_as}; this version reads format {FORMAT}")
-        result = _Result.model_validate_json(content)
-        systems = {model.bundle_id: model.system for model in result.models}
-        if bundle_id not in systems:
-            raise UserError(
-                f"{path}: holds scores of {', '.join(systems) or 'nothing'}, and not of {bundle_id}"
-            )
-        return _scores_of(result, systems[bundle_id])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValidationError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not the result of an evaluation of this format") from error
+    result = read_evaluation(folder)
+    scores = scores_of(result, bundle_id)
+    if scores is None:
+        others = ", ".join(model.bundle_id for model in result.models) or "nothing"
+        raise UserError(f"{folder / RESULT_FILE}: holds scores of {others}, and not of {bundle_id}")
+    return scores

@@ -15,7 +15,7 @@ from pipelines.evaluation.audio import FOLDER as LISTEN_FOLDER
 from pipelines.evaluation.audio import TARGET, read_kept
 from pipelines.evaluation.records import EvaluationRecords, is_evaluation, read_evaluation
 from pipelines.model_cards.card import card
-from pipelines.model_cards.scores import read_scores
+from pipelines.model_cards.scores import scores_of
 from pipelines.models.run_files import run_files
 from pipelines.quality.scores import DEGRADED
 from pipelines.report.conditions import condition_title
@@ -200,8 +200,8 @@ def _evaluations(evaluations: Mapping[Path, EvaluationRecords]) -> list[Section]
 
 def _card(bundle: Bundle, evaluations: Mapping[Path, EvaluationRecords]) -> Html:
     """Return the card of a model, without its front matter."""
-    ours = [place for place, found in evaluations.items() if bundle.info.id in _judged(found)]
-    text = card(bundle, [read_scores(place, bundle.info.id) for place in ours], None)
+    scores = (scores_of(found, bundle.info.id) for found in evaluations.values())
+    text = card(bundle, [found for found in scores if found is not None], None)
     body = text.partition("---\n")[2].partition("---\n")[2]
     # HTML in it stays text, and only addresses of the web become links.
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(body)

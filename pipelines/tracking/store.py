@@ -7,8 +7,8 @@ another one for each process that starts elsewhere, so a relative SQLite URI is 
 import logging
 import os
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ ONLINE_SOURCE_TYPE = "ssiforge_online"
 """Type of fresh samples likewise."""
 
 SERVER_PATIENCE_S = 10.0
+SHOWN_OF_A_COMPLAINT = 200
+"""Characters."""
 _SQLITE = "sqlite:///"
 _SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -118,25 +120,50 @@ def _check(store: Store) -> None:
 
 
 def _check_server(store: Store) -> None:
-    """Knock at a server's door: MLflow itself would try again for minutes. Whatever it answers, it is there."""
+    """Knock at a server's door: MLflow itself would try again for minutes.
+
+    Whatever it answers, it is there; but one that fails already here, or a proxy before one that is down, is of no use.
+    """
     if store.database is not None or not store.uri.startswith(("http://", "https://")):
         return
+    place = _without_password(store.uri)
     try:
         address = urlsplit(store.uri)
         door = address._replace(
             netloc=address.netloc.rpartition("@")[2], path=f"{address.path.rstrip('/')}/health"
         )
-        with suppress(HTTPError):
-            urlopen(door.geturl(), timeout=SERVER_PATIENCE_S).close()
+        urlopen(door.geturl(), timeout=SERVER_PATIENCE_S).close()
+    except HTTPError as error:
+        if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise UserError(
+                f"MLFLOW_TRACKING_URI names {place}, which answers {error.code} {error.reason}: no MLflow runs there"
+            ) from error
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):  # MLflow has settings of its own for whom to trust
             return
-        place = store.uri.rpartition("@")[2]
         raise UserError(
             f"MLFLOW_TRACKING_URI names {place}, which does not answer ({reason}); start the server, or unset the "
             "variable to keep records in files"
         ) from error
+
+
+def refusal(error: Exception) -> str | None:
+    """Say in one line what MLflow did not do; None for what is no complaint of MLflow's.
+
+    A server answers with a page, a database with a statement: the first line tells what happened.
+    """
+    if not type(error).__module__.startswith("mlflow."):
+        return None
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    if len(first) > SHOWN_OF_A_COMPLAINT:
+        first = f"{first[:SHOWN_OF_A_COMPLAINT]}…"
+    return f"MLflow at {_without_password(store_location().uri)}: {first}"
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def open_existing_store() -> Any | None:

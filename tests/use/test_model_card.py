@@ -243,12 +243,13 @@ def test_where_it_is_worse_than_its_input_is_a_limit_and_where_it_is_better_is_n
             if column["name"] not in values:
                 for system in ("degraded", "joint"):
                     result["summary"][system][column["name"]]["mean"] = 1.0
-        result["by_condition"] = {
-            "stage noise": {
-                "degraded": {"samples": 1, "dnsmos_ovrl": {"mean": 2.5, "failures": 0}},
-                "joint": {"samples": 1, "dnsmos_ovrl": {"mean": 2.25, "failures": 0}},
-            }
-        }
+        noisy = json.loads(json.dumps(result["summary"]))
+        for system, mean in (("degraded", 2.5), ("joint", 2.25)):
+            for column in result["columns"]:
+                entry = noisy[system][column["name"]]
+                entry.update({name: 1.0 for name in ("mean", "mean_absolute") if name in entry})
+            noisy[system]["dnsmos_ovrl"]["mean"] = mean
+        result["by_condition"] = {"stage noise": noisy}
         result["split"], result["corpus_id"] = "train", "c" * 32
 
     write_card(str(model), [altered(scores, tmp_path / "other", change)], None, tmp_path / "card.md")
@@ -270,7 +271,9 @@ def test_where_it_is_worse_than_its_input_is_a_limit_and_where_it_is_better_is_n
             lambda result: result["summary"].update(joint={"dnsmos_ovrl": 3}),
             "not the result of an evaluation",
         ),
+        (lambda result: result["summary"].pop("joint"), "not the result of an evaluation"),
         (lambda result: result.update(by_condition={"x": {}}), "not the result of an evaluation"),
+        (lambda result: result["models"][0].pop("bundle_id"), "not the result of an evaluation"),
     ],
 )
 def test_an_evaluation_of_another_model_or_kind_is_refused(
@@ -291,7 +294,7 @@ def test_names_stay_names(evaluated: tuple[Path, Path, dict[str, Any]], tmp_path
     info = joint(tmp_path / "model", data, selection=SelectionRecord(HOSTILE, "e" * 32, {"train": 1}))
 
     def change(result: dict[str, Any]) -> None:
-        result["models"] = [{"system": "joint", "bundle_id": info.id}]
+        result["models"][0]["bundle_id"] = info.id
         result["notes"], result["split"] = [HOSTILE], HOSTILE
         result["columns"][0]["title"] = HOSTILE
         result["by_condition"] = {HOSTILE: result["summary"]}

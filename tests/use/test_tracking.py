@@ -4,6 +4,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -216,6 +217,51 @@ def test_the_default_store_is_absolute_and_looking_makes_nothing(
     assert store_location().artifact_location("..") is None
 
 
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers everything with one error, and a page about it."""
+
+    def do_GET(self) -> None:
+        self.send_error(self.server.code)  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize(
+    "code, exit_code, said",
+    [
+        (404, 1, "MLflow at http://127.0.0.1:{}/mlflow: API request to endpoint"),
+        (403, 1, "MLflow at http://127.0.0.1:{}/mlflow: API request to endpoint"),
+        (
+            502,
+            2,
+            "MLFLOW_TRACKING_URI names http://127.0.0.1:{}/mlflow, which answers 502 Bad Gateway: no MLflow runs",
+        ),
+    ],
+)
+def test_what_a_server_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    ssiforge: Callable[..., tuple[int, str, str]],
+    code: int,
+    exit_code: int,
+    said: str,
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        server.code = code  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}/mlflow")
+        ended, _, errors = ssiforge("lineage", "ssiforge-tiny-joint/1")
+        server.shutdown()
+    assert ended == exit_code
+    assert errors.startswith(f"ssiforge: {said.format(port)}")
+    assert errors.count("\n") == 1 and "secret" not in errors
+
+
 class _Silent(socketserver.BaseRequestHandler):
     """Takes a call and says nothing."""
 
@@ -236,7 +282,7 @@ def test_a_server_that_is_not_there_or_does_not_answer_is_named_at_once(
         port = server.server_address[1]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}/mlflow")
         with pytest.raises(
-            UserError, match=rf"names 127\.0\.0\.1:{port}/mlflow, which does not answer"
+            UserError, match=rf"names http://127\.0\.0\.1:{port}/mlflow, which does not answer"
         ) as said:
             open_store()
         assert "secret" not in str(said.value)

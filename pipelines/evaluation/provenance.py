@@ -15,8 +15,8 @@ RECORDINGS = "recordings"
 
 
 @dataclass(frozen=True)
-class EvaluationRecord:
-    """The evaluation of one model."""
+class Provenance:
+    """Where the scores of one model come from."""
 
     bundle_id: str
     stage: str
@@ -44,7 +44,7 @@ def evaluation_id(bundle_id: str, scores: str, corpus_id: str, split: str, selec
     )
 
 
-def read_evaluation(folder: Path) -> Iterator[EvaluationRecord]:
+def read_provenance(folder: Path) -> Iterator[Provenance]:
     """Return the record of each model in an evaluation; nothing where the file is none of ours."""
     path = folder / EVALUATION_FILE
     try:
@@ -58,11 +58,9 @@ def read_evaluation(folder: Path) -> Iterator[EvaluationRecord]:
     yield from records
 
 
-def _record(
-    said: Mapping[str, Any], selection: Mapping[str, Any], model: Mapping[str, Any]
-) -> EvaluationRecord:
+def _record(said: Mapping[str, Any], selection: Mapping[str, Any], model: Mapping[str, Any]) -> Provenance:
     packages = said.get("packages") or {}
-    return EvaluationRecord(
+    return Provenance(
         str(model["bundle_id"]),
         str(model["stage"]),
         str(said["corpus_id"] or ""),
