@@ -81,6 +81,8 @@ class Selection:
 
 
 FORMAT = 1
+SELECTION_FILE = "selection.json"
+"""In the folder of a stage: which samples it uses; only where it does not use all."""
 
 
 def read_selection(path: Path) -> Selection:

@@ -26,7 +26,7 @@ from manifests.files import write_atomically
 from manifests.flat import flat
 from manifests.interrupts import interruptible, terminable
 from manifests.recipe import Split
-from manifests.selection import Selection
+from manifests.selection import SELECTION_FILE, Selection
 from manifests.store import Place, absolute
 from training.adversary import Adversary, build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
@@ -44,8 +44,6 @@ from training.tracker import FileTracker, Parent, Several, StageStart, Tracker
 
 CHECKPOINT_FOLDER = "checkpoints"
 EXPERIMENT_FILE = "experiment.json"
-SELECTION_FILE = "selection.json"
-"""Which samples are used; only where a run does not use all."""
 AFTER_THE_STEP = "after the step in progress, with a checkpoint"
 SAME_SIGNAL_S = 2.0
 """torchrun passes on a Ctrl-C that its ranks have had from the terminal already."""

@@ -65,7 +65,7 @@ def who_heard(hashes: Iterable[str], corpora: Sequence[Place], folders: Sequence
     """
     found, stored = found_below(folders), stored_records()
     records = collect(stored, found)
-    walk = Walk(records, known_corpora(corpora, stored, found), known_online(stored, found))
+    walk = Walk(records, known_corpora(corpora, stored, found), known_online(stored, found), found)
     for sha256 in hashes:
         walk.around_source(sha256)
     ids = sorted(node.id for node in walk.graph.nodes.values() if node.kind == "model")

@@ -84,7 +84,7 @@ def lineage(reference: str, corpora: Sequence[Place] = (), up: bool = True, down
     stored = stored_records()
     given = [*corpora, reference] if is_corpus(reference) else list(corpora)
     known = known_corpora(given, stored, found)
-    walk = Walk(collect(stored, found), known, known_online(stored, found))
+    walk = Walk(collect(stored, found), known, known_online(stored, found), found)
     start = _start(walk, reference)
     return Lineage(walk.graph.around(start.key, up, down), start, heard_by(walk.graph, start))
 

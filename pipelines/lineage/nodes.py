@@ -142,11 +142,18 @@ def recipe_node(corpus: KnownCorpus) -> Node:
     return Node("recipe", manifest.recipe_digest, manifest.recipe, {"digest": manifest.recipe_digest})
 
 
-def sources_node(corpus: KnownCorpus) -> Node:
-    """Describe all sources that the samples of a corpus hold; the files themselves are among the facts."""
-    catalogue, used = corpus.catalogue, corpus.used
+def sources_node(corpus: KnownCorpus, used: Any, selection: str = "") -> Node:
+    """Describe sources that samples of a corpus hold; the files themselves are among the facts.
+
+    Args:
+        corpus: whose samples they are.
+        used: hashes of the sources, an Arrow array.
+        selection: digest of the selection of samples; empty for all.
+    """
+    catalogue = corpus.catalogue
     label, facts = _described(catalogue.summed(used), lambda: catalogue.listed(used))
-    return Node("sources", f"{corpus.manifest.catalogue_digest}/{corpus.manifest.id}", label, facts)
+    place = (corpus.manifest.catalogue_digest, corpus.manifest.id, *([selection] if selection else []))
+    return Node("sources", "/".join(place), label, facts)
 
 
 def _described(summary: Summary, rows: Callable[[], list[Source]]) -> tuple[str, dict[str, Any]]:

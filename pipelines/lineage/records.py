@@ -241,6 +241,8 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
         "kept_share": info.repair.get("kept_share") or "",
         "dry_share": info.repair.get("dry_share") or "",
         "makeup_db": info.repair.get("makeup_db") or "",
+        "keep": info.selection.expression if info.selection else "",
+        "selection": info.selection.digest if info.selection else "",
     }
     parents = {str(role): bundle_id for role, bundle_id in info.parents.items()}
     place = (str(folder.resolve()),)

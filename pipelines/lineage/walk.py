@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from manifests.parts import Part
 from manifests.recipe import SPLITS
@@ -28,8 +28,12 @@ from pipelines.lineage.nodes import (
     version_node,
 )
 from pipelines.lineage.records import EVALUATE, ModelRecord, Records, RunRecord
+from pipelines.lineage.selections import Asked, Samples, Selections, Sources
+from pipelines.models.folders import Found
 from pipelines.onnx_export.record import ExportRecord
 
+PERHAPS = "may be data of"
+"""The relation of data to a run that left samples out, where nobody can tell any more which."""
 VALIDATION = "validation data of"
 """The relation of data that chose among a model's checkpoints, and taught it nothing."""
 _HEARD_IN_TRAINING = frozenset({"train", "val"})
@@ -43,6 +47,7 @@ class Walk:
         records: Records,
         corpora: Sequence[KnownCorpus],
         online: Mapping[str, KnownOnline] = MappingProxyType({}),
+        found: Found | None = None,
     ) -> None:
         self.records = records
         self.online = online
@@ -57,7 +62,8 @@ class Walk:
             - {""}
         )
         """Ids of corpora that models were trained on and that do not lie anywhere known."""
-        self._walked: set[tuple[str, ...]] = set()
+        self._selections = Selections(found or Found(), self.corpora)
+        self._walked: set[tuple[object, ...]] = set()
         """What was gone through already, and in which direction: many ways lead to one thing."""
 
     @property
@@ -107,7 +113,7 @@ class Walk:
             self.graph.link(self._source(sha256), node, "heard in")
         shard = self._shard(corpus, sample.shard, [sample.key])
         self.graph.link(node, shard, "in")
-        self._on_from_shards(corpus, [shard])
+        self._on_from_shards(corpus, [shard], Samples(corpus, sample.shard, frozenset([sample.key])))
         return node
 
     def around_shard(self, corpus: KnownCorpus, name: str) -> Node:
@@ -120,22 +126,23 @@ class Walk:
         for sha256 in hashes:
             source = self.graph.add(source_node(sha256, rows.get(sha256)))
             self.graph.link(source, node, "in samples of")
-        self._on_from_shards(corpus, [node])
+        self._on_from_shards(corpus, [node], Samples(corpus, name, frozenset(s.key for s in samples)))
         return node
 
     def around_source(self, sha256: str) -> Node:
         """On from a source to the samples that hold it and the models that heard them."""
         node = self._source(sha256)
+        asked = Sources(strings([sha256]))
         for corpus in self._corpora_to_search():
             if corpus.manifest.parts:
-                self._heard_in(corpus, corpus.samples_with_any(strings([sha256])), node)
+                self._heard_in(corpus, corpus.samples_with_any(asked.hashes), node, asked)
                 continue
             keys = corpus.uses.shards_with(sha256)
             shards = [self._shard(corpus, name, in_shard) for name, in_shard in keys.items()]
             for shard in shards:
                 self.graph.link(node, shard, "in samples of")
             if shards:
-                self._on_from_shards(corpus, shards)
+                self._on_from_shards(corpus, shards, asked)
                 self._on_from_what_it_was(corpus, node)
         for corpus in self.corpora.values():
             self._withdrawn_from(corpus, {sha256}, node)
@@ -151,7 +158,7 @@ class Walk:
                 before = self._corpus(line["replaces"])
                 self.graph.link(node, before, "withdrawn from")
                 splits = {shard.partition("/")[0] for shard in line["samples"]}
-                self._on_from_corpus(line["replaces"], before, splits)
+                self._on_from_corpus(line["replaces"], before, splits, Sources(strings(hashes)))
                 self._on_from_lost(corpus.earlier_than(place), node)
 
     def around_group(self, kind: Literal["speaker", "licence"], name: str) -> Node | None:
@@ -176,7 +183,7 @@ class Walk:
         for place in found:
             if place in samples:
                 corpus = self.corpora[place]
-                self._heard_in(corpus, samples[place], node)
+                self._heard_in(corpus, samples[place], node, Sources(found[place]))
                 if corpus.withdrawals:
                     self._withdrawn_from(corpus, set(found[place].to_pylist()), node)
             else:
@@ -191,12 +198,12 @@ class Walk:
             if not corpus.manifest.parts or any(p.corpus not in self.corpora for p in corpus.manifest.parts)
         ]
 
-    def _heard_in(self, corpus: KnownCorpus, samples: Mapping[str, int], node: Node) -> None:
+    def _heard_in(self, corpus: KnownCorpus, samples: Mapping[str, int], node: Node, asked: Asked) -> None:
         """Go on to a corpus of which so many samples, by split, hold one of some sources."""
         if samples:
             made = self._corpus(corpus.manifest.id)
             self.graph.link(node, made, f"heard in {sum(samples.values()):,} samples of")
-            self._on_from_corpus(corpus.manifest.id, made, tuple(samples))
+            self._on_from_corpus(corpus.manifest.id, made, tuple(samples), asked)
             self._on_from_what_it_was(corpus, node)
 
     def _may_be_heard_in(self, data_id: str, node: Node) -> None:
@@ -230,34 +237,49 @@ class Walk:
         for run in runs:
             self.graph.link(self._back_from_run(run), node, "made")
         if not runs:  # no run is known: the bundle says by itself what it was made from
-            self._link_origins(node, (model.corpus_id,), model.parents)
+            self._link_origins(node, (model.corpus_id,), model.parents, model.facts)
         return node
 
     def _back_from_run(self, run: RunRecord) -> Node:
         node = self._run(run)
         if self._first_time("back from run", run.run_id):
-            self._link_origins(node, run.corpora, run.parents)
+            self._link_origins(node, run.corpora, run.parents, run.facts)
             if run.job == EVALUATE and run.bundle_id:
                 self.graph.link(self._back_from_model(run.bundle_id), node, "scored by")
         return node
 
-    def _link_origins(self, node: Node, corpora: Sequence[str], parents: Mapping[str, str]) -> None:
-        for corpus_id in corpora:
-            if corpus_id:
-                self.graph.link(self._back_from_corpus(corpus_id), node, "data of")
+    def _link_origins(
+        self, node: Node, corpora: Sequence[str], parents: Mapping[str, str], facts: Mapping[str, Any]
+    ) -> None:
+        for corpus_id in filter(None, corpora):
+            kept = self._kept(facts, corpus_id)
+            self.graph.link(self._back_from_corpus(corpus_id, with_sources=not kept), node, "data of")
+            for sources in kept:
+                self.graph.link(self.graph.add(sources), node, "heard by")
         for role, bundle_id in parents.items():
             self.graph.link(self._back_from_model(bundle_id), node, f"{role} of")
 
-    def _back_from_corpus(self, corpus_id: str) -> Node:
+    def _kept(self, facts: Mapping[str, Any], corpus_id: str) -> list[Node]:
+        """Return the sources of the samples that a run kept; none where it kept all, or nobody can tell."""
+        if not facts.get("selection") or (selection := self._selections.named(facts, corpus_id)) is None:
+            return []
+        held = self._selections.sources(selection) or {}
+        return [
+            sources_node(self.corpora[place], union(of_splits.values()), selection.digest)
+            for place, of_splits in held.items()
+        ]
+
+    def _back_from_corpus(self, corpus_id: str, with_sources: bool = True) -> Node:
+        """Go back from a corpus; a run that left samples of it out names the sources that it heard itself."""
         node = self._corpus(corpus_id)
         corpus = self.corpora.get(corpus_id)
-        if not self._first_time("back from corpus", corpus_id):
+        if not self._first_time("back from corpus", corpus_id, with_sources):
             return node
         if corpus is not None and corpus.manifest.replaces:
             self.graph.link(self._corpus(corpus.manifest.replaces), node, "replaced by")
         if corpus is not None and corpus.manifest.parts:
             for part in corpus.manifest.parts:
-                self.graph.link(self._back_from_corpus(part.corpus), node, _merged_into(part))
+                self.graph.link(self._back_from_corpus(part.corpus, with_sources), node, _merged_into(part))
         elif (fresh := self.online.get(corpus_id)) is not None:
             self.graph.link(self.graph.add(online_recipe_node(fresh)), node, "recipe of")
             self.graph.link(self.graph.add(online_sources_node(fresh)), node, "material of")
@@ -265,36 +287,58 @@ class Walk:
                 self.graph.link(self._back_from_corpus(fresh.record.corpus_id), node, "mixed with")
         elif corpus is not None:
             self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
-            self.graph.link(self.graph.add(sources_node(corpus)), node, "material of")
+            if with_sources:
+                self.graph.link(self.graph.add(sources_node(corpus, corpus.used)), node, "material of")
         return node
 
-    def _on_from_corpus(self, corpus_id: str, node: Node, splits: Collection[str] = SPLITS) -> None:
-        """Go on to what was made of some splits of a corpus: what lies in the test split alone trained no model."""
-        if not self._first_time("on from corpus", corpus_id, *sorted(splits)):
+    def _on_from_corpus(
+        self, corpus_id: str, node: Node, splits: Collection[str] = SPLITS, asked: Asked | None = None
+    ) -> None:
+        """Go on to what was made of some splits of a corpus: what lies in the test split alone trained no model.
+
+        Args:
+            corpus_id: of it.
+            node: its node.
+            splits: in which what is asked about lies.
+            asked: what that is; None for the corpus itself. Runs that left all of it out heard nothing of it.
+        """
+        if not self._first_time("on from corpus", corpus_id, *sorted(splits), asked):
             return
         for merged in self.corpora.values():
             for part in merged.manifest.parts:
                 if part.corpus == corpus_id:
                     made = self._corpus(merged.manifest.id)
                     self.graph.link(node, made, _merged_into(part))
-                    self._on_from_corpus(merged.manifest.id, made, splits)
+                    self._on_from_corpus(merged.manifest.id, made, splits, asked)
         for newer in self.corpora.values():
             if newer.manifest.replaces == corpus_id:
                 self.graph.link(node, self._corpus(newer.manifest.id), "replaced by")
-        relation = "data of" if "train" in splits else VALIDATION
-        trains = bool(_HEARD_IN_TRAINING & set(splits))
         for run in self.records.runs.values():
             if corpus_id not in run.corpora:
                 continue
-            if run.job == EVALUATE and run.split in splits:
-                self.graph.link(node, self._run(run), "data of")
-            elif run.job != EVALUATE and trains:
-                self.graph.link(node, self._on_from_run(run), relation)
+            heard, surely = self._heard(run.facts, corpus_id, splits, asked)
+            if run.job == EVALUATE and run.split in heard:
+                self.graph.link(node, self._run(run), "data of" if surely else PERHAPS)
+            elif run.job != EVALUATE and _HEARD_IN_TRAINING & heard:
+                self.graph.link(node, self._on_from_run(run), _relation(heard, surely))
         for model in self.records.models.values():
-            if model.corpus_id == corpus_id and trains and not self._runs_of(model):
-                made = self._model(model.bundle_id)
-                self.graph.link(node, made, relation)
-                self._on_from_model(model.bundle_id, made)
+            if model.corpus_id == corpus_id and not self._runs_of(model):
+                heard, surely = self._heard(model.facts, corpus_id, splits, asked)
+                if _HEARD_IN_TRAINING & heard:
+                    made = self._model(model.bundle_id)
+                    self.graph.link(node, made, _relation(heard, surely))
+                    self._on_from_model(model.bundle_id, made)
+
+    def _heard(
+        self, facts: Mapping[str, Any], corpus_id: str, splits: Collection[str], asked: Asked | None
+    ) -> tuple[frozenset[str], bool]:
+        """Return the splits in which a run or model heard anything of what is asked about, and whether that is sure."""
+        everything = frozenset(splits)
+        if asked is None or not facts.get("selection"):
+            return everything, True
+        selection = self._selections.named(facts, corpus_id)
+        kept = self._selections.splits_of(selection, asked) if selection is not None else None
+        return (everything, False) if kept is None else (everything & kept, True)
 
     def _on_from_run(self, run: RunRecord) -> Node:
         node = self._run(run)
@@ -326,14 +370,14 @@ class Walk:
                     self.graph.link(node, self._model(model.bundle_id), f"{role} of")
                     self._on_from_model(model.bundle_id, self._model(model.bundle_id))
 
-    def _on_from_shards(self, corpus: KnownCorpus, shards: Sequence[Node]) -> None:
+    def _on_from_shards(self, corpus: KnownCorpus, shards: Sequence[Node], asked: Asked) -> None:
         node = self._corpus(corpus.manifest.id)
         for shard in shards:
             self.graph.link(shard, node, "part of")
         splits = {shard.label.partition("/")[0] for shard in shards}
-        self._on_from_corpus(corpus.manifest.id, node, splits)
+        self._on_from_corpus(corpus.manifest.id, node, splits, asked)
 
-    def _first_time(self, *what: str) -> bool:
+    def _first_time(self, *what: object) -> bool:
         """Say whether something is gone through for the first time."""
         is_new = what not in self._walked
         self._walked.add(what)
@@ -363,6 +407,13 @@ class Walk:
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
         facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}
         return self.graph.add(Node("shard", f"{corpus.manifest.id}/{name}", name, facts))
+
+
+def _relation(heard: Collection[str], surely: bool) -> str:
+    """Say what data that was heard in some splits is for a training run."""
+    if "train" not in heard:
+        return VALIDATION
+    return "data of" if surely else PERHAPS
 
 
 def _merged_into(part: Part) -> str:

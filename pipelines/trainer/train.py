@@ -11,7 +11,7 @@ from manifests.corpus import open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, StageName, chosen_stages, load_experiment
 from manifests.flat import flat
-from manifests.selection import Selection, read_selection
+from manifests.selection import SELECTION_FILE, Selection, read_selection
 from manifests.store import Place
 from pipelines.models.reference import resolve_model
 from pipelines.models.stale_mark import warn_if_stale
@@ -26,7 +26,6 @@ from training.named_parents import named_parents
 from training.run import (
     CHECKPOINT_FOLDER,
     EXPERIMENT_FILE,
-    SELECTION_FILE,
     model_dir,
     needed_splits,
 )

@@ -1,0 +1,160 @@
+"""Lineage of runs that left samples out with `--keep`: they heard what was kept, and nothing else."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_corpora import build_corpus, file_hash
+
+from manifests.corpus import Corpus, open_corpus
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.executors import InProcess
+from pipelines.generation.generate import generate
+from pipelines.governance.stale import who_heard
+from pipelines.lineage.answer import Lineage, lineage
+from pipelines.lineage.walk import PERHAPS
+from pipelines.merging.merge import merge
+from pipelines.trainer.train import train
+from training.bundle import read_info
+
+CLEAN = "not 'noise' in stages"
+SMALL = (
+    "stages.teacher={steps: 2, batch_size: 1, segment_s: 0.3, validate_every: 2}",
+    "validation={samples: 2, segment_s: 0.3, shown: 1}",
+    "loader.threads=0",
+    "records={checkpoint_every: 1, metrics_every: 1}",
+)
+HISS = {split: file_hash(f"{split} hiss 7.wav") for split in ("train", "val", "test")}
+TALKER = {split: file_hash(f"{split} häger 7.wav") for split in ("train", "val", "test")}
+
+
+def with_table(corpus: Corpus) -> Corpus:
+    """Write `samples.parquet` of a corpus made by hand, from its tars, the last sample first."""
+    rows = []
+    for shard in corpus.shards:
+        for entry in shard.samples:
+            sample = corpus.sample_json(shard, entry)
+            row = {name: sample[name] for name in ("key", "split", "speaker", "licences")}
+            row |= {"shard": shard.tar_name, "stages": [stage["stage"] for stage in sample["stages"]]}
+            rows.append(row | {"source_sha256": [source["sha256"] for source in sample["sources"]]})
+    pq.write_table(pa.Table.from_pylist(rows[::-1]), corpus.store.root / "samples.parquet", row_group_size=4)
+    return corpus
+
+
+def models_of(answer: Lineage) -> list[str]:
+    return [node.id for node in answer.heard.models]
+
+
+def material(answer: Lineage) -> set[str]:
+    """Hashes of all sources that an answer names as what something was made of."""
+    nodes = [node for node in answer.graph.nodes.values() if node.kind == "sources"]
+    return {row["sha256"] for node in nodes for row in node.facts["sources"]}
+
+
+@pytest.fixture
+def corpus(store: Any, tmp_path: Path) -> Corpus:
+    """In the folder of the store: a corpus of which every second sample has noise."""
+    return with_table(build_corpus(Path("corpus").resolve(), {"train": 6, "val": 2, "test": 3}, seconds=0.6))
+
+
+@pytest.fixture
+def model(corpus: Corpus) -> str:
+    """Id of a teacher that heard the samples without noise alone."""
+    return train("tiny", corpus.store.root, "teacher", False, None, "cpu", SMALL, print, CLEAN)["teacher"].id
+
+
+def test_a_model_heard_what_was_kept_and_nothing_else(corpus: Corpus, model: str) -> None:
+    def check() -> None:
+        for split in ("train", "val"):
+            assert models_of(lineage(HISS[split])) == []
+            assert models_of(lineage(TALKER[split])) == [model]
+            assert who_heard([HISS[split]], (), (Path(),)) == []
+            assert [heard.bundle_id for heard in who_heard([TALKER[split]], (), (Path(),))] == [model]
+        assert models_of(lineage(TALKER["test"])) == []
+        assert [node.id for node in lineage(TALKER["val"]).heard.only_validated] == [model]
+        assert models_of(lineage("train-000000")) == models_of(lineage("val-000000")) == []
+        assert models_of(lineage("train-000001")) == models_of(lineage("val-000001")) == [model]
+        assert models_of(lineage("corpus/train/shard-000000.tar")) == [model]
+        assert models_of(lineage("speaker:talker-train")) == [model]
+        assert models_of(lineage("licence:CC0-1.0")) == []
+        assert models_of(lineage("corpus")) == [model]
+        assert material(lineage("runs/tiny")) == {TALKER["train"], TALKER["val"]}
+        assert material(lineage("corpus")) == {*HISS.values(), *TALKER.values()}
+
+    check()
+    # Without the list of what was kept, it is selected anew.
+    Path("runs/tiny/teacher/selection.json").unlink()
+    check()
+    # Without the run and without MLflow, the model says what was kept.
+    shutil.move("runs/tiny/teacher/model", "model")
+    shutil.rmtree("runs")
+    Path("mlflow.db").unlink()
+    assert models_of(lineage(HISS["train"])) == []
+    assert models_of(lineage(TALKER["train"])) == [model]
+    assert material(lineage("model")) == {TALKER["train"], TALKER["val"]}
+
+
+def test_without_a_table_of_samples_the_tars_say_it(corpus: Corpus, model: str) -> None:
+    (corpus.store.root / "samples.parquet").unlink()
+    assert models_of(lineage(HISS["train"])) == []
+    assert models_of(lineage(TALKER["train"])) == [model]
+    assert material(lineage("runs/tiny")) == {TALKER["train"], TALKER["val"]}
+
+
+def test_where_nobody_can_tell_any_more_it_may_have_been_heard(corpus: Corpus, model: str) -> None:
+    Path("runs/tiny/teacher/selection.json").write_text("damaged")
+    table = pq.read_table(corpus.store.root / "samples.parquet")
+    stages = pa.array([["noise"]] * len(table))
+    pq.write_table(
+        table.set_column(table.column_names.index("stages"), "stages", stages),
+        corpus.store.root / "samples.parquet",
+    )
+    for sha256 in (HISS["train"], TALKER["train"]):
+        answer = lineage(sha256)
+        assert models_of(answer) == [model]
+        assert PERHAPS in {edge.relation for edge in answer.graph.edges}
+    assert material(lineage("runs/tiny")) == {*HISS.values(), *TALKER.values()}
+
+
+def test_a_model_of_some_samples_of_a_merged_corpus(hostile: Path, store: Any) -> None:
+    """Of every source, the answer is what the tars say."""
+    recipe, sources = str(hostile.parent / "recipe.yaml"), hostile.parent / "sources.parquet"
+    generate(recipe, sources, Path("second"), InProcess(), samples=8, seed=9)
+    merge([str(hostile), "second"], "both")
+    model = train("tiny", "both", "teacher", False, None, "cpu", SMALL, print, CLEAN)["teacher"].id
+    kept: dict[str, set[str]] = {"train": set(), "val": set()}
+    others: set[str] = set()
+    for sample in samples_in("both"):
+        heard = not any(stage["stage"] == "noise" for stage in sample["stages"])
+        of = kept.get(sample["split"], others) if heard else others
+        of |= {source["sha256"] for source in sample["sources"]}
+    assert kept["train"] and others - kept["train"] - kept["val"]
+    for sha256 in sorted(others | kept["train"] | kept["val"]):
+        answer = lineage(sha256)
+        assert (models_of(answer) == [model]) == (sha256 in kept["train"] | kept["val"])
+        assert bool(answer.heard.only_validated) == (sha256 in kept["val"] - kept["train"])
+    assert material(lineage("runs/tiny")) == kept["train"] | kept["val"]
+
+
+def samples_in(place: str) -> Iterator[dict[str, Any]]:
+    """Every sample's JSON, from the tars of all parts."""
+    for part in open_corpus(place).parts:
+        for shard in part.corpus.shards:
+            for entry in shard.samples:
+                yield part.corpus.sample_json(shard, entry)
+
+
+def test_an_evaluation_heard_what_it_kept(corpus: Corpus, model: str, heard_before: dict[bytes, Any]) -> None:
+    evaluate(["runs/tiny"], Path("scores"), corpus.store.root, keep=CLEAN)
+    assert read_info(Path("runs/tiny/teacher/model")).id == model
+
+    def scored_with(sha256: str) -> list[str]:
+        answer = lineage(sha256)
+        return [node.kind for node in answer.graph.nodes.values() if node.kind == "evaluation"]
+
+    assert scored_with(TALKER["test"]) == ["evaluation"]
+    assert scored_with(HISS["test"]) == []
