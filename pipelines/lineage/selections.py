@@ -109,9 +109,10 @@ class Selections:
             of_corpora.setdefault(part[0] if part else selection.corpus_id, {})[f"{split}/{tar}"] = numbers
         if not of_corpora.keys() <= self._corpora.keys():
             return None
-        return {
-            corpus_id: _sources_of(self._corpora[corpus_id], kept) for corpus_id, kept in of_corpora.items()
-        }
+        try:
+            return {place: _sources_of(self._corpora[place], kept) for place, kept in of_corpora.items()}
+        except IndexError:  # a table that lacks samples: 'ssiforge verify' names it
+            return None
 
 
 def _read_quietly(path: Path) -> Selection | None:
@@ -143,7 +144,7 @@ def _sources_of(corpus: KnownCorpus, kept: Mapping[str, tuple[int, ...]]) -> Map
     """Return the hashes of the sources of some samples, Arrow arrays by split."""
     found: dict[str, list[Any]] = {}
     table = opened(corpus.store, SAMPLES_FILE)
-    listed = _of_tars(corpus, kept) if table is None else _of_table(corpus, table, kept)
+    listed = _of_tars(corpus, kept) if table is None else _of_table(table, kept)
     for split, hashes in listed:
         found.setdefault(split, []).append(hashes)
     return {split: union(arrays) for split, arrays in found.items()}
@@ -156,20 +157,25 @@ def _of_tars(corpus: KnownCorpus, kept: Mapping[str, tuple[int, ...]]) -> Iterat
         yield name.partition("/")[0], strings(hashes)
 
 
-def _of_table(
-    corpus: KnownCorpus, table: Any, kept: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[str, Any]]:
-    """Search `samples.parquet`, whose rows are known by shard and key."""
+def _of_table(table: Any, kept: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
+    """Search `samples.parquet`, whose rows may be in any order: numbers in a shard follow the keys."""
     import pyarrow.compute as pc
 
+    keys: dict[str, list[str]] = {}
+    for group in range(table.num_row_groups):
+        rows = columns_of(table, group, ["shard", "key"])
+        for name, key in zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True):
+            if name in kept:
+                keys.setdefault(name, []).append(key)
     wanted: dict[str, list[str]] = {}
     for name, numbers in kept.items():
-        keys = wanted.setdefault(name.partition("/")[0], [])
-        keys += (f"{name} {key}" for key in _keys(corpus, name, numbers))
-    arrays = {split: strings(keys) for split, keys in wanted.items()}
+        in_order = sorted(keys.get(name, ()))
+        of_split = wanted.setdefault(name.partition("/")[0], [])
+        of_split += (f"{name} {in_order[number]}" for number in numbers)
+    arrays = {split: strings(names) for split, names in wanted.items()}
     for group in range(table.num_row_groups):
         rows = columns_of(table, group, ["shard", "key", "source_sha256"])
         names = pc.binary_join_element_wise(rows["shard"], rows["key"], text(" "))
-        for split, keys in arrays.items():
-            held = rows["source_sha256"].filter(pc.is_in(names, value_set=keys))
+        for split, chosen in arrays.items():
+            held = rows["source_sha256"].filter(pc.is_in(names, value_set=chosen))
             yield split, pc.list_flatten(held.combine_chunks()).unique()
