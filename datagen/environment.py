@@ -6,6 +6,8 @@ import sys
 from functools import cache
 from importlib import metadata
 
+from manifests.packages import SOURCE, source_digest
+
 THREAD_PINS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -41,6 +43,7 @@ def code_version() -> str:
 def _environment() -> tuple[tuple[str, str], ...]:
     rows = {
         "ssiforge": code_version(),
+        SOURCE: source_digest("manifests", "datagen"),
         "python": platform.python_version(),
         "platform": sys.platform,
         "machine": platform.machine(),

@@ -5,10 +5,16 @@ import re
 import sys
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
-from manifests.canonical import digest
+from manifests.canonical import digest, file_sha256
 
 PROJECT = "ssiforge"
+SOURCE = f"{PROJECT}-source"
+"""Stands among the versions for the state of our own code: between two releases it changes and its version does not."""
+OUR_PACKAGES = ("manifests", "datagen", "training", "pipelines")
+SOURCE_DIGITS = 12
 VENDORED_BY_RAY = "thirdparty_files"
 """A folder that Ray puts before all others on the path of its workers: what a run needs is the same there."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -39,7 +45,24 @@ def _packages() -> tuple[tuple[str, str], ...]:
 
 def locked_packages() -> dict[str, str]:
     """Return name and version of Python and of every installed package that ssiforge needs, directly or not."""
-    return {"python": platform.python_version(), **dict(_packages())}
+    return {"python": platform.python_version(), SOURCE: source_digest(*OUR_PACKAGES), **dict(_packages())}
+
+
+@cache
+def source_digest(*packages: str) -> str:
+    """Return a digest of the Python files of some of our packages, the same in a clone and where they are installed.
+
+    Packages that are not there are passed over: a machine that trains may have some of them alone.
+    """
+    files: dict[str, str] = {}
+    for package in packages:
+        spec = find_spec(package)
+        for root in map(Path, spec.submodule_search_locations or () if spec else ()):
+            files |= {
+                f"{package}/{path.relative_to(root).as_posix()}": file_sha256(path)
+                for path in root.rglob("*.py")
+            }
+    return digest(files)[:SOURCE_DIGITS]
 
 
 def packages_digest() -> str:
