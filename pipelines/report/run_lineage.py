@@ -9,7 +9,7 @@ from pipelines.lineage.svg import graph_svg
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.media import data_uri
 from pipelines.report.page import scrolling
-from pipelines.tracking.link import read_link
+from pipelines.report.standing import standing_of
 from pipelines.trainer.run_records import StageRecords
 
 SHORT = 8
@@ -44,15 +44,18 @@ def _graph(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evaluation
     for stage in stages:
         if (info := stage.model) is None:
             continue
-        model = graph.add(Node("model", info.id, f"{info.stage} {info.id[:SHORT]}"))
+        standing = standing_of(stage.folder)
+        stale = {"stale": "; ".join(standing.stale)} if standing.stale else {}
+        model = graph.add(Node("model", info.id, f"{info.stage} {info.id[:SHORT]}", stale))
         data = graph.add(_data(stage))
         if info.corpus is not None and info.online is None:
             graph.link(graph.add(Node("recipe", info.corpus.recipe, info.corpus.recipe)), data, "recipe of")
         graph.link(data, model, "trained on")
         for role, parent in info.parents.items():
             graph.link(graph.add(Node("model", parent, f"{role} {parent[:SHORT]}")), model, f"{role} of")
-        if registered := read_link(stage.folder).get("registered"):
-            graph.link(model, graph.add(Node("version", registered, registered)), "registered as")
+        if standing.registered:
+            version = graph.add(Node("version", standing.registered, standing.title))
+            graph.link(model, version, "registered as")
     ours = {stage.model.id for stage in stages if stage.model is not None}
     for number, found in enumerate(evaluations.values(), 1):
         scored = graph.add(

@@ -9,12 +9,17 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from page_parts import drawing, in_proportion, number, of_class, part, rows, ruler, section, title, words
 
+from datagen.degradations import bind
 from manifests.corpus import CorpusManifest, read_manifest
+from manifests.recipe import Recipe
 from manifests.store import open_store
 from pipelines.report.corpus_report import corpus_page
 from pipelines.report.corpus_sections import at_a_glance
+from pipelines.report.recipe_choices import alternatives
+from pipelines.report.stage_sections import stages_together
 from pipelines.report.summary import MEASURES, SEVERITIES, STAGE_COUNT, Summary, read_summary
 
 Samples = list[dict[str, Any]]
@@ -163,3 +168,33 @@ def test_a_caption_says_how_many_have_a_value_and_where_most_lie(content: bytes,
     assert found[1] == percent(len(snrs) / len(samples))
     wanted = np.quantile(snrs, (0.5, 0.05, 0.95))
     assert [float(text) for text in found.groups()[1:]] == pytest.approx(wanted, rel=0.005)
+
+
+def drawn_together(first: str, second: str, others: int = 300) -> Summary:
+    """Samples with one of two stages and never both, and two more stages that are always together."""
+    fired = np.zeros((4 * others, 4), bool)
+    fired[:others, 0] = fired[others : 2 * others, 1] = True
+    fired[: 2 * others : 2, 2:] = True
+    return Summary((first, second, "room", "wind"), fired, {}, {}, (), 0, 0)
+
+
+def test_alternatives_of_one_choice_are_no_finding_and_what_is_odd_is() -> None:
+    stages = [
+        {"stage": "codec", "p": 0.1},
+        {"p": 0.4, "one_of": [{"stage": "codec"}, {"stage": "none"}, {"stage": "lowpass"}]},
+        {"how_many": [0.5, 0.2, 0.3], "one_of": [{"stage": "wind"}, {"stage": "babble"}]},
+    ]
+    recipe = Recipe.model_validate({"name": "choices", "stages": stages})
+    choices = alternatives(yaml.safe_dump(recipe.written()))
+    bound = [{one.label for one in step.choices} for step in bind(recipe).steps if len(step.choices) > 1]
+    assert [set(choice) for choice in choices] == bound
+    assert {"codec#2", "lowpass"} <= choices[0] and "codec" not in choices[0]
+    told = "".join(stages_together(drawn_together("codec#2", "lowpass"), choices))
+    assert "room and wind are together more often" in told and "codec 2 and lowpass are" not in told
+    assert "codec 2 and lowpass are together less often" in stages_together(
+        drawn_together("codec#2", "lowpass")
+    )
+    assert "codec and lowpass are together less often" in stages_together(
+        drawn_together("codec", "lowpass"), choices
+    )
+    assert alternatives("") == alternatives("name: [") == alternatives("a") == ()

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -12,6 +13,8 @@ from page_parts import drawing, number, of_class, rows, ruler, section, title, w
 from tiny_runs import BEST_STEP, write_run
 
 from manifests.corpus import Corpus
+from pipelines.model_cards.card import write_card
+from pipelines.models.stale_mark import write_stale
 from pipelines.report.run import report_evaluation, report_run
 
 OVRL = {"name": "dnsmos_ovrl", "title": "OVRL", "higher_is_better": True, "digits": 2}
@@ -173,3 +176,40 @@ def test_a_condition_has_a_sign_where_intervals_are_apart_alone(scores: Element)
         assert words(row[2]) == "2.00"
         assert words(row[3]).startswith(f"{mean:.2f}") and f"{mean - 2.0:+.2f}" in words(row[3])
         assert marked(row[3]) == SIGNS[expected.get(name, "not shown")]
+
+
+# --- what became of a model -------------------------------------------------------------------------
+
+
+def test_a_stale_model_and_its_aliases_are_told(
+    corpus: Corpus, make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundles = write_run(tmp_path / "run", corpus, make_bundle)
+    store, stage = tmp_path / "store", tmp_path / "run" / "student"
+    store.mkdir()
+    link = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "registered": "tiny-student/2"}
+    (stage / "mlflow.json").write_text(json.dumps(link))
+    promoted = [
+        ("champion", "2", "done"),
+        ("candidate", "2", "done"),
+        ("candidate", "3", "done"),
+        ("best", "2", "not done"),
+    ]
+    lines = [
+        {"model": "tiny-student", "alias": alias, "now": now, "state": state}
+        for alias, now, state in promoted
+    ]
+    (store / "promotions.ndjson").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"half')
+    before = report_run(tmp_path / "run").read_text()
+    assert "stale" not in before.partition("<main")[2]
+    assert "tiny-student/2 @champion<" in before and "@candidate" not in before and "@best" not in before
+    reason = "trained on data withdrawn from corpus c: <asked> to"
+    write_stale(stage / "model", bundles["student"].id, [reason])
+    tree = section(report_run(tmp_path / "run").read_bytes(), "stages")
+    (told,) = of_class(tree, "span", "bad")
+    assert words(told) == f"student: its model is stale, {reason}"
+    write_card(str(stage), [], None, tmp_path / "card.md")
+    limits = (tmp_path / "card.md").read_text().partition("## Limits")[2]
+    assert "It is stale and should be trained again: trained on data withdrawn from corpus c: " in limits
+    assert "<asked>" not in limits
