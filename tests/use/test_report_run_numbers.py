@@ -13,9 +13,11 @@ from page_parts import drawing, number, of_class, rows, ruler, section, title, w
 from tiny_runs import BEST_STEP, write_run
 
 from manifests.corpus import Corpus
+from manifests.errors import UserError
 from pipelines.model_cards.card import write_card
 from pipelines.models.stale_mark import write_stale
-from pipelines.report.run import report_evaluation, report_run
+from pipelines.report.run import Sources, report_evaluation, report_run
+from pipelines.report.subject import report_on
 
 OVRL = {"name": "dnsmos_ovrl", "title": "OVRL", "higher_is_better": True, "digits": 2}
 LSD = {"name": "lsd_db", "title": "LSD", "higher_is_better": False, "digits": 2}
@@ -127,7 +129,16 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Element:
         "notes": [],
     }
     (folder / "evaluation.json").write_text(json.dumps(content))
-    return section(report_evaluation(folder).read_bytes(), "scores")
+    content = report_evaluation(folder).read_bytes().decode()
+    told = content.partition('<section id="lineage"')[2]
+    for link in (
+        f"model joint aaaaaaaa {'a' * 32} ← trained on ← corpus dddddddd {'d' * 32}",
+        "evaluation test, 40 samples 1 ← scored in ← model joint aaaaaaaa",
+        "evaluation test, 40 samples 1 ← scored on ← corpus cccccccc",
+    ):
+        assert link in told
+    assert told.count('<img src="data:image/svg+xml') == 1
+    return section(content.encode(), "scores")
 
 
 def test_dots_and_intervals_lie_where_means_and_their_ends_are(scores: Element) -> None:
@@ -213,3 +224,14 @@ def test_a_stale_model_and_its_aliases_are_told(
     limits = (tmp_path / "card.md").read_text().partition("## Limits")[2]
     assert "It is stale and should be trained again: trained on data withdrawn from corpus c: " in limits
     assert "<asked>" not in limits
+
+
+def test_what_has_no_page_is_named(make_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    make_bundle(tmp_path / "run" / "teacher" / "model")
+    (tmp_path / "file").write_text("")
+    for name, said in (
+        ("file", "is a file; give the folder of a corpus"),
+        ("run/teacher/model", "is a model; give"),
+    ):
+        with pytest.raises(UserError, match=said):
+            report_on(str(tmp_path / name), None, None, 1, Sources(), print)
