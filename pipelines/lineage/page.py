@@ -30,7 +30,7 @@ font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0 .8rem}h2{font-size:1.1rem;margin:1.6rem 0 .6rem}
 h3{font-size:1rem;margin:0 0 .3rem}
 a{color:var(--link)}a:focus-visible,.graph:focus-visible{outline:3px solid var(--link);outline-offset:2px}
-.graph{overflow:auto;max-height:80vh;border:1px solid var(--line);border-radius:8px;padding:.4rem}
+.graph{overflow-x:auto;border:1px solid var(--line);border-radius:8px;padding:.4rem}
 .graph svg{display:block;margin:auto;min-width:max-content}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:.8rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem;min-width:0}
@@ -39,8 +39,8 @@ a{color:var(--link)}a:focus-visible,.graph:focus-visible{outline:3px solid var(-
 @media (prefers-color-scheme:dark){p.stale{color:#fda29b}}
 dl{margin:.3rem 0;display:grid;grid-template-columns:minmax(6rem,auto) 1fr;gap:.1rem .8rem;font-size:.85rem}
 dt{color:var(--soft)}dd{margin:0;min-width:0}ul{margin:.2rem 0;padding-left:1.2rem;font-size:.9rem}
-@media print{.graph{overflow:visible;max-height:none}.graph svg{min-width:0;max-width:100%;height:auto}
-.card{break-inside:avoid}}
+@media print{.graph{overflow:visible}.graph svg{min-width:0;max-width:100%;height:auto}
+.card{break-inside:avoid}details::details-content{content-visibility:visible}}
 """
 
 

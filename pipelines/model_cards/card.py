@@ -1,7 +1,7 @@
 """`ssiforge card`: a model's `MODEL_CARD.md`, written from its `model.json` and from evaluations of it.
 
 It is Markdown behind the YAML that model hubs read. Nothing in it is written by hand, so nothing in it can be
-more than was measured; the same model and evaluations give the same bytes.
+more than was measured; the same model, mark of what was withdrawn, and evaluations give the same bytes.
 """
 
 import re
@@ -19,6 +19,7 @@ from pipelines.markdown import NUMBER, TEXT, escaped, one_line, table
 from pipelines.model_cards.scores import CardScores, read_scores
 from pipelines.model_cards.training_data import corpus_id_of, training_data
 from pipelines.models.reference import bundle_dir
+from pipelines.models.stale_mark import stale_reasons
 from training.bundle import WEIGHTS_FILE, Bundle, BundleInfo, load_bundle
 from training.models.chain import Chain
 from training.models.stft import HOP_SAMPLES, WINDOW_SAMPLES
@@ -70,7 +71,7 @@ def card(bundle: Bundle, scores: Sequence[CardScores], licence: str | None) -> s
         "Use": _use(),
         "Training data": training_data(info),
         "Evaluation": "\n\n".join(map(_evaluation, scores)) or "It was not evaluated.",
-        "Limits": "\n".join(f"- {limit}" for limit in _limits(info, scores, licence)),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(bundle, scores, licence)),
     }
     front = yaml.safe_dump(
         _front_matter(info, scores, licence), sort_keys=False, allow_unicode=True, width=10**6
@@ -196,8 +197,11 @@ def _evaluation(scores: CardScores) -> str:
     return "\n\n".join(texts)
 
 
-def _limits(info: BundleInfo, scores: Sequence[CardScores], licence: str | None) -> Iterator[str]:
+def _limits(bundle: Bundle, scores: Sequence[CardScores], licence: str | None) -> Iterator[str]:
     """Say what the records show that a user should not rely on."""
+    info = bundle.info
+    for reason in stale_reasons(bundle.path):
+        yield f"It is stale and should be trained again: {escaped(reason)}."
     yield "It was trained on synthetic degradations alone; what the recipe does not hold, it has not heard."
     if not info.causal:
         yield "It needs the future of a recording, so it cannot run live."

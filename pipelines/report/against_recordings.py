@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.audio import AudioError
-from pipelines.report.charts import key
+from pipelines.report.charts import FEW, key
 from pipelines.report.differences import CENTRAL, EXPLAINED, Difference, differences_table
 from pipelines.report.distributions import figure_of, in_words
 from pipelines.report.markup import Html, join, tag
@@ -33,8 +33,6 @@ from pipelines.report.scatter_chart import scatter_chart
 from pipelines.report.summary import Measure
 from pipelines.report.words import stage_in_words
 
-FEW = 20
-"""Recordings: fewer than this say little about a distribution."""
 HEARD = 4
 """So many recordings can be listened to beside the clip of the corpus that is most like each."""
 MOST_OPEN = 12
@@ -145,7 +143,12 @@ def _differences(here: Sequence[Clip], there: Sequence[Clip], of: str) -> list[H
             f"A: {in_words(measure, a, len(here), 'clips')}",
             f"B: {in_words(measure, b, len(there), 'recordings')}",
         ]
-        charts.append(figure_of(measure, [a, b], said))
+        # Of few recordings there are marks instead of an outline, which have no height.
+        kinds = ((a, here, "clips"), *([(b, there, "recordings")] if len(b) >= FEW else []))
+        of = ", and of ".join(
+            noun if len(v) == len(every) else f"{noun} with any" for v, every, noun in kinds
+        )
+        charts.append(figure_of(measure, [a, b], said, of))
     clouds = [(x, y, scatter_chart(x, y, here, there)) for x, y in SCATTERED]
     return [
         differences_table(differences),

@@ -38,7 +38,7 @@ def drawing(width: float, height: float, label: str, *content: object) -> Html:
     )
 
 
-def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str = "samples") -> Html:
+def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, of: str) -> Html:
     """Draw how values are distributed: bars for one array, a line or, of few values, marks for a second.
 
     Args:
@@ -63,7 +63,11 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
         ],
         [tag("text", figure(m), x=_LEFT - 5, y=at(y(m / 100.0) + 4), text_anchor="end") for m in marks],
         tag("text", f"% of {of}", x=0, y=10),
-        [_bin(x, y, edges[n], edges[n + 1], share) for n, share in enumerate(shares[0]) if share > 0.0],
+        [
+            _bin(x, y, edges[n], edges[n + 1], share, counts)
+            for n, share in enumerate(shares[0])
+            if share > 0.0
+        ],
     ]
     if len(shares) > 1 and len(samples[1]) >= FEW:
         parts.append(_outline(x, y, edges, shares[1]))
@@ -82,10 +86,13 @@ def histogram(edges: Values, samples: Sequence[Values], axis: str, label: str, o
     return drawing(WIDTH, HEIGHT, label, parts)
 
 
-def _bin(x: Scale, y: Scale, low: float, high: float, share: float) -> Html:
+def _bin(x: Scale, y: Scale, low: float, high: float, share: float, counts: bool) -> Html:
     left, right = x(low) + 0.5, x(high) - 0.5
     top = y(share)
-    title = tag("title", f"{figure(low)} to {figure(high)}: {percent(share)}")
+    if counts:  # a bin lies around the whole numbers in it
+        low, high = low + 0.5, high - 0.5
+    held = figure(low) if low == high else f"{figure(low)} to {figure(high)}"
+    title = tag("title", f"{held}: {percent(share)}")
     box = {"x": at(left), "y": at(top), "width": at(max(right - left, 0.8)), "height": at(y(0.0) - top)}
     return tag("rect", title, class_="a", **box)
 
@@ -98,7 +105,7 @@ def _outline(x: Scale, y: Scale, edges: Values, shares: Values) -> Html:
 
 
 def _mark(x: float, bottom: float) -> Html:
-    return tag("line", class_="line-b", x1=at(x), x2=at(x), y1=at(bottom - _MARK_HEIGHT), y2=at(bottom + 4))
+    return tag("line", class_="each-b", x1=at(x), x2=at(x), y1=at(bottom - _MARK_HEIGHT), y2=at(bottom + 4))
 
 
 def bar(share: float, mark: float | None = None, second: float | None = None, of: float = 1.0) -> Html:
@@ -179,10 +186,10 @@ def shades(low: str, high: str) -> Html:
 
 
 def key(*names: tuple[str, str]) -> Html:
-    """Explain colours: pairs of a class of the style (`a`, `line-b`, `mark`) and what it stands for."""
+    """Explain colours: pairs of a class of the style (`a`, `line-b`, `each-b`, `mark`) and what it stands for."""
 
     def swatch(style: str) -> Html:
-        if style == "mark":
+        if style in ("mark", "each-b"):
             shape = tag("line", class_=style, x1=12, x2=12, y1=0, y2=12)
         elif style.startswith("dot"):
             shape = tag("circle", class_=style, cx=12, cy=6, r=4)

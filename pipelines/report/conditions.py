@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.evaluation.records import EvaluationRecords
 from pipelines.quality.scores import DEGRADED, Column
 from pipelines.quality.summary import best_mean
+from pipelines.report.comparisons import SIGNS
 from pipelines.report.forest_chart import forest_chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
@@ -18,8 +19,8 @@ STAGE = "stage "
 MOST_DRAWN = 12
 """Conditions beyond these are in the table alone: a chart of them would be as long as the page."""
 HOW_TO_READ = (
-    "Below a mean stands its difference from the input's: ▲ better, ▼ worse. Conditions of fewer than 10 samples (n!) "
-    "have no sign. The best mean is bold."
+    "Below a mean stands its difference from the input's: ▲ better, ▼ worse, where the 95 % intervals of the two do "
+    "not overlap. Conditions of fewer than 10 samples (n!) have no sign. The best mean is bold."
 )
 
 
@@ -72,9 +73,7 @@ def _table(column: Column, named: Mapping[str, Mapping[str, Any]], systems: Sequ
         base, best = summary[DEGRADED][column.name], best_mean(summary, column)
         n = summary[DEGRADED]["samples"]
         cells = [
-            _mean(summary[name], column, None if name == DEGRADED else base["mean"], best)
-            if name in summary
-            else "–"
+            _mean(summary[name], column, None if name == DEGRADED else base, best) if name in summary else "–"
             for name in systems
         ]
         rows.append([condition, f"{n}{'!' if summary[DEGRADED]['small'] else ''}", *cells])
@@ -82,19 +81,29 @@ def _table(column: Column, named: Mapping[str, Mapping[str, Any]], systems: Sequ
     return table(head, rows, range(1, len(head)), f"{column.heading} by condition")
 
 
-def _mean(entries: Mapping[str, Any], column: Column, base: float | None, best: float | None) -> object:
-    mean = entries[column.name]["mean"]
-    if mean is None:
+def _mean(
+    entries: Mapping[str, Any], column: Column, base: Mapping[str, Any] | None, best: float | None
+) -> object:
+    entry = entries[column.name]
+    if entry["mean"] is None:
         return "–"
-    text = f"{mean:.{column.digits}f}"
-    shown = tag("strong", text) if mean == best else text
-    if base is None:
+    text = f"{entry['mean']:.{column.digits}f}"
+    shown = tag("strong", text) if entry["mean"] == best else text
+    if base is None or base["mean"] is None:
         return shown
-    apart = round(mean - base, column.digits)
-    better = apart if column.higher_is_better else -apart
-    if column.higher_is_better is None:
-        better = abs(base) - abs(mean)
-    style, sign = ("good", " ▲") if better > 0 else ("bad", " ▼")
-    if not apart or entries["small"]:
-        style, sign = "", ""
-    return [shown, tag("small", f"{apart:+.{column.digits}f}{sign}", class_=style or None)]
+    style, sign = (None, "") if entries["small"] else _verdict(entry, base, column)
+    apart = round(entry["mean"] - base["mean"], column.digits)
+    return [shown, tag("small", f"{apart:+.{column.digits}f}{sign}", class_=style)]
+
+
+def _verdict(
+    entry: Mapping[str, Any], base: Mapping[str, Any], column: Column
+) -> tuple[str, str] | tuple[None, str]:
+    """Return style and sign of a difference: none where intervals overlap, or where zero is best."""
+    ends = (entry["low"], entry["high"], base["low"], base["high"])
+    if column.higher_is_better is None or None in ends:
+        return None, ""
+    low, high, base_low, base_high = ends
+    if base_low <= high and low <= base_high:
+        return None, ""
+    return SIGNS["better" if (low > base_high) == column.higher_is_better else "worse"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from manifests.corpus import CorpusManifest
 from manifests.licence_names import UNKNOWN
-from pipelines.report.charts import bar, key
+from pipelines.report.charts import FEW, bar, key
 from pipelines.report.distributions import chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.material import KindOfSource, Refusals
@@ -121,7 +121,7 @@ def distributions(summary: Summary, other: Summary | None) -> Html:
     general = [chart(measure, summary, other) for measure in MEASURES]
     severe = [chart(measure, summary, other) for measure in SEVERITIES]
     return join(
-        key(("a", "this corpus, A"), ("line-b", "B")) if other else None,
+        key(*_two(other)) if other else None,
         tag("div", general, class_="grid"),
         tag("h3", "Severity on the axes of ITU-T P.804"),
         tag("p", "0 is nothing audible, 1 is as bad as it gets.", class_="note"),
@@ -129,6 +129,14 @@ def distributions(summary: Summary, other: Summary | None) -> Html:
         tag("h3", "Codecs"),
         codecs(summary, other),
     )
+
+
+def _two(other: Summary) -> list[tuple[str, str]]:
+    """Explain what is drawn of two corpora: of few values, B has marks instead of an outline."""
+    names = [("a", "this corpus, A"), ("line-b", "B")]
+    if any(0 < len(other.values(measure)) < FEW for measure in (*MEASURES, *SEVERITIES)):
+        names.append(("each-b", f"a value of B, where it has fewer than {FEW}"))
+    return names
 
 
 def codecs(summary: Summary, other: Summary | None) -> Html:
@@ -211,25 +219,23 @@ def cost(manifest: CorpusManifest, summary: Summary) -> Html:
         return tag("p", "No timings were kept: a merged corpus, or one whose tables alone were written anew.")
     uses = dict(zip(summary.labels, summary.fired.sum(axis=0).tolist(), strict=True))
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    is_part = bool(manifest.replaces or manifest.grown_from)
     rows = [
         (
             PARTS_OF_WORK.get(name, stage_title(name)),
             f"{spent:,.1f}".replace(",", " "),
             percent(spent / total),
             bar(spent / total, of=ordered[0][1] / total),
-            f"{1000.0 * spent / times:,.0f}".replace(",", " ")
-            if (times := uses.get(name, summary.samples))
-            else "–",
+            # What was rendered was a part of the samples, and nobody counted which stages that had.
+            *([] if is_part else [_each(spent, uses.get(name, summary.samples))]),
         )
         for name, spent in ordered
     ]
     wall_s = manifest.timings.get("wall_s", 0.0)
-    said = (
-        f"{figure(manifest.hours)} hours took the workers {figure(total)} s together: "
-        f"{figure(3600.0 * manifest.hours / total)} times as fast as real time, each. "
-        f"The last run that rendered something took {figure(wall_s)} s."
+    said = join(
+        _seconds_of(manifest, total), f" The last run that rendered something took {figure(wall_s)} s."
     )
-    head = ("part", "seconds", "share", "", "ms a sample that has it")
+    head = ("part", "seconds", "share", "", *([] if is_part else ["ms a sample that has it"]))
     numbers = (1, 2, 4)
     rest = rows[MOST_PARTS:]
     more = f"{count(len(rest))} more, {percent(sum(s for _, s in ordered[MOST_PARTS:]) / total)} together"
@@ -239,6 +245,31 @@ def cost(manifest: CorpusManifest, summary: Summary) -> Html:
         tag("details", tag("summary", more), table(head, rest, numbers, "Seconds of the cheaper parts"))
         if rest
         else None,
+    )
+
+
+def _each(seconds: float, times: int) -> str:
+    return f"{1000.0 * seconds / times:,.0f}".replace(",", " ") if times else "–"
+
+
+def _seconds_of(manifest: CorpusManifest, total: float) -> Html:
+    """Say what the workers spent their seconds on: the whole corpus, or what was made anew of an older one."""
+    if manifest.replaces:
+        return join(
+            f"The workers spent {figure(total)} s together, on the shards alone that held what was withdrawn from "
+            "corpus ",
+            tag("code", manifest.replaces),
+            " and were written anew; all others were taken over from it.",
+        )
+    if manifest.grown_from:
+        return join(
+            f"The workers spent {figure(total)} s together, on the shards alone that the last run added; corpus ",
+            tag("code", manifest.grown_from),
+            " was there before.",
+        )
+    return join(
+        f"{figure(manifest.hours)} hours took the workers {figure(total)} s together: "
+        f"{figure(3600.0 * manifest.hours / total)} times as fast as real time, each."
     )
 
 

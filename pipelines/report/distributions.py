@@ -18,14 +18,22 @@ def chart(measure: Measure, summary: Summary, other: Summary | None = None) -> H
     said = [in_words(measure, samples[0], summary.samples)]
     if other:
         said = [f"A: {said[0]}", f"B: {in_words(measure, samples[1], other.samples)}"]
-    return figure_of(measure, samples, said)
+    totals = [summary.samples] + ([other.samples] if other else [])
+    all_have = all(len(values) == total for values, total in zip(samples, totals, strict=True))
+    return figure_of(measure, samples, said, "samples" if all_have else "samples with any")
 
 
-def figure_of(measure: Measure, samples: list[Values], said: Sequence[str]) -> Html:
-    """Return a chart of one or two arrays of values, below its title and above what it says of each."""
+def figure_of(measure: Measure, samples: list[Values], said: Sequence[str], of: str) -> Html:
+    """Return a chart of one or two arrays of values, below its title and above what it says of each.
+
+    Args:
+        measure: what the values are.
+        samples: the arrays.
+        said: a line on each.
+        of: what heights are shares of: those that have a value, which may not be all.
+    """
     if any(len(values) for values in samples):
         edges = bin_edges(samples, measure.whole)
-        of = "samples with any" if measure.above_zero else "samples"
         picture = histogram(edges, samples, measure.axis, f"{measure.title}: {'; '.join(said)}", of)
     else:
         picture = tag("p", "No sample has any.", class_="note")

@@ -23,7 +23,7 @@ from pipelines.report.evaluation_parts import evaluation
 from pipelines.report.listening import HOW_TO_READ, Listened, listening
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import Section, page, scrolling
-from pipelines.report.run_lineage import run_lineage
+from pipelines.report.run_lineage import evaluation_lineage, run_lineage
 from pipelines.report.run_parts import CURVES, curves, overview, settings
 from pipelines.report.sizes import ExportRecords, is_export, read_export, sizes
 from pipelines.report.writing import check_place, write_page
@@ -134,7 +134,11 @@ def report_evaluation(folder: Path, out: Path | None = None) -> Path:
         for model in found.models
     ]
     title = f"Evaluation of {', '.join(model.system for model in found.models)}"
-    sections = [Section("scores", "Scores", evaluation(found)), *_listening(_kept(folder))]
+    sections = [
+        Section("scores", "Scores", evaluation(found)),
+        *_listening(_kept(folder)),
+        Section("lineage", "Lineage", evaluation_lineage(found)),
+    ]
     write_page(place, page(title, join(models, found.heard, "."), sections), HINT)
     return place
 

@@ -9,7 +9,7 @@ from pipelines.lineage.svg import graph_svg
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.media import data_uri
 from pipelines.report.page import scrolling
-from pipelines.tracking.link import read_link
+from pipelines.report.standing import standing_of
 from pipelines.trainer.run_records import StageRecords
 
 SHORT = 8
@@ -19,8 +19,27 @@ SHORT = 8
 def run_lineage(stages: Sequence[StageRecords], evaluations: Mapping[Path, EvaluationRecords]) -> Html | None:
     """Return the graph of a run's finished models; None where there is none yet."""
     graph = _graph(stages, evaluations)
-    if not graph.nodes:
-        return None
+    return _shown(graph) if graph.nodes else None
+
+
+def evaluation_lineage(found: EvaluationRecords) -> Html:
+    """Return the graph of an evaluation: its models, what each was trained on, and what they were scored on."""
+    graph = Graph()
+    for judged in found.models:
+        label = f"{judged.stage} {judged.bundle_id[:SHORT]}"
+        model = graph.add(Node("model", judged.bundle_id, label))
+        data = graph.add(Node("corpus", judged.trained_on, judged.trained_on[:SHORT]))
+        graph.link(data, model, "trained on")
+    _add_evaluation(graph, 1, found, {judged.bundle_id for judged in found.models})
+    note = (
+        "An evaluation holds no more of its models than this: their sizes, speeds and parents are on the page of their "
+        "run."
+    )
+    return join(_shown(graph), tag("p", note, class_="note"))
+
+
+def _shown(graph: Graph) -> Html:
+    """Return a graph as a picture, and its links in words."""
     # As a picture it has a style of its own, which the page's policy would not let into the page.
     drawn = data_uri("image/svg+xml", graph_svg(graph).encode())
     said = f"Lineage: {len(graph.nodes)} things, {len(graph.edges)} links; the list below tells them"
@@ -44,26 +63,33 @@ def _graph(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evaluation
     for stage in stages:
         if (info := stage.model) is None:
             continue
-        model = graph.add(Node("model", info.id, f"{info.stage} {info.id[:SHORT]}"))
+        standing = standing_of(stage.folder)
+        stale = {"stale": "; ".join(standing.stale)} if standing.stale else {}
+        model = graph.add(Node("model", info.id, f"{info.stage} {info.id[:SHORT]}", stale))
         data = graph.add(_data(stage))
         if info.corpus is not None and info.online is None:
             graph.link(graph.add(Node("recipe", info.corpus.recipe, info.corpus.recipe)), data, "recipe of")
         graph.link(data, model, "trained on")
         for role, parent in info.parents.items():
             graph.link(graph.add(Node("model", parent, f"{role} {parent[:SHORT]}")), model, f"{role} of")
-        if registered := read_link(stage.folder).get("registered"):
-            graph.link(model, graph.add(Node("version", registered, registered)), "registered as")
+        if standing.registered:
+            version = graph.add(Node("version", standing.registered, standing.title))
+            graph.link(model, version, "registered as")
     ours = {stage.model.id for stage in stages if stage.model is not None}
     for number, found in enumerate(evaluations.values(), 1):
-        scored = graph.add(
-            Node("evaluation", str(number), f"{found.split or 'recordings'}, {found.samples} samples")
-        )
-        for model_id in (judged.bundle_id for judged in found.models if judged.bundle_id in ours):
-            graph.link(graph.nodes[f"model:{model_id}"], scored, "scored in")
-        if found.corpus_id is not None:
-            corpus = graph.add(Node("corpus", found.corpus_id, found.corpus_id[:SHORT]))
-            graph.link(corpus, scored, "scored on")
+        _add_evaluation(graph, number, found, ours)
     return graph
+
+
+def _add_evaluation(graph: Graph, number: int, found: EvaluationRecords, ours: set[str]) -> None:
+    """Add an evaluation below those of its models that are ours, and below the corpus it was scored on."""
+    label = f"{found.split or 'recordings'}, {found.samples} samples"
+    scored = graph.add(Node("evaluation", str(number), label))
+    for model_id in (judged.bundle_id for judged in found.models if judged.bundle_id in ours):
+        graph.link(graph.nodes[f"model:{model_id}"], scored, "scored in")
+    if found.corpus_id is not None:
+        corpus = graph.add(Node("corpus", found.corpus_id, found.corpus_id[:SHORT]))
+        graph.link(corpus, scored, "scored on")
 
 
 def _data(stage: StageRecords) -> Node:

@@ -6,6 +6,7 @@ from pipelines.report.line_chart import line_chart
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.scales import count
+from pipelines.report.standing import Standing, standing_of
 from pipelines.trainer.run_records import Points, StageRecords
 
 CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -38,12 +39,14 @@ def overview(stages: Sequence[StageRecords]) -> Html:
         "device",
         "model",
     )
-    rows = table(head, [_overview_row(stage) for stage in stages], (2, 3, 4, 5), "How far each stage came")
-    notes = [note for stage in stages for note in _notes(stage)]
+    standings = [standing_of(stage.folder) for stage in stages]
+    both = list(zip(stages, standings, strict=True))
+    rows = table(head, [_overview_row(*pair) for pair in both], (2, 3, 4, 5), "How far each stage came")
+    notes = [note for pair in both for note in _notes(*pair)]
     return join(rows, tag("ul", [tag("li", note) for note in notes], class_="note") if notes else None)
 
 
-def _overview_row(stage: StageRecords) -> list[object]:
+def _overview_row(stage: StageRecords, standing: Standing) -> list[object]:
     best = min(stage.curves.get("val/loss", ()), key=lambda point: point[1], default=None)
     done = max((points[-1][0] for points in stage.curves.values()), default=0)
     kind = {"finished": "good", "failed": "bad"}.get(stage.state)
@@ -55,12 +58,17 @@ def _overview_row(stage: StageRecords) -> list[object]:
         f"{best[1]:.5f}" if best else "–",
         count(best[0]) if best else "–",
         stage.device if stage.ranks == 1 else f"{stage.ranks} ranks, {stage.device}",
-        tag("code", stage.model.id) if stage.model else "–",
+        [tag("code", stage.model.id), tag("div", tag("small", standing.title)) if standing.title else None]
+        if stage.model
+        else "–",
     ]
 
 
-def _notes(stage: StageRecords) -> list[str]:
-    notes = [f"{stage.stage}: {stage.state}, {stage.message}"] if stage.message else []
+def _notes(stage: StageRecords, standing: Standing) -> list[object]:
+    notes: list[object] = [
+        tag("span", f"{stage.stage}: its model is stale, {reason}", class_="bad") for reason in standing.stale
+    ]
+    notes += [f"{stage.stage}: {stage.state}, {stage.message}"] if stage.message else []
     if stage.starts > 1:
         notes.append(
             f"{stage.stage}: was started {stage.starts} times, and went on from a checkpoint if there was one"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manifests.corpus import CorpusManifest
 from pipelines.report.charts import bar, key, matrix, shades, spans
@@ -149,14 +150,22 @@ def _pair(promise: Promise | None) -> tuple[object, ...]:
     )
 
 
-def stages_together(summary: Summary) -> Html:
-    """Return how often each two stages are in one sample."""
+def stages_together(summary: Summary, choices: Sequence[frozenset[str]] = ()) -> Html:
+    """Return how often each two stages are in one sample.
+
+    Args:
+        summary: of the corpus.
+        choices: labels of alternatives of one choice in the recipe: no pair of these is unexpected.
+    """
     names = [stage_title(label) for label in summary.labels]
     shares = summary.together()
     chart = matrix(
         names, shares, "Which stages are in one sample; the table of stages gives their shares in numbers"
     )
-    sentences = list(_unexpected(names, shares, summary.samples))
+    chosen = np.array(
+        [[any({a, b} <= choice for choice in choices) for b in summary.labels] for a in summary.labels], bool
+    )
+    sentences = list(_unexpected(names, shares, summary.samples, chosen))
     return join(
         shades("never together", "always together"),
         tag(
@@ -178,13 +187,18 @@ def stages_together(summary: Summary) -> Html:
     )
 
 
-def _unexpected(names: Sequence[str], shares: Values, samples: int, most: int = 6) -> Iterator[str]:
-    """Name pairs that are together far more, or less, often than independent draws would be."""
+def _unexpected(
+    names: Sequence[str], shares: Values, samples: int, chosen: NDArray[np.bool_], most: int = 6
+) -> Iterator[str]:
+    """Name pairs that are together far more, or less, often than independent draws would be; none of one choice."""
+    if not names:
+        return
     alone = np.diag(shares)
     expected = np.outer(alone, alone) * samples
     together = shares * alone[:, None] * samples
     distance = (together - expected) / np.sqrt(np.maximum(expected, 1.0))
     distance[np.tril_indices(len(names))] = 0.0
+    distance[chosen] = 0.0
     ranked = np.argsort(-np.abs(distance), axis=None, kind="stable")[:most]
     for row, column in zip(*np.unravel_index(ranked, distance.shape), strict=True):
         if abs(distance[row, column]) < SURELY_TOGETHER:

@@ -10,6 +10,7 @@ from pipelines.evaluation.records import is_evaluation
 from pipelines.report.corpus_report import write_report
 from pipelines.report.run import Sources, report_evaluation, report_of_id, report_run
 from pipelines.trainer.run_records import is_run
+from training.bundle_info import is_bundle
 
 _RUN_ID = re.compile(r"(runs:/)?[0-9a-f]{32}")
 
@@ -45,6 +46,10 @@ def report_on(
             raise UserError(f"--evaluation and --export belong to a run, and {reference} is none")
         if local and not place.exists():
             raise UserError(f"{reference}: neither a folder nor the id of a run")
+        if local and place.is_file():
+            raise UserError(f"{reference}: is a file; give the folder of a corpus, a run or an evaluation")
+        if local and is_bundle(place):
+            raise UserError(f"{reference}: is a model; give its run: RUN or RUN/STAGE of RUN/STAGE/model")
         return write_report(reference, out, against, samples, say)
     if against is not None:
         raise UserError(f"--against compares a corpus, and {reference} is none")

@@ -10,6 +10,8 @@ from watched import WIDTHS, Watched, rendered_card
 
 from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
+from pipelines.lineage.answer import lineage
+from pipelines.lineage.page import write_page
 from pipelines.report.corpus_report import write_report
 from pipelines.scanning.scan import scan
 
@@ -56,6 +58,33 @@ def test_it_is_readable_and_loads_nothing(visit: Visit, page: str, width: int) -
 def test_it_can_be_printed(visit: Visit, page: str) -> None:
     seen = visit(page)
     seen.fits_on_paper()
+
+
+@pytest.fixture(scope="module")
+def others(corpus: Path) -> dict[str, str]:
+    """Addresses of the corpus's pages beside a corpus and beside recordings, and of its lineage."""
+    from pipelines.quality.dnsmos import Dnsmos
+
+    root = corpus.parent
+    for name, against in (("corpus", corpus), ("recordings", root / "speech" / HOSTILE_SPEAKER)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipelines.report.recordings.dnsmos", lambda audio: Dnsmos(3.0, 3.0, 3.0, 3.0))
+            write_report(str(corpus), root / name / "page", str(against), 1, lambda line: None)
+    write_page(lineage(str(corpus)), root / "lineage.html")
+    pages = {name: (root / name / "page" / "index.html").as_uri() for name in ("corpus", "recordings")}
+    return pages | {"lineage": (root / "lineage.html").as_uri()}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["corpus", "recordings", "lineage"])
+def test_pages_beside_it_are_readable_and_fit_on_paper(
+    visit: Visit, others: dict[str, str], name: str, width: int
+) -> None:
+    seen = visit(others[name], width)
+    seen.is_self_contained()
+    seen.is_readable()
+    if width == WIDTHS[-1]:
+        seen.fits_on_paper()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

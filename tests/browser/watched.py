@@ -10,6 +10,8 @@ WIDTHS = (360, 1440)
 PAPER_PX = 718
 """Between the margins of an A4 sheet as browsers print it."""
 SMALLEST_LETTERS_PX = 9.0
+LARGEST_DRAWN_PX = 20.0
+"""Of letters in drawings."""
 LEAST_CONTRAST = 4.5
 """Of letters against what lies behind them: WCAG 2.2, level AA, 1.4.3."""
 PLAYED_S = 0.05
@@ -54,9 +56,18 @@ class Watched:
             "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         assert wide <= window, f"{wide} px in a window of {window}"
-        smallest = self.value(
+        smallest, largest = self.value(
             """() => {
-              let least = 1e9;
+              let least = 1e9, most = 0;
+              // Letters of pictures that are drawings: as large as their source says, on the scale they are shown at.
+              for (const img of document.querySelectorAll("img[src^='data:image/svg+xml']")) {
+                const source = atob(img.src.split(",")[1]);
+                const scale = img.getBoundingClientRect().width / img.naturalWidth;
+                for (const [, size] of source.matchAll(/font(?:-size)?: ?(\\d+)px/g)) {
+                  least = Math.min(least, scale * size);
+                  most = Math.max(most, scale * size);
+                }
+              }
               const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
               for (let node; (node = walker.nextNode()); ) {
                 const parent = node.parentElement;
@@ -64,12 +75,15 @@ class Watched:
                   continue;
                 const svg = parent.ownerSVGElement;
                 const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
-                least = Math.min(least, scale * parseFloat(getComputedStyle(parent).fontSize));
+                const size = scale * parseFloat(getComputedStyle(parent).fontSize);
+                least = Math.min(least, size);
+                if (svg) most = Math.max(most, size);
               }
-              return least;
+              return [least, most];
             }"""
         )
         assert smallest >= SMALLEST_LETTERS_PX, f"letters of {smallest} px"
+        assert largest <= LARGEST_DRAWN_PX, f"letters of {largest} px in a drawing"
         silent = self.value(
             """() => [...document.querySelectorAll("img, [role=img], audio")]
               .filter(e => !(e.alt || e.getAttribute("aria-label"))).map(e => e.outerHTML)"""

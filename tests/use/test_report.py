@@ -199,6 +199,18 @@ def test_cost_is_told_by_stage_and_by_use(hostile: Path, summary: Summary) -> No
     assert f"\nnoise\n3.0\n71.4 %\n{3000 / uses:.0f}\nmeasuring\n1.2\n28.6 %\n{1200 / SAMPLES:.0f}\n" in told
 
 
+@pytest.mark.parametrize("before", ["replaces", "grown_from"])
+def test_no_speed_is_told_of_a_corpus_of_which_a_part_alone_was_rendered(
+    hostile: Path, summary: Summary, before: str
+) -> None:
+    update = {"stage_seconds": {"noise": 3.0, "measure": 1.2}, "timings": {"wall_s": 2.5}, before: "c" * 32}
+    manifest = read_manifest(hostile).model_copy(update=update)
+    told = Page.parsed(page("", "", [Section("cost", "Cost", cost(manifest, summary))])).text
+    assert "The workers spent 4.2 s together, on the shards alone that " in told and "c" * 32 in told
+    assert "took 2.5 s." in told and "\nnoise\n3.0\n71.4 %\nmeasuring\n1.2\n28.6 %\n" in told
+    assert "as fast as real time" not in told and "ms a sample" not in told
+
+
 def test_licences_that_nobody_told_are_told(hostile: Path) -> None:
     manifest = read_manifest(hostile)
     unknown = manifest.model_copy(update={"licences": {"unknown": 6, "CC0-1.0": SAMPLES}})

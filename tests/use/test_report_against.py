@@ -121,6 +121,11 @@ def test_recordings_are_measured_as_the_corpus_is(
     page = Page.parsed((tmp_path / "page" / "index.html").read_bytes())
     page.check_safe()
     assert f"B are real recordings: {SAMPLES} recordings of {SAMPLES + 2}" in page.text
+    assert (
+        "% of samples"
+        not in page.text.partition("\nAgainst recordings\n")[2].partition("\nDistributions\n")[0]
+    )
+    assert "\n% of clips, and of recordings\n" in page.text
     words = dict(re.findall(r"\n([^\n]+)\n[^\n]+\n[^\n]+\n[^\n]+\n[\d.]+\n[\d.]+ %\n([^\n]+)", page.text))
     assert words["Active level, dBFS"] == "very different: in B the median is 12 dB lower"
     assert re.search(

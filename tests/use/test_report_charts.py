@@ -63,11 +63,19 @@ def test_few_values_are_shown_one_by_one() -> None:
     """Three recordings are no distribution: their outline would be three towers of a third each."""
     values = np.linspace(0.0, 10.0, 400)
     few, many = (
-        histogram(bin_edges([values]), [values, second], "dB", "a chart") for second in (values[:3], values)
+        histogram(bin_edges([values]), [values, second], "dB", "a chart", "samples")
+        for second in (values[:3], values)
     )
-    assert few.count('<line class="line-b"') == 3 and "<path" not in few
-    assert many.count('<path class="line-b"') == 1 and '<line class="line-b"' not in many
+    assert few.count('<line class="each-b"') == 3 and "<path" not in few
+    assert many.count('<path class="line-b"') == 1 and '<line class="each-b"' not in many
     assert len(bin_edges([values[::8]])) < len(bin_edges([np.linspace(0.0, 10.0, 4000)]))
+
+
+def test_a_bar_of_counts_names_the_counts_in_it() -> None:
+    one, many = np.array([1.0, 1.0, 2.0]), np.arange(0.0, 64.0)
+    told = [histogram(bin_edges([v], True), [v], "stages", "a chart", "samples") for v in (one, many)]
+    assert "<title>1: 66.7 %</title>" in told[0] and "<title>2: 33.3 %</title>" in told[0]
+    assert "<title>0 to 1: 3.1 %</title>" in told[1] and ".5 to" not in told[1]
 
 
 def test_flat_tops_are_what_clipping_leaves() -> None:

@@ -261,7 +261,9 @@ def test_six_systems_and_their_input_have_colours_of_their_own() -> None:
 def test_a_recording_whose_name_is_markup_is_shown_by_it(evaluated: tuple[Path, Any]) -> None:
     page = outline(report_evaluation(evaluated[0] / "heard"))
     assert "<img src=x onerror=alert(1)>.wav" in page.text
-    assert not page.named("img") and all(p["href"].startswith("data:image/png") for p in page.named("image"))
+    (lineage,) = page.named("img")
+    assert lineage["src"].startswith("data:image/svg+xml;base64,")
+    assert all(p["href"].startswith("data:image/png") for p in page.named("image"))
     assert [player["aria-label"] for player in page.named("audio")] == [
         f"{what} of <img src=x onerror=alert(1)>.wav" for what in ("degraded", "teacher")
     ]
