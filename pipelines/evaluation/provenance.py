@@ -53,7 +53,7 @@ def read_provenance(folder: Path) -> Iterator[Provenance]:
         said = json.loads(path.read_bytes())
         selection = said.get("selection") or {}
         records = [_record(said, selection, model) for model in said["models"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     yield from records
 

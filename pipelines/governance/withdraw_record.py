@@ -5,13 +5,13 @@ samples that held them by shard, and the ids of the models that were trained on 
 smaller corpus that the one before had been made of. No clock, host or path is in it.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from manifests.canonical import canonical_json
 from manifests.corpus import CORPUS_FILE, WITHDRAWALS_FILE, CorpusManifest
 from manifests.store import Store
+from pipelines.corpus.reading import json_lines
 from pipelines.governance.take_down import TakeDown
 
 
@@ -54,7 +54,7 @@ def completed(store: Store, corpus_id: str, models: Iterable[str]) -> None:
         models: bundle ids.
     """
     *before, last = lines_of(store)
-    line = json.loads(last)
+    *_, line = json_lines(store, WITHDRAWALS_FILE)
     line |= {"corpus": corpus_id, "models": sorted({*line.get("models", ()), *models})}
     if _written(line) != last:
         store.write(WITHDRAWALS_FILE, b"".join((*before, _written(line))))

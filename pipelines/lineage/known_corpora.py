@@ -24,6 +24,7 @@ from manifests.source import Source
 from manifests.store import Place, Store, absolute, open_store
 from pipelines.corpus.catalogue_queries import CatalogueTable
 from pipelines.corpus.lineage_index import open_index
+from pipelines.corpus.reading import json_lines
 from pipelines.corpus.sample_uses import (
     SampleUse,
     TableUses,
@@ -88,9 +89,7 @@ class KnownCorpus:
     @cached_property
     def withdrawals(self) -> list[dict[str, Any]]:
         """What was taken out of earlier versions: the lines of `withdrawals.ndjson`, oldest first."""
-        if not self.manifest.replaces or self.store.size(WITHDRAWALS_FILE) is None:
-            return []
-        return [json.loads(line) for line in self.store.read(WITHDRAWALS_FILE).splitlines()]
+        return json_lines(self.store, WITHDRAWALS_FILE) if self.manifest.replaces else []
 
     def earlier_than(self, place: int) -> list[str]:
         """Return the ids of the corpora that may have held what the withdrawal at `place` took, besides its own.

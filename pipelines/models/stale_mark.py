@@ -34,7 +34,7 @@ def stale_reasons(bundle_dir: Path) -> list[str]:
         return [str(reason) for reason in content["reasons"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return [f"{STALE_FILE} is damaged"]
 
 

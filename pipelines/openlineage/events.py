@@ -5,9 +5,11 @@ its digest, a corpus by what decides its samples (and its id is its version), a 
 of its bundle is its version). Times stand in the events alone.
 """
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from datagen.environment import code_version
@@ -36,6 +38,10 @@ _SCHEMAS = {
 """Of the facets that the specification defines: version and name."""
 _NAME_DIGITS = 12
 _ERROR_CHARACTERS = 2_000
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://([^\s'\"()<>,;]*[^\s'\"()<>,;:.])")
+_ABSOLUTE = re.compile(r"(?<![\w./])~?/(?:[^/\n:]*/)*(?=[^/:\s])")
+_RELATIVE = re.compile(r"(?<!\S)(?:[\w.-]+/)+(?=[\w.-]+\.\w)")
+"""Folders before the name of a file."""
 
 
 def producer() -> str:
@@ -99,7 +105,7 @@ def event(
         )
     if error:
         run_facets["errorMessage"] = facet(
-            "errorMessage", message=error[:_ERROR_CHARACTERS], programmingLanguage="PYTHON"
+            "errorMessage", message=without_places(error)[:_ERROR_CHARACTERS], programmingLanguage="PYTHON"
         )
     return {
         "eventType": kind,
@@ -120,6 +126,12 @@ def event(
         "inputs": list(inputs),
         "outputs": list(outputs),
     }
+
+
+def without_places(text: str) -> str:
+    """Return a message without folders and hosts: of a path or an address its last name alone is left."""
+    text = _ADDRESS.sub(lambda found: PurePosixPath(found[1].partition("/")[2]).name or "an address", text)
+    return _RELATIVE.sub("", _ABSOLUTE.sub("", text))
 
 
 # --- data sets ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ told each event as it happens. What cannot be sent is said, and stays in the fil
 import json
 import os
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -97,8 +98,23 @@ def _post(address: str, content: bytes, key: str) -> None:
         raise ValueError("it is no http:// or https:// address")
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(address, content, headers, method="POST")
-    with _OPENER.open(request, timeout=SEND_TIMEOUT_S) as answer:
-        answer.read()
+    failed: list[Exception] = []
+
+    def send() -> None:
+        try:
+            # What it says beside its status is not waited for.
+            _OPENER.open(request, timeout=SEND_TIMEOUT_S).close()
+        except Exception as error:
+            failed.append(error)
+
+    # The timeout above is one of each piece of an answer, and a server may take a second over each letter.
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    sending.join(SEND_TIMEOUT_S)
+    if sending.is_alive():
+        raise TimeoutError(f"no answer within {SEND_TIMEOUT_S:g} s")
+    if failed:
+        raise failed[0]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

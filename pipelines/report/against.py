@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from manifests.corpus import SAMPLES_FILE, CorpusManifest, is_corpus, read_manifest
-from manifests.errors import UserError
 from manifests.store import open_store
+from pipelines.corpus.reading import table_of
 from pipelines.report.against_recordings import with_recordings
 from pipelines.report.differences import EXPLAINED, Difference, differences_table
 from pipelines.report.markup import Html, join, tag
@@ -67,11 +67,8 @@ def compare(
 def _with_corpus(summary: Summary, ours: CorpusManifest, recipe: str, against: str) -> Compared:
     store = open_store(against)
     manifest = read_manifest(store)
-    try:
-        with store.local_copy(SAMPLES_FILE) as path:
-            other = read_summary(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{store.where(SAMPLES_FILE)}: missing") from error
+    with table_of(store, SAMPLES_FILE) as path:
+        other = read_summary(path)
     pairs = [(m, summary.values(m), other.values(m)) for m in (*MEASURES, *SEVERITIES)]
     differences = [Difference(m, a, b) for m, a, b in pairs if len(a) and len(b)]
     talkers = {talker.name for talker in summary.talkers}

@@ -8,6 +8,7 @@ from datagen.degradations import stage_class
 from manifests.corpus import SAMPLES_FILE, SOURCES_FILE, CorpusManifest, read_manifest
 from manifests.errors import UserError
 from manifests.store import Store, open_store
+from pipelines.corpus.reading import told_of
 from pipelines.report.against import compare
 from pipelines.report.choice import chosen_samples
 from pipelines.report.corpus_sections import (
@@ -74,7 +75,8 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
                 f"{store.where(name)}: missing; run the 'ssiforge generate' that made the corpus again"
             )
     with store.local_copy(SAMPLES_FILE) as table:
-        summary = read_summary(table, manifest.tolerances)
+        with told_of(store, SAMPLES_FILE):
+            summary = read_summary(table, manifest.tolerances)
         reader = SampleReader(store, manifest, table)
         recipe = read_recipe(store)
         compared = compare(summary, manifest, recipe, reader, against, say) if against is not None else None

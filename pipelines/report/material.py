@@ -1,6 +1,5 @@
 """What a corpus says of what it was made of: its recipe, its sources, and those that could not be used."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from manifests.corpus import QUARANTINE_FILE, RECIPE_FILE, SOURCES_FILE
 from manifests.documents import parse_document
 from manifests.errors import UserError
 from manifests.store import Store
+from pipelines.corpus.reading import json_lines, table_of
 
 _PATH = re.compile(r"(?<= )/.*|\b\w+://.*")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -63,7 +63,7 @@ def read_kinds(store: Store) -> tuple[KindOfSource, ...]:
     """Return what the catalogue of a corpus holds, by kind."""
     import pyarrow.parquet as pq
 
-    with store.local_copy(SOURCES_FILE) as path:
+    with table_of(store, SOURCES_FILE) as path:
         table = pq.read_table(path, columns=["kind", "seconds"])
     groups = table.group_by("kind").aggregate([("seconds", "sum"), ("seconds", "count")]).to_pylist()
     kinds = [
@@ -79,7 +79,7 @@ def read_names(store: Store, hashes: Iterable[str]) -> Mapping[str, str]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with store.local_copy(SOURCES_FILE) as path:
+    with table_of(store, SOURCES_FILE) as path:
         table = pq.read_table(path, columns=["sha256", "path"])
     rows = table.filter(pc.is_in(table["sha256"], pa.array(sorted(set(hashes)), pa.string())))
     return {
@@ -90,19 +90,15 @@ def read_names(store: Store, hashes: Iterable[str]) -> Mapping[str, str]:
 
 def read_refusals(store: Store) -> tuple[Refusals, ...]:
     """Return why source files were refused, the most frequent reason first; nothing where no quarantine is kept."""
-    if store.size(QUARANTINE_FILE) is None:
-        return ()
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[str]] = {}
-    with store.local_copy(QUARANTINE_FILE) as path, path.open(encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if entry.get("what") != "source":
-                continue
-            kind = str(entry.get("kind")), _without_particulars(str(entry.get("reason")))
-            counts[kind] += 1
-            if counts[kind] <= EXAMPLES:
-                examples.setdefault(kind, []).append(PurePosixPath(str(entry.get("path"))).name)
+    for entry in json_lines(store, QUARANTINE_FILE):
+        if entry.get("what") != "source":
+            continue
+        kind = str(entry.get("kind")), _without_particulars(str(entry.get("reason")))
+        counts[kind] += 1
+        if counts[kind] <= EXAMPLES:
+            examples.setdefault(kind, []).append(PurePosixPath(str(entry.get("path"))).name)
     order = sorted(counts, key=lambda kind: (-counts[kind], kind))
     return tuple(Refusals(*kind, counts[kind], tuple(examples[kind])) for kind in order)
 

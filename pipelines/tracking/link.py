@@ -10,6 +10,6 @@ def read_link(stage_dir: Path) -> dict[str, str]:
     """Return what a stage's folder knows of MLflow: run, model, registered version; empty if nothing."""
     try:
         content = json.loads((stage_dir / LINK_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}

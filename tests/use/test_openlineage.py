@@ -1,8 +1,12 @@
 """`lineage.ndjson`: valid OpenLineage for every job, joined over jobs by names and versions, and sent when asked."""
 
 import json
+import socketserver
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,9 @@ from manifests.store import open_store
 from pipelines.executors import Executor, InProcess
 from pipelines.generation.generate import generate
 from pipelines.merging.merge import merge
+from pipelines.openlineage.events import event as happened
+from pipelines.openlineage.events import run_id
+from pipelines.openlineage.log import record
 from training.tracker import Parent, StageStart
 
 Event = dict[str, Any]
@@ -186,6 +193,50 @@ def test_events_are_sent_to_the_server_that_the_environment_names(
         monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
         make(tmp_path / "e", samples=6)
         assert len(received.events) == sent
+
+
+@pytest.mark.parametrize(
+    "said, told",
+    [
+        ("/tmp/i6/bad/train/shard-000000.tar: damaged", "shard-000000.tar: damaged"),
+        ("/home/a b/c d/x.wav: cut; see /var/log/y.txt", "x.wav: cut; see y.txt"),
+        ("s3://bucket/corpus/train/shard.tar: missing", "shard.tar: missing"),
+        ("http://user:secret@host:5000/api/v1 does not answer", "v1 does not answer"),
+        ("https://host.example.org: refused", "an address: refused"),
+        ("corpus/train/shard.tar: damaged, and/or gone", "shard.tar: damaged, and/or gone"),
+        ("~/data/speech: missing; 48 dB/s of 3/4", "speech: missing; 48 dB/s of 3/4"),
+    ],
+)
+def test_what_went_wrong_is_told_without_folders_and_hosts(said: str, told: str) -> None:
+    failed = happened("FAIL", run_id(b"x"), "job", error=said)
+    assert failed["run"]["facets"]["errorMessage"]["message"] == told
+
+
+class _Dripping(socketserver.BaseRequestHandler):
+    """Answers, a letter at a time."""
+
+    def handle(self) -> None:
+        self.request.recv(65_536)
+        with suppress(OSError):
+            for letter in b"HTTP/1.1 201 Created\r\nX-Letters: " + b"x" * 1_000:
+                self.request.send(bytes([letter]))
+                time.sleep(0.05)
+
+
+def test_a_server_that_takes_a_second_over_each_letter_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipelines.openlineage.log.SEND_TIMEOUT_S", 0.3)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Dripping) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OPENLINEAGE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        record(open_store(str(tmp_path)), [happened("START", run_id(b"x"), "job")])
+        server.shutdown()
+    assert "was not sent (no answer within 0.3 s)" in capsys.readouterr().err
+    assert (tmp_path / "lineage.ndjson").is_file()
 
 
 @pytest.mark.parametrize("trouble", ["gone", "refuses", "redirects", "no address"])

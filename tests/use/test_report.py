@@ -309,6 +309,16 @@ def test_what_is_no_corpus_is_refused(hostile: Path, tmp_path: Path, ssiforge: R
     assert (code, str(blocked) in errors) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["samples.parquet", "sources.parquet", "quarantine.jsonl"])
+def test_a_damaged_table_or_log_is_named(hostile: Path, tmp_path: Path, ssiforge: Run, name: str) -> None:
+    broken = Path(shutil.copytree(hostile, tmp_path / "broken"))
+    content = (broken / name).read_bytes()
+    (broken / name).write_bytes(content[: len(content) * 2 // 3])
+    for arguments in [(broken,)] + [(hostile, "--against", broken)] * (name == "samples.parquet"):
+        code, _, errors = ssiforge("report", *arguments, "--out", tmp_path / "page", "--samples", 0)
+        assert code == 2 and re.match(rf"ssiforge: \S*{name}(, line \d+)?: damaged", errors), errors
+
+
 def test_a_damaged_sample_is_named(hostile: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(hostile, tmp_path / "broken"))
     for tar in broken.glob("*/*.tar"):
