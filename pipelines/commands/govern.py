@@ -58,7 +58,7 @@ def withdraw(
     check_read("--corpus", corpus)
 
     def heard_by(hashes: frozenset[str]) -> list[Heard]:
-        return who_heard(hashes, [corpus, *(look_into or ())], [Path().resolve()])
+        return who_heard(hashes, [corpus, *(look_into or ())], [Path().resolve()], say)
 
     def print_other_holders(hashes: frozenset[str], *besides: str) -> None:
         others = who_else_holds(hashes, besides, look_into or (), [Path().resolve()])

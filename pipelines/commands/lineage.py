@@ -1,6 +1,7 @@
 """`ssiforge lineage`. It imports what it needs when it runs."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,11 @@ def lineage(
 
     if as_json and as_mermaid:
         raise UserError("give either --json or --mermaid")
+    if as_json and html is not None:
+        raise UserError("give either --json or --html")
     found = run(reference, corpus or [], up or not down, down or not up)
+    for said in found.not_read:
+        print(f"not read: {said}", file=sys.stderr)
     if html is not None:
         from pipelines.lineage.page import write_page
 

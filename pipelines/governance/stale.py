@@ -1,6 +1,6 @@
 """Models that heard what was withdrawn later: found, and marked in MLflow and beside the bundles themselves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,27 @@ class Marked:
     """Bundles that should have one, and why they have none."""
 
 
-def who_heard(hashes: Iterable[str], corpora: Sequence[Place], folders: Sequence[Path]) -> list[Heard]:
+def who_heard(
+    hashes: Iterable[str],
+    corpora: Sequence[Place],
+    folders: Sequence[Path],
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Heard]:
     """Find every known model that was trained on any of some sources, or made from a model that was.
 
     Args:
         hashes: of the sources.
         corpora: places to look into, besides those that MLflow recorded or that lie in `folders`.
         folders: in which bundles and corpora are looked for.
+        say: told which records lie there and cannot be read: a model of theirs is not found.
     """
     found, stored = found_below(folders), stored_records()
     records = collect(stored, found)
     walk = Walk(records, known_corpora(corpora, stored, found), known_online(stored, found), found)
     for sha256 in hashes:
         walk.around_source(sha256)
+    for said in dict.fromkeys(found.not_read):
+        say(f"not read: {said}")
     ids = sorted(node.id for node in walk.graph.nodes.values() if node.kind == "model")
     exports = {
         bundle_id: tuple(export for export in records.exports.values() if export.bundle_id == bundle_id)

@@ -56,10 +56,13 @@ class Lineage:
     start: Node
     heard: Heard
     """The models behind the start, whatever was asked for."""
+    not_read: tuple[str, ...] = ()
+    """Records that lie here and could not be read, and why: what they would have told is missing."""
 
     def json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return self.graph.json(self.start) | {"heard_by": self.heard.json()}
+        said = {"not_read": list(self.not_read)} if self.not_read else {}
+        return self.graph.json(self.start) | {"heard_by": self.heard.json()} | said
 
     def mermaid(self) -> str:
         """Return it as a Mermaid flow chart."""
@@ -86,7 +89,8 @@ def lineage(reference: str, corpora: Sequence[Place] = (), up: bool = True, down
     known = known_corpora(given, stored, found)
     walk = Walk(collect(stored, found), known, known_online(stored, found), found)
     start = _start(walk, reference)
-    return Lineage(walk.graph.around(start.key, up, down), start, heard_by(walk.graph, start))
+    heard = heard_by(walk.graph, start)
+    return Lineage(walk.graph.around(start.key, up, down), start, heard, tuple(dict.fromkeys(found.not_read)))
 
 
 def _shipped(reference: str) -> list[Path]:

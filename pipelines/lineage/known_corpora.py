@@ -141,18 +141,22 @@ def known_corpora(given: Iterable[Place], stored: Stored | None, found: Found) -
     The parts of merged ones are among them, but for those that do not lie where they were any more.
 
     Raises:
-        UserError: when a given folder holds no corpus. What is found by itself and cannot be read is left out.
+        UserError: when a given folder holds no corpus. What is found by itself and cannot be read is left out, and
+            told in `found.not_read`.
     """
     known: dict[str, KnownCorpus] = {}
     for root in given:
         store = open_store(root)
         _add(known, store, read_manifest(store))
     recorded = _recorded_places(stored) if stored is not None else ()
-    for root in dict.fromkeys((*map(str, found.corpora), *recorded)):
+    here = list(map(str, found.corpora))
+    for root in dict.fromkeys((*here, *recorded)):
         try:
             store = open_store(root)
             manifest = read_manifest(store)
-        except UserError:
+        except UserError as error:
+            if root in here:  # and where MLflow recorded one, none lies any more
+                found.not_read.append(str(error))
             continue
         _add(known, store, manifest)
     return sorted(known.values(), key=lambda corpus: corpus.manifest.id)

@@ -152,10 +152,10 @@ def collect(stored: Stored | None, found: Found) -> Records:
         record = _stored_version(version)
         versions[record.title] = record
     for folder in found.runs:
-        if (run_here := _readable(read_run, folder)) is not None:
+        if (run_here := _readable(read_run, folder, found.not_read)) is not None:
             _add_local_run(models, runs, folder, run_here)
     for folder in found.bundles:
-        if (info := _readable(read_info, folder)) is not None:
+        if (info := _readable(read_info, folder, found.not_read)) is not None:
             _merge_model(models, _local_model(folder, info))
             for registered in _registered_here(folder, info):
                 versions.setdefault(registered.title, registered)
@@ -176,14 +176,15 @@ def _add_shipped_parents(models: dict[str, ModelRecord]) -> None:
     missing = {parent for model in models.values() for parent in model.parents.values()} - models.keys()
     for name in shipped_names() if missing else ():
         folder = shipped_bundle(name)
-        if (info := _readable(read_info, folder)) is not None and info.id in missing:
+        if (info := _readable(read_info, folder, [])) is not None and info.id in missing:
             _merge_model(models, _local_model(folder, info))
 
 
-def _readable(read: Any, folder: Path) -> Any:
+def _readable(read: Any, folder: Path, not_read: list[str]) -> Any:
     try:
         return read(folder)
-    except UserError:  # of another format: nothing can be said about it
+    except UserError as error:  # damaged, or of another format: nothing can be said about it but that
+        not_read.append(str(error))
         return None
 
 
@@ -327,7 +328,7 @@ def _add_local_run(
         moved = {**runs[run_id].facts, "folder": facts["folder"]}
         runs[run_id] = replace(runs[run_id], facts=moved)
     bundle_dir = stage_dir / MODEL_FOLDER
-    info = _readable(read_info, bundle_dir) if is_bundle(bundle_dir) else None
+    info = _readable(read_info, bundle_dir, []) if is_bundle(bundle_dir) else None
     if info is not None and info.id == run.model_id:
         _merge_model(models, replace(_local_model(bundle_dir, info), run_ids=frozenset({run_id})))
 

@@ -31,6 +31,8 @@ class Found:
     """Folders of stages, each with a `run.json`."""
     evaluations: list[Path] = field(default_factory=list)
     exports: list[Path] = field(default_factory=list)
+    not_read: list[str] = field(default_factory=list)
+    """What whoever read them could not read, and why: an answer that rests on the others says so."""
 
 
 def found_below(roots: Iterable[Path], depth: int = SEARCH_DEPTH) -> Found:

@@ -149,11 +149,11 @@ def _check_server(store: Store) -> None:
 
 
 def refusal(error: Exception) -> str | None:
-    """Say in one line what MLflow did not do; None for what is no complaint of MLflow's.
+    """Say in one line what MLflow did not do; None for what is no complaint of its own or of its database.
 
     A server answers with a page, a database with a statement: the first line tells what happened.
     """
-    if not type(error).__module__.startswith("mlflow."):
+    if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
         return None
     first = next(iter(str(error).splitlines()), type(error).__name__)
     if len(first) > SHOWN_OF_A_COMPLAINT:

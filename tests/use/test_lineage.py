@@ -20,6 +20,7 @@ from manifests.errors import UserError
 from manifests.sample import SampleRecord
 from pipelines.corpus.table import kinds_of, row_of, write_table
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.governance.stale import who_heard
 from pipelines.lineage.answer import Lineage, lineage
 from pipelines.lineage.tree import print_lineage
 from pipelines.tracking.records import from_client, from_database
@@ -210,6 +211,32 @@ def test_folders_alone_tell_the_lineage_without_mlflow(
     on = lineage(file_hash("train hiss 1.wav"))
     assert ids(on, "model") == {teacher.id, student.id}
     assert not (place / "mlflow.db").exists()
+
+
+def test_records_that_cannot_be_read_are_told_and_not_passed_over(
+    chain: dict[str, Any],
+    two_corpora: tuple[Corpus, Corpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ssiforge: Callable[..., tuple[int, str, str]],
+) -> None:
+    """Who asks which models heard a recording must know that there is one more."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
+    asked = file_hash("train hiss 1.wav")
+    assert lineage(asked).not_read == ()
+    cut = Path("runs/main-line/student/model/model.json")
+    cut.write_bytes(cut.read_bytes()[:100])
+    broken = Path(two_corpora[1].store.root.name) / "corpus.json"
+    broken.write_bytes(broken.read_bytes()[:100])
+    code, out, errors = ssiforge("lineage", asked, "--json")
+    said = [line for line in errors.splitlines() if line.startswith("not read: ")]
+    assert code == 0 and len(said) == 2
+    assert str(cut) in said[0] + said[1] and str(broken) in said[0] + said[1]
+    assert sorted(f"not read: {line}" for line in json.loads(out)["not_read"]) == sorted(said)
+    told: list[str] = []
+    who_heard([asked], [], [Path()], told.append)
+    assert sorted(told) == sorted(said)
 
 
 def test_answers_are_written_as_tree_json_and_mermaid_with_names_made_harmless(
