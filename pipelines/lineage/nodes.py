@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from manifests.canonical import digest
+from manifests.corpus_summary import CorpusSummary
 from manifests.source import WITHDRAWN, Source
 from pipelines.corpus.catalogue_queries import Summary
 from pipelines.corpus.sample_uses import SampleUse
@@ -64,8 +65,22 @@ def run_node(run: RunRecord) -> Node:
     return Node("evaluation" if run.job == EVALUATE else "run", run.run_id, run.name, facts)
 
 
-def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
-    """Describe a corpus; None for one that lies nowhere known."""
+def corpus_node(corpus_id: str, corpus: KnownCorpus | None, summary: CorpusSummary | None = None) -> Node:
+    """Describe a corpus.
+
+    Args:
+        corpus_id: of it.
+        corpus: None for one that lies nowhere known.
+        summary: what a model remembers of that.
+    """
+    if corpus is None and summary is not None:
+        remembered = {
+            "id": corpus_id,
+            "hours": round(summary.hours, 3),
+            "samples": _counted(summary.samples),
+            "licences": dict(summary.licences),
+        }
+        return Node("corpus", corpus_id, f"{summary.recipe} {corpus_id[:SHORT]} (not found here)", remembered)
     if corpus is None:
         return Node("corpus", corpus_id, f"{corpus_id} (not found here)")
     manifest = corpus.manifest
@@ -73,7 +88,7 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
         "id": corpus_id,
         "folder": corpus.place,
         "hours": round(manifest.hours, 3),
-        "samples": ", ".join(f"{split} {count}" for split, count in manifest.samples.items()),
+        "samples": _counted(manifest.samples),
         "seed": "" if manifest.parts else manifest.seed,
         "code_version": manifest.code_version,
         "packages": manifest.environment,
@@ -84,6 +99,10 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None) -> Node:
         "licences": manifest.licences,
     }
     return Node("corpus", corpus_id, f"{manifest.recipe} {corpus_id[:SHORT]}", facts)
+
+
+def _counted(samples: Mapping[Any, int]) -> str:
+    return ", ".join(f"{split} {count}" for split, count in samples.items())
 
 
 def online_node(fresh: KnownOnline) -> Node:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.canonical import digest
+from manifests.corpus_summary import CorpusSummary
 from manifests.errors import UserError
 from manifests.flat import flat, settings_digest
 from manifests.run_record import StageRun, read_run
@@ -53,6 +54,8 @@ class ModelRecord:
     facts: Facts = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     """Why it should be trained again, as it stands beside the bundle: data that it heard was withdrawn."""
+    corpus: CorpusSummary | None = None
+    """What it remembers of its corpus."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def _merge_model(models: dict[str, ModelRecord], found: ModelRecord) -> None:
             folders=tuple(dict.fromkeys((*known.folders, *found.folders))),
             facts={**found.facts, **known.facts},
             stale=tuple(sorted({*known.stale, *found.stale})),
+            corpus=known.corpus or found.corpus,
         )
     models[found.bundle_id] = found
 
@@ -249,7 +253,14 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
     place = (str(folder.resolve()),)
     stale = tuple(stale_reasons(folder))
     return ModelRecord(
-        info.id, info.stage, info.corpus_id, parents, folders=place, facts=_said(facts), stale=stale
+        info.id,
+        info.stage,
+        info.corpus_id,
+        parents,
+        folders=place,
+        facts=_said(facts),
+        stale=stale,
+        corpus=info.corpus,
     )
 
 

@@ -4,7 +4,7 @@ A run's selection lies in its folder. One that was moved away is made again from
 remember, and believed if its digest is theirs: then expression, corpus and values are the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,31 @@ class Selections:
             for split, hashes in of_corpus.items()
             if pc.any(pc.is_in(asked.hashes, value_set=hashes)).as_py()
         )
+
+    def heard(
+        self, facts: Mapping[str, Any], corpus_id: str, splits: Collection[str], asked: Asked | None
+    ) -> tuple[frozenset[str], bool]:
+        """Return the splits in which a run or model heard anything of what is asked about, and whether that is sure.
+
+        Args:
+            facts: of the run or model.
+            corpus_id: of the corpus that it used.
+            splits: in which what is asked about lies.
+            asked: what that is; None for the corpus itself.
+        """
+        everything = frozenset(splits)
+        if asked is None or not facts.get("selection"):
+            return everything, True
+        selection = self.named(facts, corpus_id)
+        kept = self.splits_of(selection, asked) if selection is not None else None
+        return (everything, False) if kept is None else (everything & kept, True)
+
+    def kept(self, facts: Mapping[str, Any], corpus_id: str) -> tuple[str, Mapping[str, Any]]:
+        """Return digest and sources, by corpus, of what a run kept; none where it kept all, or nobody can tell."""
+        if not facts.get("selection") or (selection := self.named(facts, corpus_id)) is None:
+            return "", {}
+        held = self.sources(selection) or {}
+        return selection.digest, {place: union(of_splits.values()) for place, of_splits in held.items()}
 
     def _candidates(
         self, wanted: str, expression: str, corpus_id: str, facts: Mapping[str, Any]

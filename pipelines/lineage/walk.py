@@ -252,22 +252,13 @@ class Walk:
         self, node: Node, corpora: Sequence[str], parents: Mapping[str, str], facts: Mapping[str, Any]
     ) -> None:
         for corpus_id in filter(None, corpora):
-            kept = self._kept(facts, corpus_id)
+            selection, kept = self._selections.kept(facts, corpus_id)
             self.graph.link(self._back_from_corpus(corpus_id, with_sources=not kept), node, "data of")
-            for sources in kept:
+            for place, hashes in kept.items():
+                sources = sources_node(self.corpora[place], hashes, selection)
                 self.graph.link(self.graph.add(sources), node, "heard by")
         for role, bundle_id in parents.items():
             self.graph.link(self._back_from_model(bundle_id), node, f"{role} of")
-
-    def _kept(self, facts: Mapping[str, Any], corpus_id: str) -> list[Node]:
-        """Return the sources of the samples that a run kept; none where it kept all, or nobody can tell."""
-        if not facts.get("selection") or (selection := self._selections.named(facts, corpus_id)) is None:
-            return []
-        held = self._selections.sources(selection) or {}
-        return [
-            sources_node(self.corpora[place], union(of_splits.values()), selection.digest)
-            for place, of_splits in held.items()
-        ]
 
     def _back_from_corpus(self, corpus_id: str, with_sources: bool = True) -> Node:
         """Go back from a corpus; a run that left samples of it out names the sources that it heard itself."""
@@ -316,29 +307,18 @@ class Walk:
         for run in self.records.runs.values():
             if corpus_id not in run.corpora:
                 continue
-            heard, surely = self._heard(run.facts, corpus_id, splits, asked)
+            heard, surely = self._selections.heard(run.facts, corpus_id, splits, asked)
             if run.job == EVALUATE and run.split in heard:
                 self.graph.link(node, self._run(run), "data of" if surely else PERHAPS)
             elif run.job != EVALUATE and _HEARD_IN_TRAINING & heard:
                 self.graph.link(node, self._on_from_run(run), _relation(heard, surely))
         for model in self.records.models.values():
             if model.corpus_id == corpus_id and not self._runs_of(model):
-                heard, surely = self._heard(model.facts, corpus_id, splits, asked)
+                heard, surely = self._selections.heard(model.facts, corpus_id, splits, asked)
                 if _HEARD_IN_TRAINING & heard:
                     made = self._model(model.bundle_id)
                     self.graph.link(node, made, _relation(heard, surely))
                     self._on_from_model(model.bundle_id, made)
-
-    def _heard(
-        self, facts: Mapping[str, Any], corpus_id: str, splits: Collection[str], asked: Asked | None
-    ) -> tuple[frozenset[str], bool]:
-        """Return the splits in which a run or model heard anything of what is asked about, and whether that is sure."""
-        everything = frozenset(splits)
-        if asked is None or not facts.get("selection"):
-            return everything, True
-        selection = self._selections.named(facts, corpus_id)
-        kept = self._selections.splits_of(selection, asked) if selection is not None else None
-        return (everything, False) if kept is None else (everything & kept, True)
 
     def _on_from_run(self, run: RunRecord) -> Node:
         node = self._run(run)
@@ -397,7 +377,9 @@ class Walk:
         """Return the node of a corpus, or of fresh samples."""
         if (fresh := self.online.get(corpus_id)) is not None:
             return self.graph.add(online_node(fresh))
-        return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id)))
+        remembered = (model.corpus for model in self.records.models.values() if model.corpus_id == corpus_id)
+        summary = next(filter(None, remembered), None)
+        return self.graph.add(corpus_node(corpus_id, self.corpora.get(corpus_id), summary))
 
     def _source(self, sha256: str) -> Node:
         known = [source for data in self.with_sources if (source := data.source(sha256)) is not None]

@@ -122,6 +122,15 @@ def _sources(place: Path) -> Any:
     return read_catalogue(place / "corpus" / "sources.parquet").usable
 
 
+def test_a_corpus_that_lies_elsewhere_is_told_as_its_model_remembers_it(store: Any) -> None:
+    shipped = read_info(shipped_bundle())
+    assert shipped.corpus is not None
+    answer = lineage("shipped")
+    (data,) = [node for node in answer.graph.nodes.values() if node.kind == "corpus"]
+    assert data.label.startswith(f"{shipped.corpus.recipe} ") and data.label.endswith("(not found here)")
+    assert (data.facts["hours"], data.facts["licences"]) == (shipped.corpus.hours, shipped.corpus.licences)
+
+
 def test_what_was_tuned_from_a_shipped_model_leads_back_to_it(
     place: Path, corpus: Corpus, make_bundle: Callable[..., Any]
 ) -> None:
