@@ -60,11 +60,13 @@ def read_recipe(store: Store) -> str:
 
 
 def read_kinds(store: Store) -> tuple[KindOfSource, ...]:
-    """Return what the catalogue of a corpus holds, by kind."""
+    """Return what may be drawn from the catalogue of a corpus, by kind: nothing that was withdrawn."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with table_of(store, SOURCES_FILE) as path:
-        table = pq.read_table(path, columns=["kind", "seconds"])
+        table = pq.read_table(path, columns=["kind", "seconds", "refused"])
+    table = table.filter(pc.is_null(table["refused"]))
     groups = table.group_by("kind").aggregate([("seconds", "sum"), ("seconds", "count")]).to_pylist()
     kinds = [
         KindOfSource(row["kind"], row["seconds_count"], (row["seconds_sum"] or 0.0) / 3600.0)

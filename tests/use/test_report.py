@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -24,6 +25,7 @@ from pages import Page
 from manifests.corpus import read_manifest
 from manifests.errors import UserError
 from manifests.sample import AXES
+from manifests.source import WITHDRAWN
 from manifests.store import open_store
 from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
@@ -31,7 +33,7 @@ from pipelines.merging.merge import merge
 from pipelines.report.choice import SEVERITIES_SHOWN, chosen_samples
 from pipelines.report.corpus_report import corpus_page, write_report
 from pipelines.report.corpus_sections import cost, licences
-from pipelines.report.material import read_names, read_recipe
+from pipelines.report.material import read_kinds, read_names, read_recipe
 from pipelines.report.page import Section, page
 from pipelines.report.summary import MEASURES, SEVERITIES, STAGE_COUNT, Summary, read_summary
 
@@ -262,6 +264,18 @@ def test_refused_sources_and_failures_are_told(hostile: Path, content: bytes) ->
     assert text.count(f"broken{IMAGE}") == 1
     names = read_names(open_store(hostile), ["nothing"])
     assert names == {}
+
+
+def test_what_was_withdrawn_is_in_no_catalogue_any_more(hostile: Path, tmp_path: Path) -> None:
+    shutil.copy(hostile / "sources.parquet", tmp_path)
+    before = {one.kind: one.files for one in read_kinds(open_store(str(tmp_path)))}
+    rows = pq.read_table(tmp_path / "sources.parquet")
+    refused = [WITHDRAWN if kind == "noise" else None for kind in rows["kind"].to_pylist()]
+    marked = rows.set_column(rows.column_names.index("refused"), "refused", pa.array(refused, pa.string()))
+    pq.write_table(marked, tmp_path / "sources.parquet")
+    assert {one.kind: one.files for one in read_kinds(open_store(str(tmp_path)))} == {
+        kind: files for kind, files in before.items() if kind != "noise"
+    }
 
 
 def test_the_recipe_stands_there_with_all_its_settings_a_range_a_line(hostile: Path, content: bytes) -> None:
