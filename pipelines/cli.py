@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from manifests.errors import JobError, JobInterrupted, UserError
+from manifests.wording import how_many
 from pipelines.commands.ablate import ablate
 from pipelines.commands.calibrate import calibrate
 from pipelines.commands.card import card
@@ -196,11 +197,12 @@ def verify(
     for problem in found.problems:
         print(problem)
     if found.problems:
-        raise JobError(f"{corpus}: {len(found.problems)} problems found")
+        raise JobError(f"{corpus}: {how_many(len(found.problems), 'problem')} found")
     again = (
         f", {found.identical} of {found.rerendered} re-rendered to the same bytes" if found.rerendered else ""
     )
-    print(f"{corpus}: sound; {found.shards} shards, {found.samples} samples{again}")
+    counted = f"{how_many(found.shards, 'shard')}, {how_many(found.samples, 'sample')}"
+    print(f"{corpus}: sound; {counted}{again}")
 
 
 @app.command()

@@ -63,7 +63,7 @@ def withdraw(
     def print_other_holders(hashes: frozenset[str], *besides: str) -> None:
         others = who_else_holds(hashes, besides, look_into or (), [Path().resolve()])
         for place, count in others.items():
-            print(f"  {place} holds them too, in {count} samples: withdraw them there as well")
+            print(f"  {place} holds them too, in {how_many(count, 'sample')}: withdraw them there as well")
 
     if dry_run:
         from pipelines.governance.take_down import take_down

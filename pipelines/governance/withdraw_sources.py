@@ -21,6 +21,8 @@ GROUPS: dict[str, Callable[[Source], str | None]] = {
     "room": lambda source: source.room,
 }
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_TOO_SHORT = re.compile(rf"(?=[0-9a-f]*[0-9])[0-9a-f]{{4,{MIN_PREFIX - 1}}}")
+"""What looks like the beginning of a hash; a word of letters alone is none."""
 
 
 def sources_meant(references: Iterable[str], catalogue: Catalogue, where: str) -> list[Source]:
@@ -36,8 +38,26 @@ def sources_meant(references: Iterable[str], catalogue: Catalogue, where: str) -
     """
     found: dict[str, Source] = {}
     for reference in references:
-        found |= {source.sha256: source for source in _meant(reference, catalogue.usable, where)}
+        try:
+            meant = _meant(reference, catalogue.usable, where)
+        except UserError:
+            _refuse_what_went(reference, catalogue.withdrawn, where)
+            raise
+        found |= {source.sha256: source for source in meant}
     return [found[sha256] for sha256 in sorted(found)]
+
+
+def _refuse_what_went(reference: str, rows: Sequence[Source], where: str) -> None:
+    """Say that a reference means what was withdrawn before, if it does.
+
+    Raises:
+        UserError: saying so.
+    """
+    try:
+        _meant(reference, rows, where)
+    except UserError:
+        return
+    raise UserError(f"{reference}: was withdrawn from {where} already")
 
 
 def _meant(reference: str, rows: Sequence[Source], where: str) -> list[Source]:
@@ -58,7 +78,10 @@ def _meant(reference: str, rows: Sequence[Source], where: str) -> list[Source]:
 
 def _some(found: list[Source], reference: str, where: str) -> list[Source]:
     if not found:
-        raise UserError(f"{reference}: no source of {where} that could be withdrawn")
+        more = (
+            f"; of a hash, {MIN_PREFIX} digits are needed" if _TOO_SHORT.fullmatch(reference.lower()) else ""
+        )
+        raise UserError(f"{reference}: no source of {where} that could be withdrawn{more}")
     return found
 
 

@@ -43,6 +43,8 @@ MIN_PREFIX = 8
 _GROUPS: tuple[Literal["speaker", "licence"], ...] = ("speaker", "licence")
 """Words that may stand before a name, with a colon."""
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_TOO_SHORT = re.compile(rf"(?=[0-9a-f]*[0-9])[0-9a-f]{{4,{MIN_PREFIX - 1}}}")
+"""What looks like the beginning of a digest; a word of letters alone is none."""
 _FULL_KEY = re.compile(rf"([0-9a-f]{{{MIN_PREFIX},32}})-(.+)")
 """Of a sample: the beginning of its corpus's id, then its key."""
 
@@ -124,7 +126,10 @@ def _start(walk: Walk, reference: str) -> Node:
         found := _of_group(walk, reference) or _by_digest(walk, reference) or _by_name(walk, reference)
     ):
         return found
-    raise UserError(f"{reference}: not a model, run, sample or source known here; {_where(walk)}")
+    more = (
+        f" (of a digest, {MIN_PREFIX} digits are needed)" if _TOO_SHORT.fullmatch(reference.lower()) else ""
+    )
+    raise UserError(f"{reference}: not a model, run, sample or source known here{more}; {_where(walk)}")
 
 
 def _is_text(reference: str) -> bool:

@@ -351,5 +351,8 @@ def test_records_of_mlflow_that_are_none_are_named(
 
 @pytest.mark.parametrize("reference", ["nothing", "0" * 32, "deadbeef", "models:/x/1", "caf\udce9.wav"])
 def test_what_is_not_known_is_refused_with_what_is(chain: dict[str, Any], reference: str) -> None:
-    with pytest.raises(UserError, match="models: 4"):
+    with pytest.raises(UserError, match="models: 4") as refused:
         lineage(reference)
+    assert "digits are needed" not in str(refused.value)
+    with pytest.raises(UserError, match=r"known here \(of a digest, 8 digits are needed\); "):
+        lineage("0fe12")
