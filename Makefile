@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run the whole chain on a small built-in corpus (under 10 minutes on 2 cores)
 	$(BIN)/ssiforge demo
 
-test: lint ## Run the linters and all but the long tests (some 15 minutes on 2 cores)
+test: lint ## Run the linters and all but the long tests (9 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 test-faults: $(STAMP) ## Run the long tests with real kills, clusters and servers; those with clusters one after the other
