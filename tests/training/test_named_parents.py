@@ -119,7 +119,7 @@ def test_a_stage_by_itself_begins_with_the_weights_of_a_model_of_its_own(
     experiment = load_experiment("tiny", MICRO)
     train(experiment, corpus_dir, run_dir, STAGES, resume=True, device="cpu")
     unmoved = load_experiment("tiny", still)
-    for stage in STAGES:
+    for stage in ("student", "joint"):  # of those that build on one network and on both
         begun = model_dir(run_dir, stage)
         out = tmp_path / f"more-{stage}"
         options = [f"{stage}={begun}"] + [f"teacher={teacher}"] * (stage == "student")

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from manifests.errors import UserError
 from training.ranks import ALONE, Ranks, _buckets, device_of_rank, joined
 
 Batches = Sequence[tuple[int, Sequence[str]]]
+
+
+def of_two_ranks(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of what two ranks left, which takes long to make, and one process makes for all of these tests."""
+    return pytest.mark.faults(pytest.mark.xdist_group("two ranks")(test))
 
 
 def of_rank(rank: int, count: int, port: int) -> dict[str, str]:
@@ -94,12 +99,14 @@ def steps_of(*ranks: Batches) -> dict[int, tuple[str, ...]]:
     return steps
 
 
+@of_two_ranks
 def test_two_ranks_see_the_samples_of_one_in_the_same_steps(together: Together) -> None:
     alone = steps_of(together.alone.batches)
     assert list(alone) == list(range(0, STEPS * BATCH, BATCH))
     assert steps_of(*(rank["whole"] for rank in together.said)) == alone
 
 
+@of_two_ranks
 def test_a_run_goes_from_one_rank_to_two_and_back_in_the_second_epoch(together: Together) -> None:
     legs = [
         steps_of(together.begun.batches),
@@ -112,6 +119,7 @@ def test_a_run_goes_from_one_rank_to_two_and_back_in_the_second_epoch(together: 
     assert all(leg[slot] == alone[slot] for leg in legs for slot in leg)
 
 
+@of_two_ranks
 def test_two_ranks_that_were_stopped_and_resumed_end_with_the_same_weights(together: Together) -> None:
     (undisturbed, resumed), of_the_other = (rank["ended"] for rank in together.said)
     assert undisturbed == resumed != ""
@@ -119,6 +127,7 @@ def test_two_ranks_that_were_stopped_and_resumed_end_with_the_same_weights(toget
     assert len(together.said[0]["broken"]) == 5 + 2
 
 
+@of_two_ranks
 @pytest.mark.parametrize("batch_size", [4, 3])
 def test_gradients_and_weights_of_networks_and_discriminators_are_those_of_the_whole_batch(
     corpus_dir: Path, together: Together, batch_size: int
@@ -130,6 +139,7 @@ def test_gradients_and_weights_of_networks_and_discriminators_are_those_of_the_w
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
 
 
+@of_two_ranks
 def test_batch_norm_statistics_are_the_mean_of_those_of_the_ranks(
     corpus_dir: Path, together: Together
 ) -> None:
@@ -145,6 +155,7 @@ def test_batch_norm_statistics_are_the_mean_of_those_of_the_ranks(
             torch.testing.assert_close(found, (one + other) / 2.0)
 
 
+@of_two_ranks
 def test_the_weight_of_adversarial_terms_is_the_mean_of_what_the_ranks_measure(
     corpus_dir: Path, together: Together
 ) -> None:
@@ -156,6 +167,7 @@ def test_the_weight_of_adversarial_terms_is_the_mean_of_what_the_ranks_measure(
     assert ours == pytest.approx((first + second) / 2.0, rel=1e-5)
 
 
+@of_two_ranks
 def test_a_step_that_is_not_finite_on_one_rank_moves_nothing_on_any(together: Together) -> None:
     for rank in together.results:
         after_1, after_2, after_3 = rank["spoilt"]["states"]
@@ -166,6 +178,7 @@ def test_a_step_that_is_not_finite_on_one_rank_moves_nothing_on_any(together: To
     assert all(map(torch.equal, ours, theirs))
 
 
+@of_two_ranks
 def test_ranks_that_start_from_other_weights_are_refused(together: Together) -> None:
     assert all("do not start from the same weights" in rank["refused"] for rank in together.results)
 
@@ -198,5 +211,6 @@ def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
+@of_two_ranks
 def test_a_rank_whose_peer_is_gone_says_so(together: Together) -> None:
     assert together.lost.startswith("RankLostError: rank 0 of 2: another rank is gone (")

@@ -217,6 +217,7 @@ def test_an_ablation_is_one_mlflow_run_with_a_run_below_it_for_each_arm_and_seed
     assert files == {"ablation.json", "ablation.md", "ablation.png"}
 
 
+@pytest.mark.faults
 def test_denoisers_with_and_without_attention_share_all_else(
     store: Any, corpus: Corpus, tmp_path: Path
 ) -> None:
