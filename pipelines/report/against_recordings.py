@@ -145,10 +145,10 @@ def _differences(here: Sequence[Clip], there: Sequence[Clip], of: str) -> list[H
         ]
         # Of few recordings there are marks instead of an outline, which have no height.
         kinds = ((a, here, "clips"), *([(b, there, "recordings")] if len(b) >= FEW else []))
-        of = ", and of ".join(
+        shares = ", and of ".join(
             noun if len(v) == len(every) else f"{noun} with any" for v, every, noun in kinds
         )
-        charts.append(figure_of(measure, [a, b], said, of))
+        charts.append(figure_of(measure, [a, b], said, shares))
     clouds = [(x, y, scatter_chart(x, y, here, there)) for x, y in SCATTERED]
     return [
         differences_table(differences),

@@ -126,6 +126,7 @@ def test_recordings_are_measured_as_the_corpus_is(
         not in page.text.partition("\nAgainst recordings\n")[2].partition("\nDistributions\n")[0]
     )
     assert "\n% of clips, and of recordings\n" in page.text
+    assert f"\nB: {SAMPLES} recordings of {SAMPLES + 2}\n" in page.text  # what a colour stands for
     words = dict(re.findall(r"\n([^\n]+)\n[^\n]+\n[^\n]+\n[^\n]+\n[\d.]+\n[\d.]+ %\n([^\n]+)", page.text))
     assert words["Active level, dBFS"] == "very different: in B the median is 12 dB lower"
     assert re.search(
