@@ -98,12 +98,17 @@ class Selections:
         if asked is None or not facts.get("selection"):
             return everything, True
         selection = self.named(facts, corpus_id)
+        if (
+            selection is not None and selection.corpus_id != corpus_id
+        ):  # fresh samples beside it: all are heard
+            return everything, True
         kept = self.splits_of(selection, asked) if selection is not None else None
         return (everything, False) if kept is None else (everything & kept, True)
 
     def kept(self, facts: Mapping[str, Any], corpus_id: str) -> tuple[str, Mapping[str, Any]]:
         """Return digest and sources, by corpus, of what a run kept; none where it kept all, or nobody can tell."""
-        if not facts.get("selection") or (selection := self.named(facts, corpus_id)) is None:
+        selection = self.named(facts, corpus_id) if facts.get("selection") else None
+        if selection is None or selection.corpus_id != corpus_id:
             return "", {}
         held = self.sources(selection) or {}
         return selection.digest, {place: union(of_splits.values()) for place, of_splits in held.items()}

@@ -11,13 +11,18 @@ import pytest
 from tiny_corpora import build_corpus, file_hash
 
 from manifests.corpus import Corpus, open_corpus
+from pipelines.arrow_values import strings
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
 from pipelines.governance.stale import who_heard
 from pipelines.lineage.answer import Lineage, lineage
+from pipelines.lineage.known_corpora import KnownCorpus
+from pipelines.lineage.records import collect
+from pipelines.lineage.selections import Selections, Sources
 from pipelines.lineage.walk import PERHAPS
 from pipelines.merging.merge import merge
+from pipelines.models.folders import found_below
 from pipelines.trainer.train import train
 from training.bundle import read_info
 
@@ -118,6 +123,16 @@ def test_where_nobody_can_tell_any_more_it_may_have_been_heard(corpus: Corpus, m
         assert models_of(answer) == [model]
         assert PERHAPS in {edge.relation for edge in answer.graph.edges}
     assert material(lineage("runs/tiny")) == {*HISS.values(), *TALKER.values()}
+
+
+def test_a_selection_says_nothing_of_fresh_samples_beside_its_corpus(corpus: Corpus, model: str) -> None:
+    found = found_below([Path()])
+    (run,) = collect(None, found).runs.values()
+    known = Selections(found, {corpus.manifest.id: KnownCorpus(corpus.store, corpus.manifest)})
+    asked = Sources(strings([HISS["train"]]))
+    assert known.heard(run.facts, corpus.manifest.id, ["train"], asked) == (frozenset(), True)
+    assert known.heard(run.facts, "f" * 32, ["train"], asked) == (frozenset(["train"]), True)
+    assert known.kept(run.facts, "f" * 32) == ("", {})
 
 
 def test_a_model_of_some_samples_of_a_merged_corpus(hostile: Path, store: Any) -> None:
