@@ -8,6 +8,7 @@ from manifests.store import Place
 from pipelines.lineage.known_corpora import KnownCorpus, known_corpora
 from pipelines.lineage.known_online import KnownOnline, known_online
 from pipelines.lineage.records import ModelRecord, Records, collect
+from pipelines.lineage.selections import Selections
 from pipelines.models.folders import found_below
 from pipelines.models.stale_mark import stale_sentence
 from pipelines.tracking.records import stored_records
@@ -27,7 +28,7 @@ class Ancestry:
     stale: tuple[str, ...]
     """Data that was withdrawn since, and marks of any of them: a sentence each."""
     licences: tuple[str, ...]
-    """Of all material that it and the models before it heard."""
+    """Of all material that it and the models before it heard: with `--keep`, of the samples that were kept."""
     evaluations: tuple[str, ...]
     """Ids of the finished runs that scored it."""
 
@@ -44,6 +45,8 @@ def ancestry(bundle_id: str, corpora: Sequence[Place]) -> Ancestry:
     records = collect(stored, found)
     known = {corpus.manifest.id: corpus for corpus in known_corpora(corpora, stored, found)}
     online = known_online(stored, found)
+    selections = Selections(found, known)
+    licences: set[str] = set()
     missing: dict[str, None] = {}
     marked: dict[str, None] = {}
     data: dict[str, None] = {}
@@ -58,6 +61,7 @@ def ancestry(bundle_id: str, corpora: Sequence[Place]) -> Ancestry:
             missing[f"the corpus of the {model.stage} {model_id[:8]} is not recorded"] = None
         else:
             data[model.corpus_id] = None
+            licences |= _heard_licences(model, known, online, selections)
     every = list(_with_parts(data, known, online))
     missing |= {
         f"the corpus {data_id} is not found (give --corpus if it was moved)": None
@@ -76,7 +80,6 @@ def ancestry(bundle_id: str, corpora: Sequence[Place]) -> Ancestry:
         and run.bundle_id == bundle_id
         and run.facts.get("status", FINISHED) == FINISHED
     )
-    licences = {licence for data_id in every for licence in _licences(data_id, known, online)}
     stale = dict.fromkeys((*marked, *_replaced(every, known)))
     return Ancestry(tuple(missing), tuple(stale), tuple(sorted(licences)), scored)
 
@@ -105,13 +108,24 @@ def _with_parts(
             yield from _with_parts({mixed: None}, known, online)
 
 
-def _licences(
-    data_id: str, known: Mapping[str, KnownCorpus], online: Mapping[str, KnownOnline]
-) -> Iterator[str]:
-    if data_id in known:
-        yield from known[data_id].manifest.licences
-    elif data_id in online:
-        yield from (source.licence for source in online[data_id].sources.values())
+def _heard_licences(
+    model: ModelRecord,
+    known: Mapping[str, KnownCorpus],
+    online: Mapping[str, KnownOnline],
+    selections: Selections,
+) -> set[str]:
+    """Return the licences of what a model heard itself; where nobody can tell what was kept, those of all."""
+    found: set[str] = set()
+    fresh = online.get(model.corpus_id)
+    if fresh is not None:
+        found |= {source.licence for source in fresh.sources.values()}
+    corpus_id = fresh.record.corpus_id if fresh is not None else model.corpus_id
+    _, kept = selections.kept(model.facts, corpus_id)
+    for place, hashes in kept.items():
+        found |= known[place].catalogue.summed(hashes).licences.keys()
+    if not kept and corpus_id in known:
+        found |= known[corpus_id].manifest.licences.keys()
+    return found
 
 
 def _replaced(data: Sequence[str], known: Mapping[str, KnownCorpus]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from manifests.corpus import (
     Corpus,
     CorpusManifest,
     SampleEntry,
+    ShardRecord,
     open_corpus,
     read_manifest,
     read_part,
@@ -116,13 +117,18 @@ class KnownCorpus:
         """Return one sample by its key."""
         return next(self._samples("key", key), None)
 
-    def entry(self, sample: SampleUse) -> SampleEntry | None:
-        """Return what the record of its shard says of a sample; None where that cannot be read."""
+    def record(self, shard: str) -> ShardRecord | None:
+        """Return the record of a shard, by the path of its tar; None where that cannot be read."""
         try:
-            record = read_shard_record(self.store, record_name(sample.shard))
+            return read_shard_record(self.store, record_name(shard))
         except (OSError, UserError):
             return None
-        return next((entry for entry in record.samples if entry.key == sample.key), None)
+
+    def entry(self, sample: SampleUse) -> SampleEntry | None:
+        """Return what the record of its shard says of a sample; None where that cannot be read."""
+        record = self.record(sample.shard)
+        entries = record.samples if record is not None else ()
+        return next((entry for entry in entries if entry.key == sample.key), None)
 
     def in_shard(self, name: str) -> list[SampleUse]:
         """Return the samples of a shard by the path of its tar within the corpus."""

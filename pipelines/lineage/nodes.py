@@ -1,11 +1,12 @@
 """What a lineage says of each kind of thing."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from manifests.canonical import digest
 from manifests.corpus_summary import CorpusSummary
+from manifests.packages import PROJECT
 from manifests.source import WITHDRAWN, Source
 from pipelines.corpus.catalogue_queries import Summary
 from pipelines.corpus.sample_uses import SampleUse
@@ -90,9 +91,7 @@ def corpus_node(corpus_id: str, corpus: KnownCorpus | None, summary: CorpusSumma
         "hours": round(manifest.hours, 3),
         "samples": _counted(manifest.samples),
         "seed": "" if manifest.parts else manifest.seed,
-        "code_version": manifest.code_version,
-        "packages": manifest.environment,
-        "packages_digest": digest(manifest.environment),
+        **_software(manifest.code_version, manifest.environment),
         "recipe_digest": manifest.recipe_digest,
         "catalogue_digest": manifest.catalogue_digest,
         "grown_from": manifest.grown_from,
@@ -120,12 +119,6 @@ def online_node(fresh: KnownOnline) -> Node:
     return Node("online", record.data_id, f"fresh samples of {record.recipe} {record.data_id[:SHORT]}", facts)
 
 
-def online_recipe_node(fresh: KnownOnline) -> Node:
-    """Describe the recipe of fresh samples."""
-    recipe_digest = fresh.record.recipe_digest
-    return Node("recipe", recipe_digest, fresh.record.recipe, {"digest": recipe_digest})
-
-
 def online_sources_node(fresh: KnownOnline) -> Node:
     """Describe the sources from which fresh training samples are drawn; the files are among the facts."""
     rows_digest = fresh.record.catalogue_digest
@@ -140,7 +133,9 @@ def online_sources_node(fresh: KnownOnline) -> Node:
     kinds, licences = Counter(row.kind for row in rows), Counter(row.licence for row in rows)
     speakers = {row.speaker for row in rows if row.speaker}
     label, facts = _described(Summary(kinds, licences, len(speakers), len(rows)), lambda: rows)
-    return Node("sources", f"{rows_digest}/{fresh.record.data_id}", label, {"digest": rows_digest, **facts})
+    drawn_by = {"code_version": fresh.record.code_version}
+    node_id = f"{rows_digest}/{fresh.record.data_id}"
+    return Node("sources", node_id, label, {"digest": rows_digest} | drawn_by | facts)
 
 
 def sample_node(corpus: KnownCorpus, sample: SampleUse) -> Node:
@@ -152,13 +147,62 @@ def sample_node(corpus: KnownCorpus, sample: SampleUse) -> Node:
     }
     if (entry := corpus.entry(sample)) is not None:
         facts |= {"index": entry.index, "attempt": entry.attempt, "spec_digest": entry.spec_digest}
-    return Node("sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts)
+    return Node(
+        "sample", f"{corpus.manifest.id}/{sample.key}", sample.key, facts | _rendered_by(corpus, sample.shard)
+    )
 
 
-def recipe_node(corpus: KnownCorpus) -> Node:
-    """Describe the recipe of a corpus."""
-    manifest = corpus.manifest
-    return Node("recipe", manifest.recipe_digest, manifest.recipe, {"digest": manifest.recipe_digest})
+def shard_node(corpus: KnownCorpus, name: str, keys: Sequence[str], with_record: bool = False) -> Node:
+    """Describe a shard.
+
+    Args:
+        corpus: whose it is.
+        name: path of its tar within that.
+        keys: of the samples in it that matter.
+        with_record: also say what its own record does: of many shards, that takes its time.
+    """
+    facts: dict[str, Any] = {"sha256": corpus.manifest.shards.get(name, ""), "samples": list(keys)}
+    if with_record:
+        facts |= _rendered_by(corpus, name)
+    return Node("shard", f"{corpus.manifest.id}/{name}", name, facts)
+
+
+def _rendered_by(corpus: KnownCorpus, shard: str) -> dict[str, Any]:
+    """Say what code rendered a shard: a corpus may be made larger, or mended, by a later one."""
+    record = corpus.record(shard)
+    return _software(record.environment.get(PROJECT, ""), record.environment) if record is not None else {}
+
+
+def _software(code: str, packages: Mapping[str, str]) -> dict[str, Any]:
+    return {"code_version": code, "packages": dict(packages), "packages_digest": digest(packages)}
+
+
+def recipe_node(data: KnownCorpus | KnownOnline, known: Iterable[KnownCorpus | KnownOnline]) -> Node:
+    """Describe the recipe of a corpus or of fresh samples, and which code it was read by.
+
+    Args:
+        data: of which it is.
+        known: everything else that may be of the same recipe.
+    """
+    name, recipe_digest, *_ = _recipe_of(data)
+    same = [_recipe_of(one) for one in (data, *known)]
+    codes = sorted({code for _, other, code, _ in same if other == recipe_digest and code})
+    packages = sorted({held for _, other, _, held in same if other == recipe_digest and held})
+    facts = {
+        "digest": recipe_digest,
+        "code_version": ", ".join(codes),
+        "packages_digest": ", ".join(packages),
+    }
+    return Node("recipe", recipe_digest, name, facts)
+
+
+def _recipe_of(data: KnownCorpus | KnownOnline) -> tuple[str, str, str, str]:
+    """Return name and digest of a recipe, version of the code and digest of the packages that drew by it."""
+    if isinstance(data, KnownOnline):
+        record = data.record
+        return record.recipe, record.recipe_digest, record.code_version, ""
+    manifest = data.manifest
+    return manifest.recipe, manifest.recipe_digest, manifest.code_version, digest(manifest.environment)
 
 
 def sources_node(corpus: KnownCorpus, used: Any, selection: str = "") -> Node:
@@ -171,8 +215,10 @@ def sources_node(corpus: KnownCorpus, used: Any, selection: str = "") -> Node:
     """
     catalogue = corpus.catalogue
     label, facts = _described(catalogue.summed(used), lambda: catalogue.listed(used))
-    place = (corpus.manifest.catalogue_digest, corpus.manifest.id, *([selection] if selection else []))
-    return Node("sources", "/".join(place), label, facts)
+    manifest = corpus.manifest
+    drawn_by = {"code_version": manifest.code_version, "packages_digest": digest(manifest.environment)}
+    place = (manifest.catalogue_digest, manifest.id, *([selection] if selection else []))
+    return Node("sources", "/".join(place), label, drawn_by | facts)
 
 
 def _described(summary: Summary, rows: Callable[[], list[Source]]) -> tuple[str, dict[str, Any]]:

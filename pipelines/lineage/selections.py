@@ -48,15 +48,16 @@ class Selections:
     def __init__(self, found: Found, corpora: Mapping[str, KnownCorpus]) -> None:
         self._corpora = corpora
         self._places = [folder / SELECTION_FILE for folder in found.runs]
-        self._known: dict[str, Selection | None] = {}
+        self._known: dict[tuple[str, str], Selection | None] = {}
         self._sources: dict[str, Mapping[str, Mapping[str, Any]] | None] = {}
 
     def named(self, facts: Mapping[str, Any], corpus_id: str) -> Selection | None:
         """Return the selection that a run, evaluation or model names among its facts; None where it cannot be told."""
         wanted, expression = str(facts["selection"]), str(facts.get("keep", ""))
-        if wanted not in self._known:
-            self._known[wanted] = next(self._candidates(wanted, expression, corpus_id, facts), None)
-        return self._known[wanted]
+        asked = (wanted, corpus_id)
+        if asked not in self._known:
+            self._known[asked] = next(self._candidates(wanted, expression, corpus_id, facts), None)
+        return self._known[asked]
 
     def sources(self, selection: Selection) -> Mapping[str, Mapping[str, Any]] | None:
         """Return the hashes of the sources of what was kept, Arrow arrays by corpus and split.

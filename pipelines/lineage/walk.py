@@ -18,11 +18,11 @@ from pipelines.lineage.nodes import (
     heard_node,
     model_node,
     online_node,
-    online_recipe_node,
     online_sources_node,
     recipe_node,
     run_node,
     sample_node,
+    shard_node,
     source_node,
     sources_node,
     version_node,
@@ -108,7 +108,7 @@ class Walk:
     def around_sample(self, corpus: KnownCorpus, sample: SampleUse) -> Node:
         """Back from a sample to its recipe and sources, on to the models that heard it."""
         node = self.graph.add(sample_node(corpus, sample))
-        self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
+        self.graph.link(self._recipe(corpus), node, "recipe of")
         for sha256 in sample.sources:
             self.graph.link(self._source(sha256), node, "heard in")
         shard = self._shard(corpus, sample.shard, [sample.key])
@@ -119,8 +119,8 @@ class Walk:
     def around_shard(self, corpus: KnownCorpus, name: str) -> Node:
         """Back from a shard to its recipe and the sources of its samples, on to the models that heard them."""
         samples = corpus.in_shard(name)
-        node = self._shard(corpus, name, [sample.key for sample in samples])
-        self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
+        node = self.graph.add(shard_node(corpus, name, [sample.key for sample in samples], with_record=True))
+        self.graph.link(self._recipe(corpus), node, "recipe of")
         hashes = dict.fromkeys(sha256 for sample in samples for sha256 in sample.sources)
         rows = {row.sha256: row for row in corpus.listed(strings(hashes))}
         for sha256 in hashes:
@@ -272,12 +272,12 @@ class Walk:
             for part in corpus.manifest.parts:
                 self.graph.link(self._back_from_corpus(part.corpus, with_sources), node, _merged_into(part))
         elif (fresh := self.online.get(corpus_id)) is not None:
-            self.graph.link(self.graph.add(online_recipe_node(fresh)), node, "recipe of")
+            self.graph.link(self._recipe(fresh), node, "recipe of")
             self.graph.link(self.graph.add(online_sources_node(fresh)), node, "material of")
             if fresh.record.corpus_id:
                 self.graph.link(self._back_from_corpus(fresh.record.corpus_id), node, "mixed with")
         elif corpus is not None:
-            self.graph.link(self.graph.add(recipe_node(corpus)), node, "recipe of")
+            self.graph.link(self._recipe(corpus), node, "recipe of")
             if with_sources:
                 self.graph.link(self.graph.add(sources_node(corpus, corpus.used)), node, "material of")
         return node
@@ -387,8 +387,10 @@ class Walk:
         return self.graph.add(source_node(sha256, next(usable, known[0] if known else None)))
 
     def _shard(self, corpus: KnownCorpus, name: str, keys: list[str]) -> Node:
-        facts = {"sha256": corpus.manifest.shards.get(name, ""), "samples": keys}
-        return self.graph.add(Node("shard", f"{corpus.manifest.id}/{name}", name, facts))
+        return self.graph.add(shard_node(corpus, name, keys))
+
+    def _recipe(self, data: KnownCorpus | KnownOnline) -> Node:
+        return self.graph.add(recipe_node(data, self.with_sources))
 
 
 def _relation(heard: Collection[str], surely: bool) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from datagen.environment import code_version
+from datagen.environment import code_version, environment
 from manifests.corpus import CorpusManifest
 from manifests.parts import Part, merged_id
 from manifests.recipe import SPLITS
@@ -56,7 +56,7 @@ def merged_manifest(
             for part, manifest in zip(parts, manifests, strict=True)
             for shard, reason in manifest.lost_shards.items()
         },
-        environment={},
+        environment=environment(),
         timings={},
         files=files,
     ).sealed()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipelines.corpus.copying
+from datagen.environment import environment
 from manifests.canonical import digest
 from manifests.catalogue import Catalogue, read_catalogue, write_catalogue
 from manifests.corpus import CorpusManifest, open_corpus, read_manifest
@@ -120,7 +121,9 @@ def test_evaluation_reads_the_samples_of_all_parts_whole_by_their_full_names(
 def test_neither_order_nor_place_but_weights_change_the_identity(
     two: tuple[Path, Path], pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    one = merge(two, tmp_path / "1").manifest.id
+    merged = merge(two, tmp_path / "1").manifest
+    one = merged.id
+    assert merged.environment == environment()
     assert merge(pair[::-1], tmp_path / "2").manifest.id == one
     assert merge(two, tmp_path / "3", copy=True).manifest.id == one
     assert merge(two, tmp_path / "4", weights=[f"{two[0]}=2"]).manifest.id != one

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from tiny_corpora import build_corpus
 
-from manifests.canonical import file_sha256
+from manifests.canonical import digest, file_sha256
 from manifests.corpus import SAMPLES_FILE, Corpus, corpus_id, open_corpus, read_manifest
 from manifests.errors import UserError
 from manifests.experiment import STAGES
@@ -216,6 +216,32 @@ def test_a_shard_leads_back_to_the_sources_in_its_tar_and_on_to_the_models_that_
             for i in models
             if trains and held.id in {models[a]["corpus_id"] for a in with_ancestors(models, i)}
         }
+
+
+def test_code_and_packages_are_part_of_each_node(random_house: Callable[[int], Path]) -> None:
+    """A recipe of two corpora has those of both; of a shard and its samples, the record of the shard says it."""
+    place = random_house(1)
+    recorded = place / "c" / "train" / "shard-000000.json"
+    record = json.loads(recorded.read_bytes())
+    record["environment"] = {"ssiforge": "0.0.9", "numpy": "1"}
+    recorded.write_text(json.dumps(record))
+    manifests = {read_manifest(place / name).id: read_manifest(place / name) for name in "abc"}
+    for model_id in models_by_id(place):
+        for node in lineage(model_id, up=True, down=False).graph.nodes.values():
+            assert node.facts["code_version"]
+            if node.kind == "sources":
+                manifest = manifests[node.id.split("/")[1]]
+                assert node.facts["packages_digest"] == digest(manifest.environment)
+            if node.kind == "recipe":
+                same = [one for one in manifests.values() if one.recipe_digest == node.id]
+                digests = {digest(one.environment) for one in same}
+                assert node.facts["packages_digest"] == ", ".join(sorted(digests))
+    key = f"{read_manifest(place / 'c').id[:8]}-{record['samples'][0]['key']}"
+    for reference in ("c/train/shard-000000.tar", key):
+        answer = lineage(reference)
+        assert answer.start.facts["code_version"] == "0.0.9"
+        assert answer.start.facts["packages"] == record["environment"]
+        assert answer.start.facts["packages_digest"] == digest(record["environment"])
 
 
 def test_a_shard_that_two_versions_of_a_corpus_share_is_meant_by_its_place(

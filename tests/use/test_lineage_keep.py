@@ -15,6 +15,7 @@ from pipelines.arrow_values import strings
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
+from pipelines.governance.promote_data import ancestry
 from pipelines.governance.stale import who_heard
 from pipelines.lineage.answer import Lineage, lineage
 from pipelines.lineage.known_corpora import KnownCorpus
@@ -89,6 +90,7 @@ def test_a_model_heard_what_was_kept_and_nothing_else(corpus: Corpus, model: str
         assert models_of(lineage("corpus")) == [model]
         assert material(lineage("runs/tiny")) == {TALKER["train"], TALKER["val"]}
         assert material(lineage("corpus")) == {*HISS.values(), *TALKER.values()}
+        assert ancestry(model, ()).licences == ("CC-BY-4.0",)
 
     check()
     # Without the list of what was kept, it is selected anew.
@@ -123,6 +125,7 @@ def test_where_nobody_can_tell_any_more_it_may_have_been_heard(corpus: Corpus, m
         assert models_of(answer) == [model]
         assert PERHAPS in {edge.relation for edge in answer.graph.edges}
     assert material(lineage("runs/tiny")) == {*HISS.values(), *TALKER.values()}
+    assert ancestry(model, ()).licences == ("CC-BY-4.0", "CC0-1.0")
 
 
 def test_a_selection_says_nothing_of_fresh_samples_beside_its_corpus(corpus: Corpus, model: str) -> None:
@@ -143,24 +146,29 @@ def test_a_model_of_some_samples_of_a_merged_corpus(hostile: Path, store: Any) -
     model = train("tiny", "both", "teacher", False, None, "cpu", SMALL, print, CLEAN)["teacher"].id
     kept: dict[str, set[str]] = {"train": set(), "val": set()}
     others: set[str] = set()
-    for sample in samples_in("both"):
-        heard = not any(stage["stage"] == "noise" for stage in sample["stages"])
-        of = kept.get(sample["split"], others) if heard else others
+    licences: set[str] = set()
+    for part_id, sample in samples_in("both"):
+        heard = not any(stage["stage"] == "noise" for stage in sample["stages"]) and sample["split"] in kept
+        of = kept[sample["split"]] if heard else others
         of |= {source["sha256"] for source in sample["sources"]}
+        licences |= set(sample["licences"]) if heard else set()
+        answer = lineage(f"{part_id[:8]}-{sample['key']}")
+        assert models_of(answer) == [model] * heard
     assert kept["train"] and others - kept["train"] - kept["val"]
     for sha256 in sorted(others | kept["train"] | kept["val"]):
         answer = lineage(sha256)
         assert (models_of(answer) == [model]) == (sha256 in kept["train"] | kept["val"])
         assert bool(answer.heard.only_validated) == (sha256 in kept["val"] - kept["train"])
     assert material(lineage("runs/tiny")) == kept["train"] | kept["val"]
+    assert set(ancestry(model, ()).licences) == licences
 
 
-def samples_in(place: str) -> Iterator[dict[str, Any]]:
-    """Every sample's JSON, from the tars of all parts."""
+def samples_in(place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Id of the part and JSON of every sample, from the tars of all parts."""
     for part in open_corpus(place).parts:
         for shard in part.corpus.shards:
             for entry in shard.samples:
-                yield part.corpus.sample_json(shard, entry)
+                yield part.corpus.manifest.id, part.corpus.sample_json(shard, entry)
 
 
 def test_an_evaluation_heard_what_it_kept(corpus: Corpus, model: str, heard_before: dict[bytes, Any]) -> None:
