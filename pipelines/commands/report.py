@@ -41,7 +41,10 @@ def report(
     ] = None,
     export: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Of a run: what 'ssiforge export' wrote, likewise; repeatable."),
+        typer.Option(
+            metavar="DIR",
+            help="Of a run or an evaluation: what 'ssiforge export' wrote, likewise; repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Write a page about a corpus, a training run or an evaluation.

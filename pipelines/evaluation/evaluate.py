@@ -1,7 +1,7 @@
 """`ssiforge evaluate`: what models do to held-out samples, or to a folder of recordings without references."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipelines.evaluation.audio import KEPT, keeping
 from pipelines.evaluation.files import check_writable, write_rows, write_tables
 from pipelines.evaluation.samples import Heard, HeldOut, Recordings
 from pipelines.models.reference import ModelRef, resolve_model
+from pipelines.models.size import size_of
 from pipelines.models.stale_mark import stale_warning, warn_if_stale
 from pipelines.openlineage.events import corpus_dataset
 from pipelines.openlineage.models import finished_model
@@ -34,6 +35,7 @@ from pipelines.quality.scoring import Enhanced, scored
 from pipelines.quality.sigmos import open_sigmos
 from pipelines.quality.summary import by_condition, reasons, summarised
 from pipelines.selection.selecting import how_many, select
+from training.bundle import Bundle
 from training.enhance import enhance_array
 
 RESULT_FILE = "evaluation.json"
@@ -115,15 +117,16 @@ def evaluate(
     inputs += [corpus_dataset(opened.manifest)] if opened else []
     with telling(Folder(out), EVALUATE_JOB, asked, inputs) as told:
         rows: list[Row] = []
+        bundles = {name: model.load(device) for name, model in zip(titles(models), models, strict=True)}
         with JobProgress("evaluate", heard.total, "samples") as progress:
-            enhanced = keeping(_enhanced(heard, models, device), heard.total, listen, out)
+            enhanced = keeping(_enhanced(heard, bundles), heard.total, listen, out)
             for of_sample in scored(enhanced, sigmos, workers):
                 rows += of_sample
                 progress.advance(1)
         if not rows:
             raise JobError(f"{corpus or input_dir}: none of the {heard.total} samples can be read")
         shown = columns(with_reference=opened is not None, with_sigmos=sigmos is not None)
-        result = _result(rows, shown, models, opened, split, heard) | {"networks": networks}
+        result = _result(rows, shown, models, bundles, opened, split, heard) | {"networks": networks}
         if selection is not None:
             result["selection"] = asdict(selection.record)
         write_rows(rows, shown, out)
@@ -156,16 +159,16 @@ def _check_split(corpus: Corpus, split: str) -> None:
         raise UserError(f"{corpus.url}: has no samples in its {split} split")
 
 
-def _enhanced(heard: Heard, models: Sequence[ModelRef], device: str) -> Iterator[Enhanced]:
-    bundles = [(name, model.load(device)) for name, model in zip(titles(models), models, strict=True)]
+def _enhanced(heard: Heard, bundles: Mapping[str, Bundle]) -> Iterator[Enhanced]:
     for sample in heard:
-        yield sample, {name: enhance_array(bundle, sample.degraded) for name, bundle in bundles}
+        yield sample, {name: enhance_array(bundle, sample.degraded) for name, bundle in bundles.items()}
 
 
 def _result(
     rows: Sequence[Row],
     shown: Sequence[Column],
     models: Sequence[ModelRef],
+    bundles: Mapping[str, Bundle],
     corpus: Corpus | None,
     split: str,
     heard: Heard,
@@ -201,6 +204,8 @@ def _result(
                 "stage": model.info.stage,
                 "bundle_id": model.info.id,
                 "trained_on": model.info.corpus_id,
+                "parents": dict(model.info.parents),
+                "size": size_of(bundles[name]).model_dump(),
                 **({"stale": model.stale} if model.stale else {}),
             }
             for name, model in zip(titles(models), models, strict=True)

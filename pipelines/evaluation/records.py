@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from manifests.errors import UserError
 from pipelines.evaluation.evaluate import FORMAT, RESULT_FILE
+from pipelines.models.size import ModelSize
 from pipelines.quality.scores import DEGRADED, Column
 
 
@@ -24,6 +25,10 @@ class Judged(_Read):
     stage: str
     bundle_id: str
     trained_on: str
+    parents: dict[str, str] = {}
+    """Bundle ids of what it was made from, by role; earlier evaluations did not say it."""
+    size: ModelSize | None = None
+    """Nor this."""
 
 
 class Compared(_Read):

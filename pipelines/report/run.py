@@ -17,6 +17,7 @@ from pipelines.evaluation.records import EvaluationRecords, is_evaluation, read_
 from pipelines.model_cards.card import card
 from pipelines.model_cards.scores import scores_of
 from pipelines.models.run_files import run_files
+from pipelines.models.size import ModelSize, size_of
 from pipelines.quality.scores import DEGRADED
 from pipelines.report.conditions import condition_title
 from pipelines.report.evaluation_parts import evaluation
@@ -77,7 +78,7 @@ def report_run(folder: Path, out: Path | None = None, more: Sources = Sources())
         Section("curves", "Learning curves", curves(stages), CURVES),
         *_listening(_heard(stages)),
         *_evaluations(evaluations),
-        *([Section("size", "Size and speed", sizes(bundles, list(exports.values())))] if bundles else []),
+        *_sizes([(bundle.info.stage, size_of(bundle)) for bundle in bundles], exports),
         *([Section("lineage", "Lineage", lineage)] if lineage is not None else []),
         Section("settings", "Settings", settings(stages)),
         *([Section("card", "Model card", _card(bundles[-1], evaluations))] if bundles else []),
@@ -104,24 +105,28 @@ def report_of_id(run_id: str, out: Path | None = None, more: Sources = Sources()
     with run_files(name) as files:
         place = out or (Path(REPORTS_FOLDER) / name if files.lent else None)
         if files.is_evaluation:
-            return report_evaluation(files.folder, place)
+            return report_evaluation(files.folder, place, more)
         return report_run(files.folder, place, more)
 
 
-def report_evaluation(folder: Path, out: Path | None = None) -> Path:
+def report_evaluation(folder: Path, out: Path | None = None, more: Sources = Sources()) -> Path:
     """Write the page of an evaluation; return where it is.
 
     Args:
         folder: what `ssiforge evaluate` wrote to.
         out: folder of the page; `report` in the evaluation's folder if not given.
+        more: exports of its models.
 
     Raises:
-        UserError: when the folder holds no evaluation, or a file in it is not what it should be, or the page cannot be
-            written.
+        UserError: when the folder holds no evaluation, a given export is of other models, or a file in one is not what
+            it should be, or the page cannot be written.
         JobError: when the disk is full.
     """
+    if more.evaluations:
+        raise UserError(f"--evaluation belongs to a run, and {folder} is an evaluation")
     found = read_evaluation(folder)
     place = _place(folder, out)
+    exports = _found(folder, more.exports, is_export, read_export, _exported, _judged(found))
     models = [
         [
             model.system,
@@ -137,6 +142,7 @@ def report_evaluation(folder: Path, out: Path | None = None) -> Path:
     sections = [
         Section("scores", "Scores", evaluation(found)),
         *_listening(_kept(folder)),
+        *_sizes([(model.system, model.size) for model in found.models if model.size is not None], exports),
         Section("lineage", "Lineage", evaluation_lineage(found)),
     ]
     write_page(place, page(title, join(models, found.heard, "."), sections), HINT)
@@ -181,6 +187,10 @@ def _kept(folder: Path) -> list[Listened]:
 
 def _listening(samples: Sequence[Listened]) -> list[Section]:
     return [Section("listen", "Before and after", listening(samples), HOW_TO_READ)] if samples else []
+
+
+def _sizes(models: Sequence[tuple[str, ModelSize]], exports: Mapping[Path, ExportRecords]) -> list[Section]:
+    return [Section("size", "Size and speed", sizes(models, list(exports.values())))] if models else []
 
 
 def _evaluations(evaluations: Mapping[Path, EvaluationRecords]) -> list[Section]:

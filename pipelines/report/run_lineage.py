@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.evaluation.records import EvaluationRecords
 from pipelines.lineage.graph import Graph, Node
@@ -23,19 +24,17 @@ def run_lineage(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evalu
 
 
 def evaluation_lineage(found: EvaluationRecords) -> Html:
-    """Return the graph of an evaluation: its models, what each was trained on, and what they were scored on."""
+    """Return the graph of an evaluation: its models, what each was made of, and what they were scored on."""
     graph = Graph()
     for judged in found.models:
-        label = f"{judged.stage} {judged.bundle_id[:SHORT]}"
-        model = graph.add(Node("model", judged.bundle_id, label))
+        graph.add(Node("model", judged.bundle_id, f"{judged.stage} {judged.bundle_id[:SHORT]}"))
+    for judged in found.models:
+        model = graph.nodes[f"model:{judged.bundle_id}"]
         data = graph.add(Node("corpus", judged.trained_on, judged.trained_on[:SHORT]))
         graph.link(data, model, "trained on")
+        _link_parents(graph, model, judged.parents)
     _add_evaluation(graph, 1, found, {judged.bundle_id for judged in found.models})
-    note = (
-        "An evaluation holds no more of its models than this: their sizes, speeds and parents are on the page of their "
-        "run."
-    )
-    return join(_shown(graph), tag("p", note, class_="note"))
+    return _shown(graph)
 
 
 def _shown(graph: Graph) -> Html:
@@ -70,8 +69,7 @@ def _graph(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evaluation
         if info.corpus is not None and info.online is None:
             graph.link(graph.add(Node("recipe", info.corpus.recipe, info.corpus.recipe)), data, "recipe of")
         graph.link(data, model, "trained on")
-        for role, parent in info.parents.items():
-            graph.link(graph.add(Node("model", parent, f"{role} {parent[:SHORT]}")), model, f"{role} of")
+        _link_parents(graph, model, info.parents)
         if standing.registered:
             version = graph.add(Node("version", standing.registered, standing.title))
             graph.link(model, version, "registered as")
@@ -79,6 +77,11 @@ def _graph(stages: Sequence[StageRecords], evaluations: Mapping[Path, Evaluation
     for number, found in enumerate(evaluations.values(), 1):
         _add_evaluation(graph, number, found, ours)
     return graph
+
+
+def _link_parents(graph: Graph, model: Node, parents: Mapping[Any, str]) -> None:
+    for role, parent in parents.items():
+        graph.link(graph.add(Node("model", parent, f"{role} {parent[:SHORT]}")), model, f"{role} of")
 
 
 def _add_evaluation(graph: Graph, number: int, found: EvaluationRecords, ours: set[str]) -> None:

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.errors import UserError
 from pipelines.models.folders import EXPORT_FILE
+from pipelines.models.size import ModelSize
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
 from pipelines.report.scales import count
-from training.bundle import WEIGHTS_FILE, Bundle
 from training.models.stft import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 RTF_LIMIT = 0.5
@@ -64,10 +64,10 @@ def read_export(folder: Path) -> ExportRecords:
         raise UserError(f"{path}: not the report of an export") from error
 
 
-def sizes(bundles: Sequence[Bundle], exports: Sequence[ExportRecords]) -> Html:
-    """Return sizes and latencies of finished models, and speeds of those that were exported."""
+def sizes(models: Sequence[tuple[str, ModelSize]], exports: Sequence[ExportRecords]) -> Html:
+    """Return sizes and latencies of finished models, by their names, and speeds of those that were exported."""
     head = ("model", "preset", "weights", "MB", "algorithmic latency")
-    parts = [table(head, list(map(_size, bundles)), (2, 3), "Sizes of the models")]
+    parts = [table(head, [_size(*model) for model in models], (2, 3), "Sizes of the models")]
     measured = [_speed(export, file) for export in exports for file in export.variants]
     if not measured:
         none = join(
@@ -90,15 +90,14 @@ def sizes(bundles: Sequence[Bundle], exports: Sequence[ExportRecords]) -> Html:
     )
 
 
-def _size(bundle: Bundle) -> list[object]:
-    info = bundle.info
+def _size(name: str, size: ModelSize) -> list[object]:
     window_ms = 1000 * WINDOW_SAMPLES // SAMPLE_RATE_HZ
     return [
-        info.stage,
-        info.preset,
-        count(sum(weight.numel() for weight in bundle.model.parameters())),
-        f"{(bundle.path / WEIGHTS_FILE).stat().st_size / 1e6:.2f}",
-        f"{window_ms} ms" if info.causal else "looks ahead: for recordings, not for calls",
+        name,
+        size.preset,
+        count(size.weights),
+        f"{size.bytes / 1e6:.2f}",
+        f"{window_ms} ms" if size.causal else "looks ahead: for recordings, not for calls",
     ]
 
 

@@ -30,7 +30,7 @@ def report_on(
         out: folder of the page; the default is beside what it is about.
         against: of a corpus alone: what it is compared with.
         samples: of a corpus alone: how many are shown, at most.
-        more: of a run alone: what else belongs to it.
+        more: of a run, or of an evaluation: what else belongs to it.
         say: receives lines for people.
 
     Raises:
@@ -43,7 +43,9 @@ def report_on(
     is_of_evaluation = local and is_evaluation(place)
     if not (by_id or is_of_run or is_of_evaluation):
         if more != Sources():
-            raise UserError(f"--evaluation and --export belong to a run, and {reference} is none")
+            raise UserError(
+                f"--evaluation and --export belong to a run or an evaluation, and {reference} is none"
+            )
         if local and not place.exists():
             raise UserError(f"{reference}: neither a folder nor the id of a run")
         if local and place.is_file():
@@ -53,10 +55,8 @@ def report_on(
         return write_report(reference, out, against, samples, say)
     if against is not None:
         raise UserError(f"--against compares a corpus, and {reference} is none")
-    if is_of_evaluation and more != Sources():
-        raise UserError(f"--evaluation and --export belong to a run, and {reference} is an evaluation")
     if by_id:
         page = report_of_id(reference, out, more)
     else:
-        page = report_evaluation(place, out) if is_of_evaluation else report_run(place, out, more)
+        page = report_evaluation(place, out, more) if is_of_evaluation else report_run(place, out, more)
     return str(page), page.stat().st_size

@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from page_parts import rows, section, words
 from PIL import Image
 from tiny_runs import BEST_STEP, KEYS, wave, write_run
 
@@ -223,6 +224,43 @@ def test_an_evaluation_has_all_its_means_with_their_intervals(evaluated: tuple[P
     assert len(heard) == 8
 
 
+def test_an_evaluation_has_sizes_speeds_and_parents_of_its_models(
+    evaluated: tuple[Path, Any], run: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """They are those of the run's page; where no folder of the models is left, too."""
+    root, bundles = evaluated
+    shutil.copytree(root / "scores", tmp_path / "scores")
+    export_of(bundles["student"], tmp_path / "onnx")
+    more = Sources(exports=(tmp_path / "onnx",))
+    content = report_evaluation(tmp_path / "scores", more=more).read_bytes()
+    wanted = rows(section(report_run(root / "run").read_bytes(), "size"), "Sizes of the models")
+    assert [list(map(words, row)) for row in rows(section(content, "size"), "Sizes of the models")] == [
+        list(map(words, row)) for row in wanted
+    ]
+    assert len(wanted) == len(bundles) and "0.123" in outline(tmp_path / "scores/report/index.html").text
+    ((role, _), *_) = bundles["student"].parents.items()
+    told = content.decode().partition('<section id="lineage"')[2]
+    assert (
+        f"model student {bundles['student'].id[:8]} {bundles['student'].id} ← {role} of ← model {role} "
+        in told
+    )
+    export_of(run[1]["teacher"], tmp_path / "other", model_id="f" * 32)
+    with pytest.raises(UserError, match="of other models"):
+        report_evaluation(tmp_path / "scores", more=Sources(exports=(tmp_path / "other",)))
+    with pytest.raises(UserError, match="--evaluation belongs to a run"):
+        report_evaluation(tmp_path / "scores", more=Sources(evaluations=(root / "scores",)))
+
+
+def export_of(bundle: Any, folder: Path, **changed: Any) -> None:
+    """Write the report of an export of a model, of 0.123 of real time."""
+    export = {"model_id": bundle.id, "stage": bundle.stage, "latency_ms": 20.0, "states": 3}
+    export |= {"state_megabytes": 0.1, "torch_dnsmos_ovrl": 2.0, "variants": []}
+    file = {"file": "model.onnx", "megabytes": 0.64, "max_difference": 1e-7, "snr_db": None}
+    export["variants"] = [file | {"real_time_factor": 0.123, "dnsmos_ovrl": 2.0}]
+    folder.mkdir()
+    (folder / "parity.json").write_text(json.dumps(export | changed))
+
+
 def test_systems_are_compared_a_row_a_pair_and_a_column_a_score(evaluated: tuple[Path, Any]) -> None:
     page = outline(report_evaluation(evaluated[0] / "scores"))
     result = json.loads((evaluated[0] / "scores" / "evaluation.json").read_text())
@@ -274,12 +312,7 @@ def test_a_run_shows_evaluations_and_exports_of_its_own_models(
 ) -> None:
     root, bundles = evaluated
     shutil.copytree(root / "run", tmp_path / "run")
-    export = {"model_id": bundles["student"].id, "stage": "student", "latency_ms": 20.0, "states": 3}
-    export |= {"state_megabytes": 0.1, "torch_dnsmos_ovrl": 2.0, "variants": []}
-    file = {"file": "model.onnx", "megabytes": 0.64, "max_difference": 1e-7, "snr_db": None}
-    export["variants"] = [file | {"real_time_factor": 0.123, "dnsmos_ovrl": 2.0}]
-    (tmp_path / "run" / "onnx").mkdir()
-    (tmp_path / "run" / "onnx" / "parity.json").write_text(json.dumps(export))
+    export_of(bundles["student"], tmp_path / "run" / "onnx")
     page = outline(report_run(tmp_path / "run", more=Sources(evaluations=(root / "scores",))))
     assert f"3 samples, test split of corpus {corpus.manifest.id}" in page.text
     assert "0.123" in page.text and "20 ms" in page.text
@@ -288,9 +321,7 @@ def test_a_run_shows_evaluations_and_exports_of_its_own_models(
 
     other = tmp_path / "other"
     shutil.copytree(run[0], other)
-    (other / "onnx").mkdir()
-    foreign = export | {"model_id": "f" * 32}
-    (other / "onnx" / "parity.json").write_text(json.dumps(foreign))
+    export_of(bundles["student"], other / "onnx", model_id="f" * 32)
     assert "0.123" not in outline(report_run(other)).text
     with pytest.raises(UserError, match="of other models"):
         report_run(other, more=Sources(exports=(other / "onnx",)))
