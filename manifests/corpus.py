@@ -149,7 +149,8 @@ class CorpusManifest(_Recorded):
     """Id of the version before, from which sources were withdrawn (`withdrawals.ndjson` says which)."""
     environment: dict[str, str]
     timings: dict[str, float]
-    """Wall seconds of the last run that rendered something; no part of the identity."""
+    """Of the last run that rendered something: `wall_s`, and the `samples` that it wrote, which may be some of all. No
+    part of the identity."""
     stage_seconds: dict[str, float] = {}
     """Seconds that its workers spent by stage and part; likewise."""
     files: dict[str, str] = {}

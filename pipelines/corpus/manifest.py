@@ -51,6 +51,8 @@ class Run:
     wall_s: float
     stage_seconds: Mapping[str, float]
     """Time of workers, by stage and part."""
+    samples: int
+    """Those in the shards that it wrote: others were there already."""
 
 
 def finish(
@@ -93,7 +95,7 @@ def finish(
     identity = corpus_id(bound.digest, catalogue.digest, seed, tars)
     total = tally.samples.total()
     held = held_manifest(store)
-    timings = {"wall_s": round(run.wall_s, 3)}
+    timings = {"wall_s": round(run.wall_s, 3), "samples": float(run.samples)}
     stage_seconds = {name: round(seconds, 3) for name, seconds in sorted(run.stage_seconds.items())}
     if held is not None and not run.stage_seconds:  # nothing was rendered: the tables alone are written anew
         timings, stage_seconds = held.timings, held.stage_seconds

@@ -126,7 +126,7 @@ def generate(
             job = RenderJob(absolute(out), seed)
             lost = render_missing(executor, job, shards, ledger, progress, store, recipe.limits, say)
             asked = asked_shares(bound, plan.counts, unavailable)
-            run = Run(progress.elapsed_s, progress.stage_seconds)
+            run = Run(progress.elapsed_s, progress.stage_seconds, progress.samples_done)
             remove_companions(store)
             manifest = finish(store, bound, catalogue, seed, shards, asked, ledger, lost, run, plan.replaces)
             write_companions(store, manifest)

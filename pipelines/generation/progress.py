@@ -46,6 +46,9 @@ class Progress:
     """Likewise."""
     ledger: InitVar[Ledger]
     """What is there already."""
+    job: str = "generate"
+    has_speed: bool = True
+    """Whether a line says how fast it is: not where samples are copied."""
     kept_samples: int = field(init=False)
     kept_shards: int = field(init=False)
     shards_done: int = 0
@@ -133,13 +136,15 @@ class Progress:
     def line(self) -> str:
         """Return everything that fits a line."""
         now = self.plain("running")
-        parts = [_hours(now["hours_done"], now["hours"]), f"{now['x_real_time']:.0f} x real time"]
+        parts = [_hours(now["hours_done"], now["hours"])]
+        if self.has_speed:
+            parts.append(f"{now['x_real_time']:.0f} x real time")
         if now["left_s"] is not None:
             parts.append(f"{_clock(now['left_s'])} left")
         parts.append(f"{self.failures.total()} draws replaced")
         if self.lost:
             parts.append(f"{self.lost.total()} shards given up")
-        return f"generate: {', '.join(parts)} after {_clock(self.elapsed_s)}"
+        return f"{self.job}: {', '.join(parts)} after {_clock(self.elapsed_s)}"
 
 
 def _hours(done: float, total: float) -> str:

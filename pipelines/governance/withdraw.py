@@ -169,7 +169,10 @@ def _made(
         for task in shards:
             if task in there:
                 ledger.add(recalled(task, store))
-        progress = Progress(sum(counts.values()), bound.recipe.seconds, len(shards), ledger)
+        # Most samples of a shard are copied, so hours a second would say nothing of rendering.
+        progress = Progress(
+            sum(counts.values()), bound.recipe.seconds, len(shards), ledger, "withdraw", has_speed=False
+        )
         job = RewriteJob(absolute(store.url), held.seed, absolute(meant.held.url))
         lost = render_missing(executor, job, shards, ledger, progress, store, bound.recipe.limits, say)
         if lost:
@@ -177,7 +180,7 @@ def _made(
         tars = {task.tar_name: one.sha256 for task, one in ledger.held(shards)}
         ends(corpus_id(bound.digest, meant.after.digest, held.seed, tars))
         asked = asked_shares(bound, counts, meant.unavailable)
-        run = Run(time.monotonic() - began, progress.stage_seconds)
+        run = Run(time.monotonic() - began, progress.stage_seconds, progress.samples_done)
         remove_companions(store)
         return finish(store, bound, meant.after, held.seed, shards, asked, ledger, lost, run, held.id)
 

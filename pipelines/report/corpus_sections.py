@@ -219,7 +219,7 @@ def cost(manifest: CorpusManifest, summary: Summary) -> Html:
         return tag("p", "No timings were kept: a merged corpus, or one whose tables alone were written anew.")
     uses = dict(zip(summary.labels, summary.fired.sum(axis=0).tolist(), strict=True))
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    is_part = bool(manifest.replaces or manifest.grown_from)
+    is_part = bool(manifest.replaces or manifest.grown_from) or _timed(manifest) < summary.samples
     rows = [
         (
             PARTS_OF_WORK.get(name, stage_title(name)),
@@ -252,8 +252,13 @@ def _each(seconds: float, times: int) -> str:
     return f"{1000.0 * seconds / times:,.0f}".replace(",", " ") if times else "–"
 
 
+def _timed(manifest: CorpusManifest) -> int:
+    """Return the number of samples that timings are of; earlier corpora did not say it, and they are of all."""
+    return int(manifest.timings.get("samples", sum(manifest.samples.values())))
+
+
 def _seconds_of(manifest: CorpusManifest, total: float) -> Html:
-    """Say what the workers spent their seconds on: the whole corpus, or what was made anew of an older one."""
+    """Say what the workers spent their seconds on: the whole corpus, or what the last run made of it."""
     if manifest.replaces:
         return join(
             f"The workers spent {figure(total)} s together, on the shards alone that held what was withdrawn from "
@@ -266,6 +271,14 @@ def _seconds_of(manifest: CorpusManifest, total: float) -> Html:
             f"The workers spent {figure(total)} s together, on the shards alone that the last run added; corpus ",
             tag("code", manifest.grown_from),
             " was there before.",
+        )
+    timed, samples = _timed(manifest), sum(manifest.samples.values())
+    if timed < samples:
+        speech_s = timed * manifest.frames_per_sample / manifest.sample_rate_hz
+        return join(
+            f"The workers spent {figure(total)} s together on the {count(timed)} samples that the last run rendered: "
+            f"{figure(speech_s / total)} times as fast as real time, each. It went on with a corpus that was begun "
+            f"before, and nobody kept the time of the {count(samples - timed)} others."
         )
     return join(
         f"{figure(manifest.hours)} hours took the workers {figure(total)} s together: "

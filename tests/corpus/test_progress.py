@@ -37,6 +37,13 @@ def test_the_last_word_of_progress_json_is_that_of_corpus_json(
     assert set(manifest.stage_seconds) >= STAGES
     assert 0 < sum(manifest.stage_seconds.values()) <= manifest.timings["wall_s"]
     assert said["x_real_time"] > 0
+    assert manifest.timings["samples"] == 20
+    # A run that goes on with what was there says how much of it its times are of.
+    shard = open_corpus(out).of("train")[-1]
+    for name in ("corpus.json", shard.record_name):
+        (out / name).unlink()
+    generate(str(small_recipe), catalogue_path, out, InProcess(), samples=20, seed=7)
+    assert open_corpus(out).manifest.timings["samples"] == len(shard.samples) < 20
 
 
 def _done(number: int, samples: int, failures: dict[str, int]) -> ShardDone:

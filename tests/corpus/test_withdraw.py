@@ -204,8 +204,9 @@ def test_other_corpora_that_hold_it_are_named(
     code, said, _ = ssiforge("withdraw", noise_hash, "--corpus", before, "--dry-run")
     assert code == 0
     assert f"{other} holds them too, in {held} samples: withdraw them there as well" in said
-    code, said, _ = ssiforge("withdraw", noise_hash, "--corpus", before, "--out", "new", "--workers", 0)
+    code, said, log = ssiforge("withdraw", noise_hash, "--corpus", before, "--out", "new", "--workers", 0)
     assert (code, said.count("holds them too")) == (0, 1)
+    assert "\nwithdraw: " in f"\n{log}" and "real time" not in log  # most samples are copied
 
 
 def test_the_first_reason_is_kept(before: Path, after: tuple[Path, Withdrawn], noise_hash: str) -> None:

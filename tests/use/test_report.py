@@ -35,6 +35,7 @@ from pipelines.report.corpus_report import corpus_page, write_report
 from pipelines.report.corpus_sections import cost, licences
 from pipelines.report.material import read_kinds, read_names, read_recipe
 from pipelines.report.page import Section, page
+from pipelines.report.scales import figure
 from pipelines.report.summary import MEASURES, SEVERITIES, STAGE_COUNT, Summary, read_summary
 
 Run = Callable[..., tuple[int, str, str]]
@@ -211,6 +212,19 @@ def test_no_speed_is_told_of_a_corpus_of_which_a_part_alone_was_rendered(
     assert "The workers spent 4.2 s together, on the shards alone that " in told and "c" * 32 in told
     assert "took 2.5 s." in told and "\nnoise\n3.0\n71.4 %\nmeasuring\n1.2\n28.6 %\n" in told
     assert "as fast as real time" not in told and "ms a sample" not in told
+
+
+def test_the_cost_of_a_corpus_that_was_gone_on_with_is_of_the_last_run_alone(
+    hostile: Path, summary: Summary
+) -> None:
+    timings = {"wall_s": 2.5, "samples": float(SAMPLES - 4)}
+    update = {"stage_seconds": {"noise": 3.0, "measure": 1.2}, "timings": timings}
+    manifest = read_manifest(hostile).model_copy(update=update)
+    told = Page.parsed(page("", "", [Section("cost", "Cost", cost(manifest, summary))])).text
+    speech_s = (SAMPLES - 4) * 3600.0 * manifest.hours / SAMPLES
+    assert f"spent 4.2 s together on the {SAMPLES - 4} samples that the last run rendered" in told
+    assert f"rendered: {figure(speech_s / 4.2)} times as fast as real time" in told
+    assert "time of the 4 others" in told and "ms a sample" not in told
 
 
 def test_licences_that_nobody_told_are_told(hostile: Path) -> None:
