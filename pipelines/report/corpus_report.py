@@ -21,7 +21,7 @@ from pipelines.report.corpus_sections import (
 )
 from pipelines.report.material import read_kinds, read_names, read_recipe, read_refusals
 from pipelines.report.page import Section, page
-from pipelines.report.recipe_choices import alternatives
+from pipelines.report.recipe_choices import draws_of
 from pipelines.report.sample_reader import SampleReader
 from pipelines.report.samples import samples_section
 from pipelines.report.scales import count, figure
@@ -97,7 +97,7 @@ def corpus_page(store: Store, against: str | None, samples: int, say: Callable[[
             "Drawn and delivered",
             drawn_and_delivered(manifest, summary, _axes(manifest, summary, other), other),
         ),
-        Section("together", "Stages together", stages_together(summary, alternatives(recipe))),
+        Section("together", "Stages together", stages_together(summary, draws_of(recipe))),
         Section("splits", "Splits and speakers", splits_and_speakers(manifest, summary)),
         Section(
             "licences",

@@ -1,7 +1,8 @@
-"""Which stages a recipe makes alternatives of one choice, so that they are not drawn independently of one another."""
+"""What in a recipe makes stages depend on one another: alternatives of one choice, and samples left undistorted."""
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import yaml
 from pydantic import ValidationError
@@ -9,18 +10,32 @@ from pydantic import ValidationError
 from manifests.recipe import Recipe
 
 
-def alternatives(recipe: str) -> tuple[frozenset[str], ...]:
-    """Return the labels of each `one_of` of a recipe.
+@dataclass(frozen=True)
+class Draws:
+    """How the stages of a recipe are drawn, as far as they are not drawn one by one."""
+
+    choices: tuple[frozenset[str], ...] = ()
+    """Labels of the alternatives of each `one_of`."""
+    undistorted: float = 0.0
+    """Share of the samples that constant stages alone degrade."""
+
+
+ONE_BY_ONE = Draws()
+"""Nothing is known but that each stage is drawn for itself."""
+
+
+def draws_of(recipe: str) -> Draws:
+    """Read it out of a recipe.
 
     Stages need not be installed: labels are counted here as `datagen.degradations.bind` counts them.
 
     Args:
-        recipe: as text; of what is none any more, or of none, there are no alternatives.
+        recipe: as text; of what is none any more, or of none, nothing is known.
     """
     try:
-        stages = Recipe.model_validate(yaml.safe_load(recipe)).stages
+        read = Recipe.model_validate(yaml.safe_load(recipe))
     except (yaml.YAMLError, ValidationError):
-        return ()
+        return ONE_BY_ONE
     seen: Counter[str] = Counter()
 
     def labels(names: Iterator[str]) -> Iterator[str]:
@@ -30,6 +45,6 @@ def alternatives(recipe: str) -> tuple[frozenset[str], ...]:
 
     choices = [
         (bool(entry.one_of), frozenset(labels(choice.stage for choice in entry.one_of or (entry,))))
-        for entry in stages
+        for entry in read.stages
     ]
-    return tuple(names for is_choice, names in choices if is_choice)
+    return Draws(tuple(names for is_choice, names in choices if is_choice), read.undistorted)

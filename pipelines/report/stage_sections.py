@@ -11,6 +11,7 @@ from manifests.corpus import CorpusManifest
 from pipelines.report.charts import bar, key, matrix, shades, spans
 from pipelines.report.markup import Html, join, tag
 from pipelines.report.page import table
+from pipelines.report.recipe_choices import ONE_BY_ONE, Draws
 from pipelines.report.scales import Values, count, percent
 from pipelines.report.summary import Promise, Summary
 from pipelines.report.words import in_span, in_units, stage_title, value_title
@@ -150,12 +151,12 @@ def _pair(promise: Promise | None) -> tuple[object, ...]:
     )
 
 
-def stages_together(summary: Summary, choices: Sequence[frozenset[str]] = ()) -> Html:
+def stages_together(summary: Summary, draws: Draws = ONE_BY_ONE) -> Html:
     """Return how often each two stages are in one sample.
 
     Args:
         summary: of the corpus.
-        choices: labels of alternatives of one choice in the recipe: no pair of these is unexpected.
+        draws: by its recipe: no pair of alternatives is unexpected.
     """
     names = [stage_title(label) for label in summary.labels]
     shares = summary.together()
@@ -163,9 +164,10 @@ def stages_together(summary: Summary, choices: Sequence[frozenset[str]] = ()) ->
         names, shares, "Which stages are in one sample; the table of stages gives their shares in numbers"
     )
     chosen = np.array(
-        [[any({a, b} <= choice for choice in choices) for b in summary.labels] for a in summary.labels], bool
+        [[any({a, b} <= choice for choice in draws.choices) for b in summary.labels] for a in summary.labels],
+        bool,
     )
-    sentences = list(_unexpected(names, shares, summary.samples, chosen))
+    sentences = list(_unexpected(names, shares, summary.samples, chosen, draws.undistorted))
     return join(
         shades("never together", "always together"),
         tag(
@@ -179,8 +181,8 @@ def stages_together(summary: Summary, choices: Sequence[frozenset[str]] = ()) ->
         tag(
             "p",
             "Rows: of the samples with this stage, the share that has the column's stage as well; the diagonal: "
-            "of all samples. Columns of one shade throughout are drawn independently of the rows; alternatives of "
-            "one choice in the recipe are never together.",
+            "of all samples. Columns of one shade throughout are drawn independently of the rows. Of the alternatives "
+            "of one choice in the recipe a sample has one, or as many as its how_many says.",
             class_="note",
         ),
         tag("ul", [tag("li", sentence) for sentence in sentences]) if sentences else None,
@@ -188,13 +190,22 @@ def stages_together(summary: Summary, choices: Sequence[frozenset[str]] = ()) ->
 
 
 def _unexpected(
-    names: Sequence[str], shares: Values, samples: int, chosen: NDArray[np.bool_], most: int = 6
+    names: Sequence[str],
+    shares: Values,
+    samples: int,
+    chosen: NDArray[np.bool_],
+    undistorted: float,
+    most: int = 6,
 ) -> Iterator[str]:
     """Name pairs that are together far more, or less, often than independent draws would be; none of one choice."""
     if not names:
         return
     alone = np.diag(shares)
     expected = np.outer(alone, alone) * samples
+    # Stages that not every sample has are drawn for the distorted samples alone.
+    at_times = alone < 1.0 - undistorted / 2.0
+    if undistorted < 1.0:
+        expected[np.ix_(at_times, at_times)] /= 1.0 - undistorted
     together = shares * alone[:, None] * samples
     distance = (together - expected) / np.sqrt(np.maximum(expected, 1.0))
     distance[np.tril_indices(len(names))] = 0.0

@@ -18,7 +18,7 @@ from manifests.recipe import Recipe
 from manifests.store import open_store
 from pipelines.report.corpus_report import corpus_page
 from pipelines.report.corpus_sections import at_a_glance
-from pipelines.report.recipe_choices import alternatives
+from pipelines.report.recipe_choices import Draws, draws_of
 from pipelines.report.stage_sections import stages_together
 from pipelines.report.summary import MEASURES, SEVERITIES, STAGE_COUNT, Summary, read_summary
 
@@ -185,16 +185,32 @@ def test_alternatives_of_one_choice_are_no_finding_and_what_is_odd_is() -> None:
         {"how_many": [0.5, 0.2, 0.3], "one_of": [{"stage": "wind"}, {"stage": "babble"}]},
     ]
     recipe = Recipe.model_validate({"name": "choices", "stages": stages})
-    choices = alternatives(yaml.safe_dump(recipe.written()))
+    draws = draws_of(yaml.safe_dump(recipe.written()))
     bound = [{one.label for one in step.choices} for step in bind(recipe).steps if len(step.choices) > 1]
-    assert [set(choice) for choice in choices] == bound
-    assert {"codec#2", "lowpass"} <= choices[0] and "codec" not in choices[0]
-    told = "".join(stages_together(drawn_together("codec#2", "lowpass"), choices))
+    assert [set(choice) for choice in draws.choices] == bound
+    assert {"codec#2", "lowpass"} <= draws.choices[0] and "codec" not in draws.choices[0]
+    told = "".join(stages_together(drawn_together("codec#2", "lowpass"), draws))
     assert "room and wind are together more often" in told and "codec 2 and lowpass are" not in told
     assert "codec 2 and lowpass are together less often" in stages_together(
         drawn_together("codec#2", "lowpass")
     )
     assert "codec and lowpass are together less often" in stages_together(
-        drawn_together("codec", "lowpass"), choices
+        drawn_together("codec", "lowpass"), draws
     )
-    assert alternatives("") == alternatives("name: [") == alternatives("a") == ()
+    assert draws_of("") == draws_of("name: [") == draws_of("a") == Draws()
+
+
+def test_stages_that_undistorted_samples_lack_are_not_odd_for_that() -> None:
+    recipe = Recipe.model_validate({"name": "clean", "undistorted": 0.4, "stages": [{"stage": "room"}]})
+    draws = draws_of(yaml.safe_dump(recipe.written()))
+    assert draws.undistorted == 0.4
+    rest = np.arange(1800)
+    fired = np.ones((3000, 4), bool)
+    fired[:, :3] = False
+    fired[:1800, :3] = np.stack([rest % 2 == 0, rest % 3 == 0, rest % 6 == 0], axis=1)
+    summary = Summary(("room", "wind", "codec", "final_level"), fired, {}, {}, (), 0, 0)
+    odd = "together more often"
+    assert stages_together(summary).count(odd) == 3
+    told = stages_together(summary, draws)
+    assert told.count(odd) == 2  # the codec is where the room is, and where the wind is
+    assert "room and codec are together more often than independent draws: in 300 samples, where 150" in told
