@@ -5,8 +5,8 @@
 A made-up corpus without audio (115,000 sources; one noise in 300,000 of a million samples) and the records of models of
 twelve runs, in an MLflow store and in folders, are written to a temporary folder. Each question is then asked by a
 process of its own; the middle of its wall times is printed, imports and all, and of its CPU times, which a busy machine
-changes less. Some are asked again with the MLflow store
-gone, and with the corpus as old ones are, without its index.
+changes less. The models of two runs heard every second sample alone (`train --keep`). Some questions are asked again
+with the MLflow store gone, and with the corpus as old ones are, without its index.
 """
 
 import argparse
@@ -32,10 +32,11 @@ from manifests.folder import Folder
 from manifests.packages import locked_packages
 from manifests.recipe import SPLITS
 from manifests.run_record import StageRun, write_run
+from manifests.selection import SELECTION_FILE, Selection
 from pipelines.corpus.lineage_index import INDEX_FILE, write_index
 from pipelines.corpus.table import ROWS_AT_A_TIME
 from pipelines.tracking.registry import model_tags
-from pipelines.tracking.store import TAG, Store, experiment_id, open_store
+from pipelines.tracking.store import KEEP_DIGEST_TAG, KEEP_TAG, TAG, Store, experiment_id, open_store
 from training.bundle_info import MODEL_FILE, BundleInfo
 
 SPEECH, NOISE, RIR = 100_000, 10_000, 5_000
@@ -45,6 +46,8 @@ SHARES = {"train": 0.9, "val": 0.05, "test": 0.05}
 SAMPLES_A_SHARD = 64
 OTHER_COLUMNS = 380
 """As many as `ssi48k` has beside those of identity; empty here, but they are in the footer of the file."""
+SELECTIVE_RUNS = (1, 2)
+"""Numbers of the runs that left samples out."""
 EVERYWHERE_SHARE = 0.3
 """Of the samples, those that hold one and the same noise."""
 
@@ -147,21 +150,37 @@ def make_corpus(root: Path, samples: int) -> tuple[CorpusManifest, list[str], fl
     return manifest, names, time.perf_counter() - began
 
 
-def make_models(root: Path, data_id: str, count: int) -> list[BundleInfo]:
+def half_of(manifest: CorpusManifest, run: int) -> Selection:
+    """Return a selection of every second sample, another one for each run."""
+    kept = {}
+    for split in ("train", "val"):
+        names = [name for name in manifest.shards if name.startswith(f"{split}/")]
+        for name in names:
+            held = min(SAMPLES_A_SHARD, manifest.samples[split] - SAMPLES_A_SHARD * int(name[-10:-4]))
+            kept[name] = tuple(range(run % 2, held, 2))
+    return Selection(f"index % 2 == {run % 2}", manifest.id, "v" * 32, kept)
+
+
+def make_models(root: Path, manifest: CorpusManifest, count: int) -> list[BundleInfo]:
     """Write runs of four stages each, until there are so many models: folders, and an MLflow store."""
     client = open_store(Store(f"sqlite:///{root / 'mlflow.db'}", root / "mlflow.db"))
     made: list[BundleInfo] = []
+    halves = {run: half_of(manifest, run) for run in SELECTIVE_RUNS}
     for number in range(count):
-        stage = STAGES[number % len(STAGES)]
+        stage, run = STAGES[number % len(STAGES)], number // len(STAGES)
         parents: dict[StageName, str] = {made[-1].stage: made[-1].id} if number % len(STAGES) else {}
-        made.append(
-            make_model(root / "runs" / f"run-{number // len(STAGES):02d}", stage, data_id, parents, client)
-        )
+        folder = root / "runs" / f"run-{run:02d}"
+        made.append(make_model(folder, stage, manifest.id, parents, client, halves.get(run)))
     return made
 
 
 def make_model(
-    run_dir: Path, stage: StageName, data_id: str, parents: dict[StageName, str], client: Any
+    run_dir: Path,
+    stage: StageName,
+    data_id: str,
+    parents: dict[StageName, str],
+    client: Any,
+    selection: Selection | None,
 ) -> BundleInfo:
     """Write what the training of one stage leaves behind, but for its weights."""
     name = run_dir.name
@@ -181,6 +200,7 @@ def make_model(
         code_version="0.1.0",
         environment={},
         weights_sha256=digest([name, stage, "weights"]) * 2,
+        selection=selection.record if selection else None,
     )
     info = info.model_copy(update={"id": info.identity})
     folder = run_dir / stage / "model"
@@ -198,10 +218,15 @@ def make_model(
         packages=locked_packages(),
         status="finished",
         model_id=info.id,
+        selection=selection.record if selection else None,
     )
     write_run(run_dir / stage, run)
+    if selection is not None:
+        (run_dir / stage / SELECTION_FILE).write_bytes(selection.written())
     experiment = experiment_id(client, name)
     tags = {f"{TAG}corpus_id": data_id, **{f"{TAG}parent.{role}": parent for role, parent in parents.items()}}
+    if selection is not None:
+        tags |= {KEEP_TAG: selection.expression, KEEP_DIGEST_TAG: selection.digest}
     run_id = client.create_run(experiment, tags=tags, run_name=f"{name}-{stage}").info.run_id
     model = client.create_logged_model(experiment, name=stage, source_run_id=run_id, tags=model_tags(info))
     client.finalize_logged_model(model.model_id, "READY")
@@ -240,7 +265,7 @@ def main() -> None:
         root = Path(folder)
         began = time.perf_counter()
         manifest, names, index_s = make_corpus(root / "corpus", options.samples)
-        made = make_models(root, manifest.id, options.models)
+        made = make_models(root, manifest, options.models)
         size_mb = (root / "corpus" / INDEX_FILE).stat().st_size / 1e6
         print(
             f"made in {time.perf_counter() - began:.0f} s; writing the index: {index_s:.1f} s, {size_mb:.0f} MB"
@@ -256,6 +281,7 @@ def main() -> None:
             "a sample": ["train-000012"],
             "a model": [last.id],
             "a run's folder": ["runs/run-03"],
+            "a model of half the samples": [made[4 * SELECTIVE_RUNS[0]].id],
             "a corpus": [manifest.id],
         }
 

@@ -4,10 +4,14 @@ One row for each source of each sample, sorted by the source's hash and then in 
 `row` (of the sample in `samples.parquet`), `shard` (path of its tar) and `key`. Row groups know their lowest and
 highest hash, so that the samples of one source are found by reading one of them. A corpus without the file, or with
 that of another corpus, is searched in `samples.parquet` instead (`pipelines.corpus.sample_uses`).
+
+Its metadata says at which row each shard begins, so that the samples of a selection are known by their rows.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from pipelines.corpus.sample_uses import columns_of, counted, opened, touched_gr
 INDEX_FILE = "lineage.parquet"
 FORMAT = b"1"
 _FORMAT_KEY, _CORPUS_KEY = b"ssiforge.format", b"ssiforge.corpus_id"
+_FIRST_ROWS_KEY = b"ssiforge.first_rows"
+"""First row of each shard of the manifest, in its order, or -1 for one without samples, and at the end the number of
+rows; only where the samples of each shard stand side by side, in the order that they have in it."""
 ROWS_A_GROUP = 1 << 16
 _DICTIONARY_BYTES = 1 << 23
 """A row group's hashes, each written once, fit in here."""
@@ -40,9 +47,13 @@ def write_index(store: Store, manifest: CorpusManifest) -> None:
 
     with store.local_copy(SAMPLES_FILE) as path:
         hashes, uses, keys, shards = _read(path)
+    metadata = {_FORMAT_KEY: FORMAT, _CORPUS_KEY: manifest.id.encode()}
+    if (first_rows := _first_rows(keys, shards)) is not None:
+        in_order = [first_rows.get(name, -1) for name, _ in manifest.shards_in_order()]
+        metadata[_FIRST_ROWS_KEY] = json.dumps([*in_order, len(keys)]).encode()
     schema = pa.schema(
         [("source", pa.string()), ("row", pa.int32()), ("shard", pa.string()), ("key", pa.string())],
-        metadata={_FORMAT_KEY: FORMAT, _CORPUS_KEY: manifest.id.encode()},
+        metadata=metadata,
     )
     with (
         store.new_file(INDEX_FILE) as path,
@@ -100,11 +111,47 @@ def _joined(pa: Any, arrays: Sequence[Any]) -> Any:
     return pa.concat_arrays(arrays) if arrays else pa.array([], pa.string())
 
 
+def _first_rows(keys: Any, shards: Any) -> dict[str, int] | None:
+    """Return the first row of each shard; None where rows of shards are mixed, or not in the order of their keys."""
+    import pyarrow.compute as pc
+
+    if not len(shards):
+        return {}
+    another = pc.not_equal(shards.slice(1), shards.slice(0, len(shards) - 1))
+    begins = np.concatenate([[0], pc.indices_nonzero(another).to_numpy().astype(np.int64) + 1])
+    names = shards.take(integers(begins)).to_pylist()
+    if len(set(names)) < len(names):
+        return None
+    before, after = keys.slice(0, len(keys) - 1), keys.slice(1)
+    # Their numbers have six digits and may have more: a longer key comes later.
+    longer = pc.subtract(pc.binary_length(after), pc.binary_length(before))
+    later = pc.or_(pc.greater(longer, 0), pc.and_(pc.equal(longer, 0), pc.less(before, after)))
+    if not pc.all(pc.or_(another, later)).as_py():
+        return None
+    return dict(zip(names, begins.tolist(), strict=True))
+
+
 class IndexedUses:
     """The uses of sources by samples, read from the index (`pipelines.corpus.sample_uses.Uses`)."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, shards: Sequence[str]) -> None:
+        """Read an index.
+
+        Args:
+            table: the file.
+            shards: of its corpus, in order.
+        """
         self._table = table
+        written = (table.schema_arrow.metadata or {}).get(_FIRST_ROWS_KEY)
+        rows: list[int] = json.loads(written) if written else []
+        self._first_rows = dict(zip(shards, rows[:-1], strict=True)) if rows else None
+        self._samples = rows[-1] if rows else 0
+        self._rows: tuple[Any, Any] = (None, None)
+
+    @property
+    def knows_order(self) -> bool:
+        """Whether it can tell which samples a selection means."""
+        return self._first_rows is not None
 
     @cached_property
     def used(self) -> Any:
@@ -125,21 +172,69 @@ class IndexedUses:
 
     def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
         """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
+        rows = self._rows_with(hashes)
+        _, first = np.unique(rows["row"].to_numpy(), return_index=True)
+        return counted(rows["shard"].take(integers(first)))
+
+    def kept_rows(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
+        """Say of each row of `samples.parquet` whether its sample is kept.
+
+        Args:
+            kept: numbers of the samples that are, by shard.
+        """
+        assert self._first_rows is not None
+        counts = np.array([len(numbers) for numbers in kept.values()], np.int64)
+        begins = np.array([self._first_rows[name] for name in kept], np.int64)
+        numbers = np.fromiter(chain.from_iterable(kept.values()), np.int64, int(counts.sum()))
+        held = np.zeros(self._samples, bool)
+        held[np.repeat(begins, counts) + numbers] = True
+        return held
+
+    def splits_with_any(self, hashes: Any, kept: NDArray[np.bool_]) -> frozenset[str]:
+        """Return the splits in which kept samples hold at least one of some sources (an Arrow array of hashes)."""
+        rows = self._rows_with(hashes)
+        held = np.flatnonzero(kept[rows["row"].to_numpy()])
+        return frozenset(counted(rows["shard"].take(integers(held))))
+
+    def sources_of(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the hashes of the sources of kept samples, Arrow arrays by split."""
+        found: dict[str, list[Any]] = {}
+        for group in range(self._table.num_row_groups):
+            read = columns_of(self._table, group, ["source", "row"])
+            rows = read["row"].to_numpy()
+            for split, of_split in self._rows_of_splits.items():
+                held = np.flatnonzero((kept & of_split)[rows])
+                found.setdefault(split, []).append(read["source"].take(integers(held)).unique())
+        return {split: union(arrays) for split, arrays in found.items()}
+
+    @cached_property
+    def _rows_of_splits(self) -> dict[str, NDArray[np.bool_]]:
+        assert self._first_rows is not None
+        begins = {begin: name.partition("/")[0] for name, begin in self._first_rows.items() if begin >= 0}
+        order = sorted(begins)
+        splits = np.repeat([begins[begin] for begin in order], np.diff([*order, self._samples]))
+        return {str(split): splits == split for split in np.unique(splits)}
+
+    def _rows_with(self, hashes: Any) -> Any:
+        """Return row and shard of each use of some sources; one question is asked of many selections."""
+        if self._rows[0] is not hashes:
+            self._rows = (hashes, self._found(hashes))
+        return self._rows[1]
+
+    def _found(self, hashes: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if not len(hashes):
-            return {}
-        limits = pc.min_max(hashes)
-        held = []
-        for group in touched_groups(self._table, "source", limits["min"].as_py(), limits["max"].as_py()):
-            read = columns_of(self._table, group, ["source", "row", "shard"])
-            held.append(read.filter(pc.is_in(read["source"], value_set=hashes)).select(["row", "shard"]))
-        if not held:
-            return {}
-        rows = pa.concat_tables(held)
-        _, first = np.unique(rows["row"].to_numpy(), return_index=True)
-        return counted(rows["shard"].take(integers(first)))
+        def read() -> Iterator[Any]:
+            yield self._table.schema_arrow.empty_table().select(["row", "shard"])
+            if len(hashes):
+                limits = pc.min_max(hashes)
+                lowest, highest = limits["min"].as_py(), limits["max"].as_py()
+                for group in touched_groups(self._table, "source", lowest, highest):
+                    uses = columns_of(self._table, group, ["source", "row", "shard"])
+                    yield uses.filter(pc.is_in(uses["source"], value_set=hashes)).select(["row", "shard"])
+
+        return pa.concat_tables(read())
 
 
 def _span(sources: Any, sha256: str) -> tuple[int, int]:
@@ -160,4 +255,4 @@ def open_index(store: Store, manifest: CorpusManifest) -> IndexedUses | None:
         return None
     held = table.schema_arrow.metadata or {}
     ours = held.get(_FORMAT_KEY) == FORMAT and held.get(_CORPUS_KEY) == manifest.id.encode()
-    return IndexedUses(table) if ours else None
+    return IndexedUses(table, [name for name, _ in manifest.shards_in_order()]) if ours else None

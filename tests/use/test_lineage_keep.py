@@ -1,5 +1,6 @@
 """Lineage of runs that left samples out with `--keep`: they heard what was kept, and nothing else."""
 
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from tiny_corpora import build_corpus, file_hash
 
 from manifests.corpus import Corpus, open_corpus
 from pipelines.arrow_values import strings
+from pipelines.corpus.lineage_index import IndexedUses, write_index
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executors import InProcess
 from pipelines.generation.generate import generate
 from pipelines.governance.promote_data import ancestry
 from pipelines.governance.stale import who_heard
 from pipelines.lineage.answer import Lineage, lineage
+from pipelines.lineage.kept import KeptSamples
 from pipelines.lineage.known_corpora import KnownCorpus
 from pipelines.lineage.records import collect
 from pipelines.lineage.selections import Selections, Sources
@@ -38,8 +41,8 @@ HISS = {split: file_hash(f"{split} hiss 7.wav") for split in ("train", "val", "t
 TALKER = {split: file_hash(f"{split} häger 7.wav") for split in ("train", "val", "test")}
 
 
-def with_table(corpus: Corpus) -> Corpus:
-    """Write `samples.parquet` of a corpus made by hand, from its tars, the last sample first."""
+def with_table(corpus: Corpus, last_first: bool = True) -> Corpus:
+    """Write `samples.parquet` of a corpus made by hand, from its tars, the last sample first or in order."""
     rows = []
     for shard in corpus.shards:
         for entry in shard.samples:
@@ -47,7 +50,8 @@ def with_table(corpus: Corpus) -> Corpus:
             row = {name: sample[name] for name in ("key", "split", "speaker", "licences")}
             row |= {"shard": shard.tar_name, "stages": [stage["stage"] for stage in sample["stages"]]}
             rows.append(row | {"source_sha256": [source["sha256"] for source in sample["sources"]]})
-    pq.write_table(pa.Table.from_pylist(rows[::-1]), corpus.store.root / "samples.parquet", row_group_size=4)
+    rows = rows[::-1] if last_first else rows
+    pq.write_table(pa.Table.from_pylist(rows), corpus.store.root / "samples.parquet", row_group_size=4)
     return corpus
 
 
@@ -59,6 +63,38 @@ def material(answer: Lineage) -> set[str]:
     """Hashes of all sources that an answer names as what something was made of."""
     nodes = [node for node in answer.graph.nodes.values() if node.kind == "sources"]
     return {row["sha256"] for node in nodes for row in node.facts["sources"]}
+
+
+@pytest.mark.parametrize("way", ["index", "index of rows in another order", "table", "tars"])
+def test_every_way_to_find_what_kept_samples_hold_finds_it(way: str, tmp_path: Path) -> None:
+    corpus = build_corpus(tmp_path / "corpus", {"train": 130, "val": 66, "test": 3}, seconds=0.05)
+    if way != "tars":
+        with_table(corpus, last_first=way == "index of rows in another order")
+    if way.startswith("index"):
+        write_index(corpus.store, corpus.manifest)
+    known = KnownCorpus(corpus.store, corpus.manifest)
+    chance = random.Random(7)
+    hashes = [*HISS.values(), *TALKER.values(), "0" * 64]
+    for share in (0.5, 0.01, 1.0):
+        numbers: dict[str, tuple[int, ...]] = {}
+        held: dict[str, set[str]] = {}
+        for shard in corpus.shards:
+            chosen = tuple(n for n in range(len(shard.samples)) if chance.random() < share)
+            numbers |= {shard.tar_name: chosen} if chosen else {}
+            for number in chosen:
+                sources = corpus.sample_json(shard, shard.samples[number])["sources"]
+                held.setdefault(shard.split, set()).update(source["sha256"] for source in sources)
+        kept = KeptSamples(known, numbers)
+        assert kept.can_be_told
+        assert {split: set(of.to_pylist()) for split, of in kept.sources.items() if len(of)} == held
+        for sha256 in hashes:
+            splits = {split for split, of in held.items() if sha256 in of}
+            assert kept.splits_with_any(strings([sha256])) == splits
+        assert kept.splits_with_any(strings(hashes)) == held.keys()
+        assert kept.splits_with_any(strings(())) == frozenset()
+    uses = known.uses
+    assert (isinstance(uses, IndexedUses) and uses.knows_order) == (way == "index")
+    assert not KeptSamples(known, {"train/shard-000000.tar": (0, 9999)}).can_be_told
 
 
 @pytest.fixture
