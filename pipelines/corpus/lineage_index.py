@@ -146,7 +146,7 @@ class IndexedUses:
         rows: list[int] = json.loads(written) if written else []
         self._first_rows = dict(zip(shards, rows[:-1], strict=True)) if rows else None
         self._samples = rows[-1] if rows else 0
-        self._rows: tuple[Any, Any] = (None, None)
+        self._rows_found: tuple[Any, NDArray[np.int32]] = (None, np.zeros(0, np.int32))
 
     @property
     def knows_order(self) -> bool:
@@ -172,9 +172,9 @@ class IndexedUses:
 
     def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
         """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
-        rows = self._rows_with(hashes)
-        _, first = np.unique(rows["row"].to_numpy(), return_index=True)
-        return counted(rows["shard"].take(integers(first)))
+        found = self._found(hashes, ["row", "shard"])
+        _, first = np.unique(found["row"].to_numpy(), return_index=True)
+        return counted(found["shard"].take(integers(first)))
 
     def kept_rows(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
         """Say of each row of `samples.parquet` whether its sample is kept.
@@ -192,9 +192,11 @@ class IndexedUses:
 
     def splits_with_any(self, hashes: Any, kept: NDArray[np.bool_]) -> frozenset[str]:
         """Return the splits in which kept samples hold at least one of some sources (an Arrow array of hashes)."""
-        rows = self._rows_with(hashes)
-        held = np.flatnonzero(kept[rows["row"].to_numpy()])
-        return frozenset(counted(rows["shard"].take(integers(held))))
+        if self._rows_found[0] is not hashes:  # one question is asked of many selections
+            self._rows_found = (hashes, self._found(hashes, ["row"])["row"].to_numpy())
+        rows = self._rows_found[1]
+        held = rows[kept[rows]]
+        return frozenset(split for split, of_split in self._rows_of_splits.items() if of_split[held].any())
 
     def sources_of(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
         """Return the hashes of the sources of kept samples, Arrow arrays by split."""
@@ -215,24 +217,19 @@ class IndexedUses:
         splits = np.repeat([begins[begin] for begin in order], np.diff([*order, self._samples]))
         return {str(split): splits == split for split in np.unique(splits)}
 
-    def _rows_with(self, hashes: Any) -> Any:
-        """Return row and shard of each use of some sources; one question is asked of many selections."""
-        if self._rows[0] is not hashes:
-            self._rows = (hashes, self._found(hashes))
-        return self._rows[1]
-
-    def _found(self, hashes: Any) -> Any:
+    def _found(self, hashes: Any, names: list[str]) -> Any:
+        """Return some columns of each use of some sources."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         def read() -> Iterator[Any]:
-            yield self._table.schema_arrow.empty_table().select(["row", "shard"])
+            yield self._table.schema_arrow.empty_table().select(names)
             if len(hashes):
                 limits = pc.min_max(hashes)
                 lowest, highest = limits["min"].as_py(), limits["max"].as_py()
                 for group in touched_groups(self._table, "source", lowest, highest):
-                    uses = columns_of(self._table, group, ["source", "row", "shard"])
-                    yield uses.filter(pc.is_in(uses["source"], value_set=hashes)).select(["row", "shard"])
+                    uses = columns_of(self._table, group, ["source", *names])
+                    yield uses.filter(pc.is_in(uses["source"], value_set=hashes)).select(names)
 
         return pa.concat_tables(read())
 

@@ -50,6 +50,7 @@ class Selections:
         self._places = [folder / SELECTION_FILE for folder in found.runs]
         self._known: dict[tuple[str, str], Selection | None] = {}
         self._kept: dict[str, list[KeptSamples] | None] = {}
+        self._splits: dict[tuple[str, Sources], frozenset[str] | None] = {}
 
     def named(self, facts: Mapping[str, Any], corpus_id: str) -> Selection | None:
         """Return the selection that a run, evaluation or model names among its facts; None where it cannot be told."""
@@ -64,10 +65,14 @@ class Selections:
         if isinstance(asked, Samples):
             keeps = _keeps(selection, asked)
             return None if keeps is None else frozenset([asked.shard.partition("/")[0]] * keeps)
-        held = self._kept_by(selection)
-        if held is None:
-            return None
-        return frozenset(split for part in held for split in part.splits_with_any(asked.hashes))
+        if (selection.digest, asked) not in self._splits:  # the stages of a run share one
+            held = self._kept_by(selection)
+            self._splits[selection.digest, asked] = (
+                frozenset(split for part in held for split in part.splits_with_any(asked.hashes))
+                if held is not None
+                else None
+            )
+        return self._splits[selection.digest, asked]
 
     def heard(
         self, facts: Mapping[str, Any], corpus_id: str, splits: Collection[str], asked: Asked | None
