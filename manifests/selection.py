@@ -113,7 +113,9 @@ def read_selection(path: Path) -> Selection:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a selection of this format") from error
-    if not _is_as_written(written, wanted) and selection.digest != wanted:
+    if _is_as_written(written, wanted):
+        vars(selection)["digest"] = wanted  # of a million samples it takes its time to find out once more
+    if selection.digest != wanted:
         raise UserError(f"{path}: its content changed since it was written")
     return selection
 

@@ -1,6 +1,5 @@
 """`ssiforge lineage`. It imports what it needs when it runs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +48,7 @@ def lineage(
         write_page(found, html)
         print(f"{html}: lineage of {found.start.kind} {found.start.label!r}")
     elif as_json:
-        print(json.dumps(found.json(), indent=2, ensure_ascii=False))
+        print(found.json_text())
     elif as_mermaid:
         print(found.mermaid())
     else:

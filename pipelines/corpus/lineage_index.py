@@ -22,7 +22,7 @@ from manifests.corpus import SAMPLES_FILE, CorpusManifest
 from manifests.errors import UserError
 from manifests.store import Store
 from pipelines.arrow_values import integers, text, union
-from pipelines.corpus.sample_uses import columns_of, counted, opened, touched_groups
+from pipelines.corpus.sample_uses import columns_of, counted, in_order, opened, touched_groups
 
 INDEX_FILE = "lineage.parquet"
 FORMAT = b"1"
@@ -49,8 +49,8 @@ def write_index(store: Store, manifest: CorpusManifest) -> None:
         hashes, uses, keys, shards = _read(path)
     metadata = {_FORMAT_KEY: FORMAT, _CORPUS_KEY: manifest.id.encode()}
     if (first_rows := _first_rows(keys, shards)) is not None:
-        in_order = [first_rows.get(name, -1) for name, _ in manifest.shards_in_order()]
-        metadata[_FIRST_ROWS_KEY] = json.dumps([*in_order, len(keys)]).encode()
+        begins = [first_rows.get(name, -1) for name, _ in manifest.shards_in_order()]
+        metadata[_FIRST_ROWS_KEY] = json.dumps([*begins, len(keys)]).encode()
     schema = pa.schema(
         [("source", pa.string()), ("row", pa.int32()), ("shard", pa.string()), ("key", pa.string())],
         metadata=metadata,
@@ -117,8 +117,7 @@ def _first_rows(keys: Any, shards: Any) -> dict[str, int] | None:
 
     if not len(shards):
         return {}
-    another = pc.not_equal(shards.slice(1), shards.slice(0, len(shards) - 1))
-    begins = np.concatenate([[0], pc.indices_nonzero(another).to_numpy().astype(np.int64) + 1])
+    begins = _begins(shards)
     names = shards.take(integers(begins)).to_pylist()
     if len(set(names)) < len(names):
         return None
@@ -126,9 +125,21 @@ def _first_rows(keys: Any, shards: Any) -> dict[str, int] | None:
     # Their numbers have six digits and may have more: a longer key comes later.
     longer = pc.subtract(pc.binary_length(after), pc.binary_length(before))
     later = pc.or_(pc.greater(longer, 0), pc.and_(pc.equal(longer, 0), pc.less(before, after)))
-    if not pc.all(pc.or_(another, later)).as_py():
+    later = later.to_numpy(zero_copy_only=False)
+    later[begins[1:] - 1] = True
+    if not later.all():
         return None
     return dict(zip(names, begins.tolist(), strict=True))
+
+
+def _begins(shards: Any) -> NDArray[np.int64]:
+    """Return the rows at which an Arrow array begins to name another shard; it is not empty."""
+    import pyarrow.compute as pc
+
+    another = pc.not_equal(shards.slice(1), shards.slice(0, max(len(shards) - 1, 0)))
+    return np.concatenate(
+        [[0] * bool(len(shards)), pc.indices_nonzero(another).to_numpy().astype(np.int64) + 1]
+    )
 
 
 class IndexedUses:
@@ -165,13 +176,25 @@ class IndexedUses:
         for group in touched_groups(self._table, "source", sha256):
             read = columns_of(self._table, group, ["source", "shard", "key"])
             first, last = _span(read["source"], sha256)
+            if first == last:
+                continue
             rows = read.slice(first, last - first)
-            for shard, key in zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True):
-                found.setdefault(shard, []).append(key)
+            shards, keys = rows["shard"].combine_chunks(), rows["key"].to_pylist()
+            begins = _begins(shards)
+            ends = [*begins[1:].tolist(), len(keys)]
+            for shard, begin, end in zip(
+                shards.take(integers(begins)).to_pylist(), begins, ends, strict=True
+            ):
+                found.setdefault(shard, []).extend(keys[begin:end])
         return found
 
     def samples_with_any(self, hashes: Any) -> Mapping[str, int]:
         """Number of samples that hold at least one of some sources (an Arrow array of hashes), by split."""
+        if self.knows_order:
+            held = np.zeros(self._samples, bool)
+            held[self._rows_with(hashes)] = True
+            counts = {s: int((held & of_split).sum()) for s, of_split in self._rows_of_splits.items()}
+            return in_order(counts)
         found = self._found(hashes, ["row", "shard"])
         _, first = np.unique(found["row"].to_numpy(), return_index=True)
         return counted(found["shard"].take(integers(first)))
@@ -192,9 +215,7 @@ class IndexedUses:
 
     def splits_with_any(self, hashes: Any, kept: NDArray[np.bool_]) -> frozenset[str]:
         """Return the splits in which kept samples hold at least one of some sources (an Arrow array of hashes)."""
-        if self._rows_found[0] is not hashes:  # one question is asked of many selections
-            self._rows_found = (hashes, self._found(hashes, ["row"])["row"].to_numpy())
-        rows = self._rows_found[1]
+        rows = self._rows_with(hashes)
         held = rows[kept[rows]]
         return frozenset(split for split, of_split in self._rows_of_splits.items() if of_split[held].any())
 
@@ -216,6 +237,12 @@ class IndexedUses:
         order = sorted(begins)
         splits = np.repeat([begins[begin] for begin in order], np.diff([*order, self._samples]))
         return {str(split): splits == split for split in np.unique(splits)}
+
+    def _rows_with(self, hashes: Any) -> NDArray[np.int32]:
+        """Return the row of each use of some sources; one question is asked again for each selection."""
+        if self._rows_found[0] is not hashes:
+            self._rows_found = (hashes, self._found(hashes, ["row"])["row"].to_numpy())
+        return self._rows_found[1]
 
     def _found(self, hashes: Any, names: list[str]) -> Any:
         """Return some columns of each use of some sources."""

@@ -14,6 +14,7 @@ onnx/  onnx/model.onnx  SHA256          an exported model, by its folder, its fi
 ```
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,9 +67,22 @@ class Lineage:
         said = {"not_read": list(self.not_read)} if self.not_read else {}
         return self.graph.json(self.start) | {"heard_by": self.heard.json()} | said
 
+    def json_text(self) -> str:
+        """Return it as JSON, a line a node and a line an edge: to read, to compare, and fast for 300,000 samples."""
+        texts = []
+        for name, value in self.json().items():
+            entries = [f"    {_dumped(entry)}" for entry in value] if isinstance(value, list) else []
+            inner = "[\n" + ",\n".join(entries) + "\n  ]" if entries else _dumped(value)
+            texts.append(f"  {_dumped(name)}: {inner}")
+        return "{\n" + ",\n".join(texts) + "\n}"
+
     def mermaid(self) -> str:
         """Return it as a Mermaid flow chart."""
         return self.graph.mermaid()
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def lineage(reference: str, corpora: Sequence[Place] = (), up: bool = True, down: bool = True) -> Lineage:

@@ -48,7 +48,8 @@ def _from_corpus(info: BundleInfo, corpus: CorpusSummary) -> list[str]:
             f"Used were samples for which {escaped(info.selection.expression)} holds: {escaped(kept)}."
         )
     licences = sorted(corpus.licences.items(), key=lambda item: (-item[1], item[0]))
-    texts.append("Licences of the material, with the number of samples that hold some:")
+    which = "" if info.selection is None else " of the whole corpus, samples that were left out among them"
+    texts.append(f"Licences of the material{which}, with the number of samples that hold some:")
     texts.append(
         table(("licence", "samples"), licences, (TEXT, NUMBER)) if licences else "None was recorded."
     )

@@ -347,4 +347,5 @@ def test_names_of_strangers_break_no_tree_json_mermaid_or_page(
         console = Console(record=True, width=300, file=io.StringIO(), force_terminal=True)
         print_lineage(answer, console)
         assert name in console.export_text()
-        assert json.loads(json.dumps(answer.json()))["start"] == answer.start.key
+        assert json.loads(answer.json_text()) == json.loads(json.dumps(answer.json()))
+        assert json.loads(answer.json_text())["start"] == answer.start.key

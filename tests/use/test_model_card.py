@@ -123,6 +123,7 @@ def test_a_merged_corpus_and_a_selection_are_told(tmp_path: Path) -> None:
     data = section(card, "Training data")
     assert f"| {'a' * 32} | dns | 1.50 | 0.25 |" in data and f"| {'b' * 32} | telephony | 2.00 | 1 |" in data
     assert r"dnsmos\_ovrl \< 2.5 holds: train 12, val 3" in data
+    assert "of the whole corpus, samples that were left out among them, with the number" in data
     assert "license" not in front_matter(card) and "No licence was given" in section(card, "Limits")
 
 
