@@ -63,7 +63,9 @@ def export_node(export: ExportRecord) -> Node:
 def run_node(run: RunRecord) -> Node:
     """Describe a training run, or an evaluation."""
     facts = {"run_id": run.run_id, **run.facts}
-    return Node("evaluation" if run.job == EVALUATE else "run", run.run_id, run.name, facts)
+    if run.job == EVALUATE:
+        return Node("evaluation", run.run_id, f"{run.name} of {run.bundle_id[:SHORT]}", facts)
+    return Node("run", run.run_id, f"{run.name} {run.run_id[:SHORT]}", facts)
 
 
 def corpus_node(corpus_id: str, corpus: KnownCorpus | None, summary: CorpusSummary | None = None) -> Node:

@@ -7,6 +7,7 @@ import numpy as np
 
 from manifests.canonical import rounded
 from pipelines.quality.bootstrap import grouped, interval, resampled_means
+from pipelines.quality.conditions import reading_order
 from pipelines.quality.scores import DIGITS, Column, Row, by_system
 
 
@@ -58,8 +59,8 @@ def best_mean(summary: Mapping[str, Any], column: Column) -> float | None:
 
 
 def by_condition(rows: Sequence[Row], shown: Sequence[Column]) -> dict[str, dict[str, Any]]:
-    """Return the summary of each condition, in alphabetical order."""
-    names = sorted({condition for row in rows for condition in row.conditions})
+    """Return the summary of each condition, in the order in which people read them."""
+    names = sorted({condition for row in rows for condition in row.conditions}, key=reading_order)
     return {name: summarised((row for row in rows if name in row.conditions), shown) for name in names}
 
 

@@ -20,7 +20,7 @@ from manifests.corpus import Corpus
 from manifests.errors import JobError, UserError
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.table import print_evaluation
-from pipelines.quality.conditions import conditions_of
+from pipelines.quality.conditions import conditions_of, reading_order
 from pipelines.quality.metrics import si_sdr_db
 from pipelines.quality.scores import Sample, columns, score
 from pipelines.quality.scoring import scored
@@ -279,3 +279,20 @@ def test_conditions_name_stages_once_and_put_values_in_their_ranges() -> None:
         "moved in time",
     ]
     assert conditions_of({"stages": [], "measured": {}, "aligned": True}) == ["no degradation"]
+
+
+def test_conditions_that_are_ranges_are_read_from_low_to_high() -> None:
+    def conditions(snr_db: float, rt60_s: float) -> list[str]:
+        measured = {"snr_db": snr_db, "rt60_s": rt60_s}
+        return conditions_of(
+            {"stages": [{"stage": "noise", "values": {}}], "measured": measured, "aligned": True}
+        )
+
+    values = zip((25.0, -3.0, 12.0, 5.0), (0.7, 0.4, 0.1, 0.1), strict=True)
+    names = {name for value in values for name in conditions(*value)}
+    assert sorted(names | {"codec opus"}, key=reading_order) == [
+        *(f"SNR {span} dB" for span in ("< 0", "0 to 10", "10 to 20", ">= 20")),
+        *(f"RT60 {span} s" for span in ("< 0.3", "0.3 to 0.6", ">= 0.6")),
+        "codec opus",
+        "stage noise",
+    ]
