@@ -70,6 +70,10 @@ def test_tiles_count_what_is_there(
     # A few seconds in hours are rounded too much to be told from twice as many.
     seconds = sum(one["seconds"] for one in samples)
     assert f"{seconds / 3600.0:.3g} hours of degraded speech" in content.decode()
+    told = words(section(content, "glance"))
+    packages = ", ".join(f"{name} {version}" for name, version in manifest.environment.items())
+    for row, value in (("Environment", packages), ("Code", "ssiforge"), ("Corpus id", manifest.id)):
+        assert f"{row} {value}" in told or f"{row}{value}" in told
     longer = manifest.model_copy(update={"hours": 12.34})
     assert tiles(part(at_a_glance(longer, summary, (), "")))["hours"] == "12.34"
 
