@@ -20,11 +20,11 @@ from manifests.corpus import Corpus
 from manifests.errors import JobError, UserError
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.table import print_evaluation
-from pipelines.quality.conditions import conditions_of, reading_order
+from pipelines.quality.conditions import conditions_of
 from pipelines.quality.metrics import si_sdr_db
-from pipelines.quality.scores import Sample, columns, score
+from pipelines.quality.scores import Row, Sample, columns, score
 from pipelines.quality.scoring import scored
-from pipelines.quality.summary import summarised
+from pipelines.quality.summary import by_condition, summarised
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,8 @@ def test_conditions_that_are_ranges_are_read_from_low_to_high() -> None:
 
     values = zip((25.0, -3.0, 12.0, 5.0), (0.7, 0.4, 0.1, 0.1), strict=True)
     names = {name for value in values for name in conditions(*value)}
-    assert sorted(names | {"codec opus"}, key=reading_order) == [
+    rows = [Row("k", "degraded", (name,), {}) for name in sorted(names | {"codec opus"})]
+    assert list(by_condition(rows, ())) == [
         *(f"SNR {span} dB" for span in ("< 0", "0 to 10", "10 to 20", ">= 20")),
         *(f"RT60 {span} s" for span in ("< 0.3", "0.3 to 0.6", ">= 0.6")),
         "codec opus",

@@ -141,6 +141,20 @@ def test_a_model_heard_what_was_kept_and_nothing_else(corpus: Corpus, model: str
     assert material(lineage("model")) == {TALKER["train"], TALKER["val"]}
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_samples_beyond_the_millionth_are_counted_on(indexed: bool, tmp_path: Path) -> None:
+    """Their keys have a digit more, and come later in a shard."""
+    corpus = build_corpus(tmp_path / "corpus", {"train": 1}, seconds=0.05)
+    keys = [f"train-{number:06d}" for number in (999_998, 999_999, 1_000_000)]
+    rows = {"key": keys, "shard": [corpus.shards[0].tar_name] * 3, "source_sha256": [["a"], ["b"], ["c"]]}
+    pq.write_table(pa.table(rows), tmp_path / "corpus" / "samples.parquet")
+    if indexed:
+        write_index(corpus.store, corpus.manifest)
+    kept = KeptSamples(KnownCorpus(corpus.store, corpus.manifest), {corpus.shards[0].tar_name: (0, 2)})
+    assert set(kept.sources["train"].to_pylist()) == {"a", "c"}
+    assert isinstance(kept.corpus.uses, IndexedUses) == indexed
+
+
 def test_without_a_table_of_samples_the_tars_say_it(corpus: Corpus, model: str) -> None:
     (corpus.store.root / "samples.parquet").unlink()
     assert models_of(lineage(HISS["train"])) == []
@@ -162,6 +176,13 @@ def test_where_nobody_can_tell_any_more_it_may_have_been_heard(corpus: Corpus, m
         assert PERHAPS in {edge.relation for edge in answer.graph.edges}
     assert material(lineage("runs/tiny")) == {*HISS.values(), *TALKER.values()}
     assert ancestry(model, ()).licences == ("CC-BY-4.0", "CC0-1.0")
+
+
+def test_a_shard_whose_record_is_gone_may_have_been_heard(corpus: Corpus, model: str) -> None:
+    record = corpus.store.root / corpus.shards[0].record_name
+    record.unlink()
+    answer = lineage("train-000000")  # left out, but nobody can tell any more
+    assert models_of(answer) == [model] and PERHAPS in {edge.relation for edge in answer.graph.edges}
 
 
 def test_a_selection_says_nothing_of_fresh_samples_beside_its_corpus(corpus: Corpus, model: str) -> None:

@@ -216,5 +216,6 @@ def test_stages_that_undistorted_samples_lack_are_not_odd_for_that() -> None:
     odd = "together more often"
     assert stages_together(summary).count(odd) == 3
     told = stages_together(summary, draws)
+    assert "together less often" not in told
     assert told.count(odd) == 2  # the codec is where the room is, and where the wind is
     assert "room and codec are together more often than independent draws: in 300 samples, where 150" in told

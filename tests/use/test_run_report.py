@@ -237,6 +237,9 @@ def test_an_evaluation_has_sizes_speeds_and_parents_of_its_models(
     assert [list(map(words, row)) for row in rows(section(content, "size"), "Sizes of the models")] == [
         list(map(words, row)) for row in wanted
     ]
+    for row, stage in zip(wanted, bundles, strict=True):
+        weights = root / "run" / stage / "model" / "weights.safetensors"
+        assert words(row[3]) == f"{weights.stat().st_size / 1e6:.2f}"
     assert len(wanted) == len(bundles) and "0.123" in outline(tmp_path / "scores/report/index.html").text
     ((role, _), *_) = bundles["student"].parents.items()
     told = content.decode().partition('<section id="lineage"')[2]
