@@ -63,6 +63,11 @@ Network = RepairNet | Chain
 """What a bundle holds: a repairing net alone, or with a denoiser behind it."""
 
 
+def repairing(network: Network) -> RepairNet:
+    """Return the repairing net of a network, which is all of it or its first stage."""
+    return network.repair if isinstance(network, Chain) else network
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a model comes from, as its bundle records it."""
@@ -119,7 +124,7 @@ def save_bundle(
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = packed(model.state_dict(), {"format": "pt"})
-    repair = model.repair if isinstance(model, Chain) else model
+    repair = repairing(model)
     info = BundleInfo(
         id="",
         stage=origin.stage,

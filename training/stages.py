@@ -16,7 +16,7 @@ from manifests.errors import UserError
 from manifests.experiment import Experiment, LossWeights, StageName
 from manifests.keyed import generator
 from training.adversary import Adversary, add_terms, spectral_alone
-from training.bundle import Bundle, Network
+from training.bundle import Bundle, Network, repairing
 from training.distiller import TAUGHT, Distiller
 from training.loop import Task
 from training.losses.spectral import si_snr
@@ -96,7 +96,7 @@ def build_task(
 
 def _uncalibrated(network: Network) -> None:
     """Forget how a finished model's output was calibrated: it was for the weights as they are."""
-    repair = network.repair if isinstance(network, Chain) else network
+    repair = repairing(network)
     repair.config = replace(repair.config, **UNCALIBRATED)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,9 @@ input left in the output bounds what it can spoil, as it bounds what it can remo
 denoisers). The share that does best is a matter of measuring; it becomes part of a new model, whose parent is the
 old one.
 
+Noisy samples are another matter than clean ones: of what is mostly noise nothing is left in
+(`training.models.finishing.NoiseGauge`), and the share is that of clean speech.
+
 What a model takes away with the noise is also missing in its level. The mean of that, against the targets of the same
 samples, is made up for by a gain.
 """
@@ -34,11 +37,10 @@ from pipelines.openlineage.models import finished_model
 from pipelines.progress import JobProgress
 from pipelines.quality.dnsmos import dnsmos
 from pipelines.quality.metrics import Audio, MeasurementError, level_error_db
-from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, save_bundle
-from training.models.chain import Chain
-from training.models.finishing import kept
-from training.models.repair import COMPRESSION_POWER, MOST_MAKEUP_DB, RepairNet
-from training.models.stft import analyse, decompress, synthesise
+from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, repairing, save_bundle
+from training.models.finishing import NoiseGauge, kept
+from training.models.repair import MOST_MAKEUP_DB
+from training.models.stft import analyse, synthesise
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 KEPT_SHARE = 1.0
@@ -137,7 +139,7 @@ def calibrate(
 
 
 class _Clip(NamedTuple):
-    """A sample, what the model makes of it with nothing left in, and its input at the level of targets; all (N,)."""
+    """A sample, what the model makes of it with nothing left in, and with as much as may be; all (N,)."""
 
     key: str
     degraded: Audio
@@ -203,14 +205,15 @@ def _trial(share: float | None, rows: Sequence[tuple[float, float, float]]) -> T
 
 @torch.inference_mode()
 def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
-    """Return a wave as enhanced, what the model leaves about as it is put back, and its levelled input: (N,) each."""
-    repair: RepairNet = model.repair if isinstance(model, Chain) else model
-    levelled = repair.levelled(analyse(torch.from_numpy(np.ascontiguousarray(wave)).unsqueeze(0)))
-    enhanced, _ = repair.map_levelled(levelled)
-    if isinstance(model, Chain):
-        enhanced = model.denoiser(enhanced)
-    dry_spectrum = decompress(levelled, COMPRESSION_POWER)
-    spectra = (kept(enhanced, dry_spectrum, KEPT_SHARE), dry_spectrum)
+    """Return a wave as it is with nothing left in, and with as much of the input as its noise allows: (N,) each.
+
+    What the model leaves about as it is was put back in both, likewise.
+    """
+    enhanced, levelled = model.unfinished(analyse(torch.from_numpy(np.ascontiguousarray(wave)).unsqueeze(0)))
+    # A recording is listened to ahead: the middle of all its frames is known from its beginning.
+    clean = NoiseGauge(causal=False)(enhanced, levelled)
+    wet_spectrum = kept(enhanced, levelled, KEPT_SHARE * clean)
+    spectra = (wet_spectrum, wet_spectrum + clean * (levelled - wet_spectrum))
     wet, dry = (synthesise(spectrum, len(wave))[0].numpy() for spectrum in spectra)
     return wet, dry
 
@@ -246,8 +249,10 @@ def _as_good(trial: Trial, top: Trial) -> bool:
 
 def _written(bundle: Bundle, share: float, makeup_db: float, out: Path, stale: Sequence[str]) -> BundleInfo:
     info, model = bundle.info, bundle.model
-    repair = model.repair if isinstance(model, Chain) else model
-    repair.config = replace(repair.config, kept_share=KEPT_SHARE, dry_share=share, makeup_db=makeup_db)
+    repair = repairing(model)
+    repair.config = replace(
+        repair.config, kept_share=KEPT_SHARE, dry_share=share, makeup_db=makeup_db, by_noise=True
+    )
     origin = Origin(
         info.stage,
         info.preset,

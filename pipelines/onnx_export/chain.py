@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.onnx_export.denoiser import denoised
-from pipelines.onnx_export.finishing import kept
+from pipelines.onnx_export.finishing import finished
 from pipelines.onnx_export.graph import BATCH, Graph
 from pipelines.onnx_export.repair import repaired
-from training.bundle import Network
+from training.bundle import Network, repairing
 from training.models.chain import Chain
 from training.models.stft import BINS, HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
@@ -35,7 +35,7 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
     Raises:
         ValueError: the network looks ahead, or attends along time, which the graph does not hold.
     """
-    net = network.repair if isinstance(network, Chain) else network
+    net = repairing(network)
     if not net.causal:
         raise ValueError("the network looks ahead: it cannot run hop by hop")
     if isinstance(network, Chain) and network.denoiser.config.asa_over_time:
@@ -46,13 +46,7 @@ def streaming_model(network: Network, metadata: dict[str, str]) -> "onnx.ModelPr
     spectrum, levelled = repaired(g, net, _analysed(g, before, hop))
     if isinstance(network, Chain):
         spectrum = denoised(g, network.denoiser, spectrum)
-    if share := net.config.kept_share:
-        spectrum = kept(g, spectrum, levelled, share)
-    wet_gain, dry_gain = net.config.output_gains
-    if wet_gain != 1.0:
-        spectrum = g.node("Mul", spectrum, g.number(wet_gain))
-    if dry_gain:
-        spectrum = g.node("Add", spectrum, g.node("Mul", levelled, g.number(dry_gain)))
+    spectrum = finished(g, net.config, spectrum, levelled)
     early, late = _synthesised(g, spectrum)
     [overlap] = g.delayed("overlap", late, (BATCH, HOP_SAMPLES), (1,))
     g.output(HOP_OUT, g.node("Add", overlap, early), (BATCH, HOP_SAMPLES))

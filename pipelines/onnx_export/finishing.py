@@ -1,19 +1,63 @@
 """What a finished model puts out, as ONNX nodes (`training.models.finishing`)."""
 
-from pipelines.onnx_export.graph import Graph
+import math
+
+from pipelines.onnx_export.graph import BATCH, Graph
 from pipelines.onnx_export.layers import squared
-from training.models.finishing import BAND_BINS, MIN_MAGNITUDE
+from training.models.finishing import (
+    BAND_BINS,
+    CLEAN_DB,
+    HEARD_BINS,
+    MIN_MAGNITUDE,
+    MIN_POWER,
+    NOISY_DB,
+    RATE_DB,
+    SOFT_DB,
+)
+from training.models.repair import RepairConfig
 from training.models.stft import BINS
 
 BANDS = -(-BINS // BAND_BINS)
 
 
-def kept(g: Graph, enhanced: str, levelled: str, share: float) -> str:
-    """Put the levelled input back where it is like the enhanced signal; both are linear, (batch, 2, 1, 481)."""
+def finished(g: Graph, config: RepairConfig, enhanced: str, levelled: str) -> str:
+    """Mix the levelled input into the enhanced spectrum, and make up for its level; (batch, 2, 1, 481), linear."""
+    mixed = enhanced
+    if config.dry_share or config.kept_share:
+        clean = _noise_gauge(g, enhanced, levelled) if config.by_noise else g.number(1.0)
+        mixed = _kept(g, enhanced, levelled, g.node("Mul", clean, g.number(config.kept_share)))
+        share = g.node("Mul", clean, g.number(config.dry_share))
+        mixed = g.node("Add", mixed, g.node("Mul", share, g.node("Sub", levelled, mixed)))
+    return mixed if config.makeup_gain == 1.0 else g.node("Mul", mixed, g.number(config.makeup_gain))
+
+
+def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
+    """Say how far the signal is one of which the input may be left in, (batch, 1, 1, 1)."""
+    ours, theirs = (
+        g.node("Add", _heard_power(g, spectrum), g.number(MIN_POWER)) for spectrum in (enhanced, levelled)
+    )
+    decibels = g.number(10.0 / math.log(10.0))
+    taken_db = g.node("Mul", g.node("Log", g.node("Div", ours, theirs)), decibels)
+    middle = g.state("noise_middle", (BATCH, 1, 1, 1))
+    off = g.node("Div", g.node("Sub", taken_db, middle), g.number(SOFT_DB))
+    step = g.node("Mul", g.node("Clip", off, g.number(-1.0), g.number(1.0)), g.number(RATE_DB))
+    present = g.node("Add", middle, step)
+    g.keep("noise_middle", present)
+    above = g.node("Div", g.node("Sub", present, g.number(NOISY_DB)), g.number(CLEAN_DB - NOISY_DB))
+    return g.node("Clip", above, g.number(0.0), g.number(1.0))
+
+
+def _heard_power(g: Graph, spectrum: str) -> str:
+    power = g.node("Slice", squared(g, spectrum), g.whole(0), g.whole(HEARD_BINS), g.whole(3))
+    return g.node("ReduceSum", power, g.whole(3))
+
+
+def _kept(g: Graph, enhanced: str, levelled: str, share: str) -> str:
+    """Put the levelled input back where it is like the enhanced signal, by a share: one, or (batch, 1, 1, 1)."""
     ours, theirs = (_of_bands(g, spectrum) for spectrum in (enhanced, levelled))
     least = g.number(MIN_MAGNITUDE)
     below, above = (g.node("Add", g.node(side, ours, theirs), least) for side in ("Min", "Max"))
-    ratio = g.node("Mul", g.node("Div", below, above), g.number(share))
+    ratio = g.node("Mul", g.node("Div", below, above), share)
     spread = g.node("Expand", ratio, g.whole(1, 1, BANDS, BAND_BINS))
     flat = g.node("Reshape", spread, g.whole(0, 1, 1, BANDS * BAND_BINS))
     weight = g.node("Slice", flat, g.whole(0), g.whole(BINS), g.whole(3))

@@ -41,9 +41,12 @@ class Chain(nn.Module):
 
     def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
         """Return what the chain puts out in use: (B, 2, 481, T), linear, finished by the repairing net."""
-        levelled = self.repair.levelled(spectrum)
-        repaired, _ = self.repair.map_levelled(levelled)
-        return self.repair.finished(self.denoiser(repaired), levelled)
+        return self.repair.finished(*self.unfinished(spectrum))
+
+    def unfinished(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the chain makes of a degraded spectrum, and that spectrum levelled, as the net's own does."""
+        repaired, levelled = self.repair.unfinished(spectrum)
+        return self.denoiser(repaired), levelled
 
     def step(self, frame: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """Enhance one frame of a degraded linear spectrum, (B, 2, 481); states as in :meth:`RepairNet.step`."""

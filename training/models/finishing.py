@@ -2,20 +2,34 @@
 
 None of it is trained. Where a model takes little away it was asked to take little, and what it changes there is mostly
 harm: that part of the input is put back as it was. The rest keeps a share of the input, which bounds what a model can
-take away and spoil, as the attenuation limit of other denoisers does (`chosen`; docs/results.md).
+take away and spoil, as the attenuation limit of other denoisers does (`chosen`; docs/results.md). Both are for speech
+that is good to begin with: of a signal that is mostly noise the output is the model's own (:class:`NoiseGauge`).
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from training.models.layers import Memory
 
 BAND_BINS = 32
 """Bins that are compared together, 1.6 kHz."""
 MIN_MAGNITUDE = 1e-6
 """Added to both sides of a comparison: bands of a silence are alike."""
+HEARD_BINS = 160
+"""Those below 8 kHz, where speech has its power: by them it is judged how much a model takes away."""
+MIN_POWER = 1e-7
+"""Added to both sides of that: of silence nothing is taken."""
+CLEAN_DB, NOISY_DB = -5.5, -9.0
+"""What a model takes of a frame in the middle of all: from the first up the input is good enough to be left in, from
+the second down nothing of it is (`chosen`; docs/results.md)."""
+RATE_DB = 0.02
+"""So far the middle moves in a frame of 10 ms, at most: 2 dB a second."""
+SOFT_DB = 1.0
+"""A frame that is nearer to the middle than this moves it less."""
 
 
-def kept(enhanced: Tensor, levelled: Tensor, share: float) -> Tensor:
+def kept(enhanced: Tensor, levelled: Tensor, share: float | Tensor) -> Tensor:
     """Put the levelled input back where it is like the enhanced signal: Y + k r (X - Y).
 
     r is min(y, x) / max(y, x) with x and y the sums of magnitudes of a band of 32 bins in a frame: 1 where a model
@@ -24,7 +38,7 @@ def kept(enhanced: Tensor, levelled: Tensor, share: float) -> Tensor:
     Args:
         enhanced: Y, linear spectrum (B, 2, 481, T).
         levelled: X, of the same shape.
-        share: k, 0 to 1.
+        share: k, 0 to 1; the same for all, or (B, 1, 1, T).
 
     Returns:
         (B, 2, 481, T).
@@ -45,3 +59,48 @@ def _of_bands(spectrum: Tensor) -> Tensor:
     padded = F.pad(magnitude, (0, 0, 0, -magnitude.shape[2] % BAND_BINS))
     batch, _, bins, frames = padded.shape
     return padded.reshape(batch, 1, bins // BAND_BINS, BAND_BINS, frames).sum(3)
+
+
+def taken_db(enhanced: Tensor, levelled: Tensor) -> Tensor:
+    """Return what a model leaves of the power of each frame below 8 kHz, in dB, for spectra (B, 2, 481, T): (B, T)."""
+    ours, theirs = (spectrum[:, :, :HEARD_BINS].square().sum((1, 2)) for spectrum in (enhanced, levelled))
+    return 10.0 * torch.log10((ours + MIN_POWER) / (theirs + MIN_POWER))
+
+
+class NoiseGauge(nn.Module):
+    """Says how far the input of a signal may be left in: 1 for clean speech, 0 for what is mostly noise.
+
+    It follows the middle of :func:`taken_db`: pauses, of which a model takes nearly all, and loud vowels, of which it
+    takes nothing, move it as far as one another. A signal begins as a clean one does, unless its memory says otherwise:
+    there lie the middle and the number of frames for which that is known, (B, 2).
+
+    Args:
+        causal: whether the middle is that of the past; else it is that of all frames.
+    """
+
+    memory: Memory | None = None
+
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
+        """Return it for each frame, (B, 1, 1, T), of linear spectra (B, 2, 481, T)."""
+        middle = self._middle(taken_db(enhanced, levelled))
+        clean = ((middle - NOISY_DB) / (CLEAN_DB - NOISY_DB)).clamp(0.0, 1.0)
+        return clean[:, None, None, :]
+
+    def _middle(self, taken: Tensor) -> Tensor:
+        if not self.causal:
+            return taken.median(dim=-1, keepdim=True).values.expand_as(taken)
+        state = self.memory.get(self) if self.memory is not None else None
+        middle, known = (taken.new_zeros(2, len(taken)) if state is None else state.T).unbind()
+        course = []
+        for frame in taken.unbind(-1):
+            step = ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
+            middle = torch.where(known > 0, middle, middle + RATE_DB * step)
+            known = (known - 1.0).clamp_min(0.0)
+            course.append(middle)
+        if self.memory is not None:
+            self.memory[self] = torch.stack((middle, known), dim=1)
+        return torch.stack(course, dim=-1)

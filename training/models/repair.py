@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.complex_layers import complex_product
-from training.models.finishing import kept
+from training.models.finishing import NoiseGauge, kept
 from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
 from training.models.prelu import PReLU
@@ -27,7 +27,7 @@ LOW_BINS, HIGH_BINS = 140, 180
 """Where the one ends and the other begins: 7 and 9 kHz; between them it falls evenly in decibels."""
 MOST_MAKEUP_DB = 6.0
 """A model that is further off the level of targets than this does not need a gain but training."""
-UNCALIBRATED = {"kept_share": 0.0, "dry_share": 0.0, "makeup_db": 0.0}
+UNCALIBRATED = {"kept_share": 0.0, "dry_share": 0.0, "makeup_db": 0.0, "by_noise": False}
 """What of the sizes below is none, but decided by calibrating a finished model, and not used in training."""
 MIN_SHARED_POWER = 1e-8
 """Keeps the share of what is added finite where there is nothing, compressed: -160 dB of full scale."""
@@ -52,6 +52,7 @@ class RepairConfig:
             training). It bounds what a model can take away, and with it what it can spoil.
         makeup_db: gain on what the finished model puts out, in dB (`chosen`; not used in training). With noise and
             echoes a model takes some of the speech away; this brings its level back, for all signals alike.
+        by_noise: whether both shares are for clean signals alone, and go to zero where most of the input is noise.
     """
 
     channels: int = 64
@@ -64,6 +65,7 @@ class RepairConfig:
     kept_share: float = 0.0
     dry_share: float = 0.0
     makeup_db: float = 0.0
+    by_noise: bool = False
 
     def __post_init__(self) -> None:
         if min(self.channels, self.tfcm_layers, self.gtcm_hidden, self.gtcm_groups, self.head_channels) < 1:
@@ -83,10 +85,10 @@ class RepairConfig:
             raise ValueError(f"time kernels must be odd, so that a teacher can centre them: {self}")
 
     @property
-    def output_gains(self) -> tuple[float, float]:
-        """Factors of the enhanced signal and of the levelled input in what the finished model puts out."""
-        makeup = 10.0 ** (self.makeup_db / 20.0)
-        return makeup * (1.0 - self.dry_share), makeup * self.dry_share
+    def makeup_gain(self) -> float:
+        """Factor of what the finished model puts out."""
+        gain: float = 10.0 ** (self.makeup_db / 20.0)
+        return gain
 
 
 class RepairOutput(NamedTuple):
@@ -135,6 +137,7 @@ class RepairNet(nn.Module):
         C, k_t = config.channels, config.time_kernel
         bins = level_bins()
         self.level = RunningLevel(causal)
+        self.noise = NoiseGauge(causal)
         self.down = nn.ModuleList(
             _Down(2 if i == 0 else C, C, k_t, config.tfcm_layers, causal) for i in range(LEVELS)
         )
@@ -220,19 +223,25 @@ class RepairNet(nn.Module):
 
     def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
         """Return what the net puts out in use, where it is the whole model: (B, 2, 481, T), linear."""
+        return self.finished(*self.unfinished(spectrum))
+
+    def unfinished(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the net makes of a degraded spectrum, and that spectrum levelled; both linear, (B, 2, 481, T)."""
         levelled = self.levelled(spectrum)
-        return self.finished(self.map_levelled(levelled)[0], levelled)
+        return self.map_levelled(levelled)[0], decompress(levelled, COMPRESSION_POWER)
 
     def finished(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
-        """Mix the levelled input, compressed, into an enhanced linear spectrum, and make up for its level.
+        """Mix the levelled input into an enhanced spectrum, and make up for its level.
 
-        Both are (B, 2, 481, T), and so is the result.
+        Both are linear, (B, 2, 481, T), and so is the result.
         """
-        wet_gain, dry_gain = self.config.output_gains
-        if dry_gain or self.config.kept_share:
-            dry = decompress(levelled, COMPRESSION_POWER)
-            return wet_gain * kept(enhanced, dry, self.config.kept_share) + dry_gain * dry
-        return enhanced if wet_gain == 1.0 else wet_gain * enhanced
+        config = self.config
+        mixed = enhanced
+        if config.dry_share or config.kept_share:
+            clean = self.noise(enhanced, levelled) if config.by_noise else 1.0
+            mixed = kept(enhanced, levelled, config.kept_share * clean)
+            mixed = mixed + config.dry_share * clean * (levelled - mixed)
+        return mixed if config.makeup_gain == 1.0 else config.makeup_gain * mixed
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
