@@ -1,6 +1,7 @@
 """Enhancing clips of any length: as long as the input, aligned, without seams, in bounded memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from training_corpus import degraded, voice
+from wakeful import awake
 
 import training.enhance as enhance
 from training.bundle import Bundle, Origin, load_bundle, save_bundle
 from training.enhance import enhance_array, enhance_blocks
+from training.models import finishing
 from training.models.chain import Chain
-from training.models.presets import build_denoiser, build_repair
+from training.models.finishing import kept, taken_db
+from training.models.presets import REPAIRERS, build_denoiser, build_repair
+from training.models.repair import RepairNet
+from training.models.stft import analyse, synthesise
 
 Audio = NDArray[np.float32]
 
@@ -51,6 +57,34 @@ def test_the_output_is_as_long_as_the_input(bundle: Bundle, short_pieces: None, 
     assert enhanced.shape == (samples,)
     assert enhanced.dtype == np.float32
     assert np.isfinite(enhanced).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 7])
+def test_how_noisy_a_recording_is_is_known_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, blocks: int
+) -> None:
+    """The shares of the input are those of the middle frame of what is listened to ahead, from the first frame on."""
+    monkeypatch.setattr(enhance, "STRETCH_S", 0.3)
+    monkeypatch.setattr(enhance, "AHEAD_S", 1.0)
+    torch.manual_seed(0)
+    config = replace(REPAIRERS["tiny"], kept_share=0.5, dry_share=0.5, by_noise=True)
+    save_bundle(
+        tmp_path, awake(RepairNet(config, causal=True)), Origin("student", "tiny", "c", "s", {}, {}), 1, {}
+    )
+    bundle = load_bundle(tmp_path)
+    model = bundle.model
+    audio = clip(1.5)
+    with torch.inference_mode():
+        enhanced, levelled = model.unfinished(analyse(torch.from_numpy(audio).unsqueeze(0)))
+        middle = taken_db(enhanced, levelled)[0, :100].median()
+        monkeypatch.setattr(finishing, "CLEAN_DB", float(middle) + 1.0)
+        monkeypatch.setattr(finishing, "NOISY_DB", float(middle) - 1.0)
+        mixed = kept(enhanced, levelled, 0.5 * 0.5)
+        known = synthesise(0.75 * mixed + 0.25 * levelled, len(audio))[0].numpy()
+    given = np.concatenate(list(enhance_blocks(bundle, np.array_split(audio, blocks))))
+    assert given.shape == audio.shape
+    np.testing.assert_allclose(given[: 98 * 480], known[: 98 * 480], atol=1e-5)
+    assert np.abs(given - known)[100 * 480 :].max() > 1e-4  # and goes on from there
 
 
 def test_a_short_clip_is_what_the_network_gives(bundle: Bundle) -> None:

@@ -5,8 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from wakeful import awake
 
-from training.models.finishing import kept, likeness
+from training.models import finishing
+from training.models.finishing import (
+    CLEAN_DB,
+    NOISY_DB,
+    RATE_DB,
+    SOFT_DB,
+    NoiseGauge,
+    kept,
+    likeness,
+    taken_db,
+)
+from training.models.layers import Memory, carrying
 from training.models.presets import REPAIRERS
 from training.models.repair import RepairConfig, RepairNet
 from training.models.stft import BINS, compress
@@ -59,6 +71,84 @@ def test_a_network_with_all_three_settings_does_one_after_the_other() -> None:
         dry = levelled * levelled.square().sum(1, keepdim=True).sqrt()
     wanted = 10.0 ** (6.0 / 20.0) * (0.8 * kept(enhanced, dry, 0.5) + 0.2 * dry)
     assert torch.allclose(compress(given, 0.5), compress(wanted, 0.5), atol=1e-5)
+
+
+def softer(levelled: Tensor, decibels: float) -> Tensor:
+    return levelled * 10.0 ** (decibels / 20.0)
+
+
+def test_what_is_taken_is_a_ratio_of_power_below_8_khz() -> None:
+    levelled = spectrum(0)
+    assert torch.allclose(taken_db(softer(levelled, -12.0), levelled), torch.full((2, 4), -12.0), atol=1e-4)
+    above = levelled.clone()
+    above[:, :, 160:] = 0.0
+    assert torch.equal(taken_db(above, levelled), torch.zeros(2, 4))
+    assert torch.equal(taken_db(0.0 * levelled, 0.0 * levelled), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("decibels", [-30.0, 30.0])
+def test_the_middle_moves_2_db_a_second_from_that_of_clean_speech(decibels: float) -> None:
+    levelled = spectrum(2, 1).expand(2, 2, BINS, 600)
+    clean = NoiseGauge(causal=True)(softer(levelled, decibels), levelled)
+    assert clean.shape == (2, 1, 1, 600)
+    if decibels > 0:
+        assert torch.all(clean == 1.0)
+        return
+    middle = -RATE_DB * torch.arange(1, 601)
+    wanted = ((middle - NOISY_DB) / (CLEAN_DB - NOISY_DB)).clamp(0.0, 1.0)
+    assert torch.allclose(clean[0, 0, 0], wanted, atol=1e-3)
+    assert clean[0, 0, 0, 270] == 1.0 and clean[0, 0, 0, 455] == 0.0
+
+
+def test_the_middle_is_that_of_all_frames_however_far_the_others_are() -> None:
+    """Pauses, of which a model takes 40 dB, are no noise as long as they are less than half of the time."""
+    levelled = spectrum(3, 1)[:1].expand(1, 2, BINS, 6000)
+    decibels = torch.zeros(6000)
+    decibels[torch.rand(6000, generator=torch.Generator().manual_seed(0)) < 0.4] = -40.0
+    enhanced = levelled * 10.0 ** (decibels / 20.0)
+    assert NoiseGauge(causal=True)(enhanced, levelled).min() == 1.0
+    assert torch.all(NoiseGauge(causal=False)(enhanced, levelled) == 1.0)
+    shifted = softer(enhanced, 0.5 * (CLEAN_DB + NOISY_DB))
+    assert torch.allclose(NoiseGauge(causal=False)(shifted, levelled), torch.tensor(0.5), atol=1e-3)
+    # Where it follows, it is off by what makes it soft, at most.
+    followed = float(NoiseGauge(causal=True)(shifted, levelled)[..., -1])
+    assert abs(followed - 0.5) <= SOFT_DB / (CLEAN_DB - NOISY_DB)
+
+
+def test_in_stretches_the_gauge_is_where_it_is_in_one_piece_and_what_is_known_stays() -> None:
+    levelled = spectrum(4, 500)
+    enhanced = softer(levelled, -20.0) * torch.rand(2, 1, 1, 500, generator=torch.Generator().manual_seed(1))
+    gauge = NoiseGauge(causal=True)
+    memory: Memory = {}
+    parts = []
+    for begin, end in ((0, 1), (1, 290), (290, 500)):
+        with carrying(gauge, memory):
+            parts.append(gauge(enhanced[..., begin:end], levelled[..., begin:end]))
+    assert torch.equal(torch.cat(parts, dim=-1), gauge(enhanced, levelled))
+    known: Memory = {gauge: torch.tensor([[-7.25, 300.0], [0.0, 0.0]])}
+    with carrying(gauge, known):
+        held, moving = gauge(enhanced, levelled)[:, 0, 0]
+    assert torch.all(held[:300] == held[0]) and held[300] < held[299]
+    assert torch.equal(moving, gauge(enhanced, levelled)[1, 0, 0])
+
+
+def test_a_network_goes_by_noise_in_both_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.4, makeup_db=2.0, by_noise=True)
+    network = awake(RepairNet(config, causal=True))
+    x = 0.1 * spectrum(5, 30)
+    with torch.inference_mode():
+        enhanced, levelled = network.unfinished(x)
+        monkeypatch.setattr(finishing, "CLEAN_DB", 1.0)  # where the signals are in these few frames
+        clean = network.noise(enhanced, levelled)
+        assert 0.1 < clean.min() < clean.max() < 0.95
+        mixed = kept(enhanced, levelled, 0.8 * clean)
+        wanted = 10.0 ** (2.0 / 20.0) * ((1.0 - 0.4 * clean) * mixed + 0.4 * clean * levelled)
+        assert torch.allclose(network.enhance_spectrum(x), wanted, atol=1e-5)
+        monkeypatch.setattr(finishing, "CLEAN_DB", 101.0)
+        monkeypatch.setattr(finishing, "NOISY_DB", 100.0)
+        own = network.enhance_spectrum(x)
+    assert torch.allclose(own, 10.0 ** (2.0 / 20.0) * enhanced, atol=1e-6)  # nothing of the input
 
 
 @pytest.mark.parametrize("wrong", [{"kept_share": 1.1}, {"kept_share": -0.1}, {"makeup_db": 7.0}])

@@ -25,6 +25,7 @@ from pipelines.onnx_export.streaming import StreamingModel
 from training.bundle import output_wave
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
+from training.models.layers import Memory, carrying
 from training.models.presets import DENOISERS, REPAIRERS, build_denoiser, build_repair
 from training.models.repair import RepairNet
 
@@ -97,6 +98,12 @@ def test_the_graph_gives_what_torch_gives(preset: str) -> None:
             id="finished",
         ),
         pytest.param(
+            lambda: RepairNet(
+                replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.3, by_noise=True), causal=True
+            ),
+            id="by noise",
+        ),
+        pytest.param(
             lambda: RepairNet(replace(REPAIRERS["tiny"], makeup_db=-2.0), causal=True), id="makeup gain"
         ),
         pytest.param(
@@ -113,6 +120,26 @@ def test_variants_of_the_networks_export_too(network: Callable[[], Any]) -> None
     wave = noise(RATE_HZ // 2)
     got = np.concatenate(list(running(net).enhanced([wave])))
     assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE
+
+
+def test_a_graph_goes_by_noise_as_torch_does() -> None:
+    """From a middle at which some of the input is left in, which then moves."""
+    config = replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.4, by_noise=True)
+    net = awake(RepairNet(config, causal=True))
+    model = running(net)
+    wave = noise(RATE_HZ)
+    stream = model.stream()
+    states = stream.states()
+    states["noise_middle"][:] = -6.5
+    stream.set_states(states)
+    hops = np.pad(wave, (0, HOP)).reshape(-1, 1, HOP)
+    got = np.concatenate([stream.push(hop) for hop in hops], axis=1)[0, HOP:]
+    memory: Memory = {net.noise: torch.tensor([[-6.5, 0.0]])}
+    with torch.no_grad(), carrying(net, memory):
+        wanted = output_wave(net, torch.from_numpy(wave).unsqueeze(0)).numpy()[0]
+    assert np.abs(got - wanted).max() <= TOLERANCE
+    assert abs(float(memory[net.noise][0, 0]) + 6.5) > 0.5
+    assert np.abs(in_one_piece(net, wave) - wanted).max() > 100 * TOLERANCE  # as a clean one begins
 
 
 @pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.faults)])
