@@ -246,6 +246,7 @@ def _local_model(folder: Path, info: BundleInfo) -> ModelRecord:
         "kept_share": info.repair.get("kept_share") or "",
         "dry_share": info.repair.get("dry_share") or "",
         "makeup_db": info.repair.get("makeup_db") or "",
+        "by_noise": info.repair.get("by_noise") or "",
         "keep": info.selection.expression if info.selection else "",
         "selection": info.selection.digest if info.selection else "",
     }
