@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.bundle import Bundle, repairing
-from training.models.finishing import taken_db
+from training.models.finishing import audible, middle_db, taken_db
 from training.models.layers import Memory, carrying
 from training.models.stft import HOP_SAMPLES, frames_of, overlapped, spectrum_of
 
@@ -117,16 +117,18 @@ class _Passage:
         hops = len(audio) // HOP_SAMPLES
         wave = torch.from_numpy(audio[: hops * HOP_SAMPLES]).unsqueeze(0).to(self._device)
         memory: Memory = {}
-        taken, last_hop = [], self._last_hop
+        taken, heard, last_hop = [], [], self._last_hop
         for stretch in torch.split(wave, round(STRETCH_S * RATE_HZ), dim=1) if hops else ():
             with carrying(self._model, memory):
-                spectrum = spectrum_of(torch.cat((last_hop, stretch), dim=1))
-                taken.append(taken_db(*self._model.unfinished(spectrum)))
+                enhanced, levelled = self._model.unfinished(
+                    spectrum_of(torch.cat((last_hop, stretch), dim=1))
+                )
+            taken.append(taken_db(enhanced, levelled))
+            heard.append(audible(levelled))
             last_hop = stretch[:, -HOP_SAMPLES:]
         if taken:
-            frames = torch.cat(taken, dim=1)
-            middle = frames.median(dim=1).values
-            known = torch.full_like(middle, frames.shape[1])
+            middle = middle_db(torch.cat(taken, dim=1), torch.cat(heard, dim=1))
+            known = torch.full_like(middle, hops)
             self._memory[repairing(self._model).noise] = torch.stack((middle, known), dim=1)
 
     @torch.inference_mode()

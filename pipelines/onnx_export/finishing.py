@@ -11,6 +11,7 @@ from training.models.finishing import (
     MIN_MAGNITUDE,
     MIN_POWER,
     NOISY_DB,
+    QUIET_DB,
     RATE_DB,
     SOFT_DB,
 )
@@ -33,23 +34,24 @@ def finished(g: Graph, config: RepairConfig, enhanced: str, levelled: str) -> st
 
 def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
     """Say how far the signal is one of which the input may be left in, (batch, 1, 1, 1)."""
-    ours, theirs = (
-        g.node("Add", _heard_power(g, spectrum), g.number(MIN_POWER)) for spectrum in (enhanced, levelled)
-    )
-    decibels = g.number(10.0 / math.log(10.0))
-    taken_db = g.node("Mul", g.node("Log", g.node("Div", ours, theirs)), decibels)
+    ours, theirs = (_power_db(g, spectrum) for spectrum in (enhanced, levelled))
+    taken = g.node("Sub", ours, theirs)
+    above_quiet = g.node("Div", g.node("Sub", theirs, g.number(QUIET_DB)), g.number(SOFT_DB))
+    heard = g.node("Clip", above_quiet, g.number(0.0), g.number(1.0))
     middle = g.state("noise_middle", (BATCH, 1, 1, 1))
-    off = g.node("Div", g.node("Sub", taken_db, middle), g.number(SOFT_DB))
+    off = g.node("Div", g.node("Sub", taken, middle), g.number(SOFT_DB))
     step = g.node("Mul", g.node("Clip", off, g.number(-1.0), g.number(1.0)), g.number(RATE_DB))
-    present = g.node("Add", middle, step)
+    present = g.node("Add", middle, g.node("Mul", heard, step))
     g.keep("noise_middle", present)
     above = g.node("Div", g.node("Sub", present, g.number(NOISY_DB)), g.number(CLEAN_DB - NOISY_DB))
     return g.node("Clip", above, g.number(0.0), g.number(1.0))
 
 
-def _heard_power(g: Graph, spectrum: str) -> str:
-    power = g.node("Slice", squared(g, spectrum), g.whole(0), g.whole(HEARD_BINS), g.whole(3))
-    return g.node("ReduceSum", power, g.whole(3))
+def _power_db(g: Graph, spectrum: str) -> str:
+    """Return the power below 8 kHz in dB, (batch, 1, 1, 1)."""
+    bins = g.node("Slice", squared(g, spectrum), g.whole(0), g.whole(HEARD_BINS), g.whole(3))
+    power = g.node("Add", g.node("ReduceSum", bins, g.whole(3)), g.number(MIN_POWER))
+    return g.node("Mul", g.node("Log", power), g.number(10.0 / math.log(10.0)))
 
 
 def _kept(g: Graph, enhanced: str, levelled: str, share: str) -> str:

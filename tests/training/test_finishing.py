@@ -14,6 +14,7 @@ from training.models.finishing import (
     RATE_DB,
     SOFT_DB,
     NoiseGauge,
+    audible,
     kept,
     likeness,
     taken_db,
@@ -84,6 +85,23 @@ def test_what_is_taken_is_a_ratio_of_power_below_8_khz() -> None:
     above[:, :, 160:] = 0.0
     assert torch.equal(taken_db(above, levelled), torch.zeros(2, 4))
     assert torch.equal(taken_db(0.0 * levelled, 0.0 * levelled), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_pauses_in_which_nothing_is_to_be_heard_say_nothing(causal: bool) -> None:
+    """A talker who waits in a quiet room is no noise, though the model takes all of the room's sound."""
+    levelled = spectrum(6, 1)[:1].expand(1, 2, BINS, 1000).clone()
+    loud = 10.0 ** (28.0 / 20.0) / levelled[:, :, :160, :1].square().sum().sqrt()
+    levelled *= loud  # as speech at the level of targets
+    levelled[..., 300:] *= 10.0 ** (-40.0 / 20.0)
+    enhanced = levelled.clone()
+    enhanced[..., 300:] *= 0.01
+    assert torch.equal(audible(levelled)[0], (torch.arange(1000) < 300).float())
+    assert NoiseGauge(causal)(enhanced, levelled).min() == 1.0
+    louder = levelled.clone()
+    louder[..., 300:] *= 10.0 ** (20.0 / 20.0)  # noise at 20 dB less than the talker is heard
+    assert NoiseGauge(causal)(enhanced, louder).min() == 0.0
+    assert torch.all(NoiseGauge(causal)(0.0 * enhanced, 0.0 * louder) == 1.0)
 
 
 @pytest.mark.parametrize("decibels", [-30.0, 30.0])

@@ -20,13 +20,16 @@ HEARD_BINS = 160
 """Those below 8 kHz, where speech has its power: by them it is judged how much a model takes away."""
 MIN_POWER = 1e-7
 """Added to both sides of that: of silence nothing is taken."""
+QUIET_DB = 3.0
+"""Power of a frame of the levelled input, in its own unit, up to which it is a pause with nothing to be heard: 25 dB
+below speech."""
 CLEAN_DB, NOISY_DB = -5.5, -9.0
 """What a model takes of a frame in the middle of all: from the first up the input is good enough to be left in, from
 the second down nothing of it is (`chosen`; docs/results.md)."""
 RATE_DB = 0.02
 """So far the middle moves in a frame of 10 ms, at most: 2 dB a second."""
 SOFT_DB = 1.0
-"""A frame that is nearer to the middle than this moves it less."""
+"""A frame that is nearer to the middle than this moves it less, and so does one that is hardly louder than a pause."""
 
 
 def kept(enhanced: Tensor, levelled: Tensor, share: float | Tensor) -> Tensor:
@@ -63,16 +66,30 @@ def _of_bands(spectrum: Tensor) -> Tensor:
 
 def taken_db(enhanced: Tensor, levelled: Tensor) -> Tensor:
     """Return what a model leaves of the power of each frame below 8 kHz, in dB, for spectra (B, 2, 481, T): (B, T)."""
-    ours, theirs = (spectrum[:, :, :HEARD_BINS].square().sum((1, 2)) for spectrum in (enhanced, levelled))
-    return 10.0 * torch.log10((ours + MIN_POWER) / (theirs + MIN_POWER))
+    return _power_db(enhanced) - _power_db(levelled)
+
+
+def audible(levelled: Tensor) -> Tensor:
+    """Say of each frame of a spectrum (B, 2, 481, T) whether anything is to be heard in it, 0 to 1: (B, T)."""
+    return ((_power_db(levelled) - QUIET_DB) / SOFT_DB).clamp(0.0, 1.0)
+
+
+def middle_db(taken: Tensor, heard: Tensor) -> Tensor:
+    """Return the middle of what is taken of the audible frames, (B,), given both for each, (B, T); 0 for none."""
+    return taken.masked_fill(heard == 0.0, torch.nan).nanmedian(dim=-1).values.nan_to_num(0.0)
+
+
+def _power_db(spectrum: Tensor) -> Tensor:
+    return 10.0 * torch.log10(spectrum[:, :, :HEARD_BINS].square().sum((1, 2)) + MIN_POWER)
 
 
 class NoiseGauge(nn.Module):
     """Says how far the input of a signal may be left in: 1 for clean speech, 0 for what is mostly noise.
 
-    It follows the middle of :func:`taken_db`: pauses, of which a model takes nearly all, and loud vowels, of which it
-    takes nothing, move it as far as one another. A signal begins as a clean one does, unless its memory says otherwise:
-    there lie the middle and the number of frames for which that is known, (B, 2).
+    It follows the middle of :func:`taken_db` of all frames in which anything is to be heard: pauses full of noise, of
+    which a model takes nearly all, and loud vowels, of which it takes nothing, move it as far as one another. A signal
+    begins as a clean one does, unless its memory says otherwise: there lie the middle and the number of frames for
+    which that is known, (B, 2).
 
     Args:
         causal: whether the middle is that of the past; else it is that of all frames.
@@ -86,18 +103,18 @@ class NoiseGauge(nn.Module):
 
     def forward(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
         """Return it for each frame, (B, 1, 1, T), of linear spectra (B, 2, 481, T)."""
-        middle = self._middle(taken_db(enhanced, levelled))
+        middle = self._middle(taken_db(enhanced, levelled), audible(levelled))
         clean = ((middle - NOISY_DB) / (CLEAN_DB - NOISY_DB)).clamp(0.0, 1.0)
         return clean[:, None, None, :]
 
-    def _middle(self, taken: Tensor) -> Tensor:
+    def _middle(self, taken: Tensor, heard: Tensor) -> Tensor:
         if not self.causal:
-            return taken.median(dim=-1, keepdim=True).values.expand_as(taken)
+            return middle_db(taken, heard).unsqueeze(-1).expand_as(taken)
         state = self.memory.get(self) if self.memory is not None else None
         middle, known = (taken.new_zeros(2, len(taken)) if state is None else state.T).unbind()
         course = []
-        for frame in taken.unbind(-1):
-            step = ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
+        for frame, weight in zip(taken.unbind(-1), heard.unbind(-1), strict=True):
+            step = weight * ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
             middle = torch.where(known > 0, middle, middle + RATE_DB * step)
             known = (known - 1.0).clamp_min(0.0)
             course.append(middle)
