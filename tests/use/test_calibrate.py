@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -15,6 +16,8 @@ from pipelines.evaluation.calibrate import Trial, best, calibrate
 from pipelines.evaluation.samples import HeldOut
 from pipelines.quality.metrics import level_error_db
 from training.bundle import load_bundle
+from training.enhance import enhance_array
+from training.models import finishing
 from training.models.finishing import kept
 from training.models.repair import MOST_MAKEUP_DB
 from training.models.stft import analyse, decompress, synthesise
@@ -47,6 +50,22 @@ def test_the_calibrated_model_mixes_its_levelled_input_in_and_names_its_parent(
         wet = kept(before.model.enhance_spectrum(spectrum), dry, 1.0)
     mixed = synthesise(0.6 * wet + 0.4 * dry, wave.shape[1])
     assert (after.enhance(wave) - 10.0 ** (done.makeup_db / 20.0) * mixed).abs().max() < 1e-5
+
+
+def test_of_what_is_mostly_noise_no_share_is_left_in(
+    tmp_path: Path, corpus: Corpus, make_bundle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "CLEAN_DB", 101.0)  # all that there is counts as noise
+    monkeypatch.setattr(finishing, "NOISY_DB", 100.0)
+    make_bundle(tmp_path / "joint", "joint")
+    done = calibrate(str(tmp_path / "joint"), corpus.url, tmp_path / "calibrated", shares=[0.0, 0.4])
+    _, none, some = done.trials
+    assert (none.sig, none.bak, none.ovrls) == (some.sig, some.bak, some.ovrls)
+    assert done.info.repair["by_noise"] is True
+    before, after = load_bundle(tmp_path / "joint"), load_bundle(tmp_path / "calibrated")
+    wave = voice(1, 0.5)
+    own = 10.0 ** (done.makeup_db / 20.0) * enhance_array(before, wave)
+    assert np.abs(enhance_array(after, wave) - own).max() < 1e-5
 
 
 def test_the_level_is_that_of_the_targets_on_average(

@@ -127,7 +127,8 @@ def test_a_graph_goes_by_noise_as_torch_does() -> None:
     config = replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.4, by_noise=True)
     net = awake(RepairNet(config, causal=True))
     model = running(net)
-    wave = noise(RATE_HZ)
+    wave = noise(2 * RATE_HZ)
+    wave[RATE_HZ:] *= 1e-4  # a pause in which nothing is to be heard
     stream = model.stream()
     states = stream.states()
     states["noise_middle"][:] = -6.5
