@@ -136,10 +136,18 @@ def _begins(shards: Any) -> NDArray[np.int64]:
     """Return the rows at which an Arrow array begins to name another shard; it is not empty."""
     import pyarrow.compute as pc
 
-    another = pc.not_equal(shards.slice(1), shards.slice(0, max(len(shards) - 1, 0)))
-    return np.concatenate(
-        [[0] * bool(len(shards)), pc.indices_nonzero(another).to_numpy().astype(np.int64) + 1]
-    )
+    another = pc.not_equal(shards.slice(1), shards.slice(0, len(shards) - 1))
+    return np.concatenate([[0], pc.indices_nonzero(another).to_numpy().astype(np.int64) + 1])
+
+
+def _written_rows(written: bytes | None, shards: int) -> list[int]:
+    """Return first rows and the number of all, as the metadata has them for so many shards; empty where it has not."""
+    try:
+        rows = json.loads(written or b"[]")
+    except ValueError:
+        return []
+    is_one = isinstance(rows, list) and len(rows) == shards + 1 and all(isinstance(row, int) for row in rows)
+    return rows if is_one else []
 
 
 class IndexedUses:
@@ -153,8 +161,7 @@ class IndexedUses:
             shards: of its corpus, in order.
         """
         self._table = table
-        written = (table.schema_arrow.metadata or {}).get(_FIRST_ROWS_KEY)
-        rows: list[int] = json.loads(written) if written else []
+        rows = _written_rows((table.schema_arrow.metadata or {}).get(_FIRST_ROWS_KEY), len(shards))
         self._first_rows = dict(zip(shards, rows[:-1], strict=True)) if rows else None
         self._samples = rows[-1] if rows else 0
         self._rows_found: tuple[Any, NDArray[np.int32]] = (None, np.zeros(0, np.int32))

@@ -155,6 +155,24 @@ def test_samples_beyond_the_millionth_are_counted_on(indexed: bool, tmp_path: Pa
     assert isinstance(kept.corpus.uses, IndexedUses) == indexed
 
 
+@pytest.mark.parametrize("damage", [b"[0", b"{}", b"[1]", b'["0", 3]'])
+def test_an_index_that_does_not_say_where_shards_begin_is_asked_for_the_rest_alone(
+    damage: bytes, tmp_path: Path
+) -> None:
+    corpus = with_table(build_corpus(tmp_path / "corpus", {"train": 4}, seconds=0.05), last_first=False)
+    write_index(corpus.store, corpus.manifest)
+    path = tmp_path / "corpus" / "lineage.parquet"
+    table = pq.read_table(path)
+    metadata = dict(table.schema.metadata)
+    assert metadata[b"ssiforge.first_rows"] == b"[0, 4]"
+    pq.write_table(table.replace_schema_metadata(metadata | {b"ssiforge.first_rows": damage}), path)
+    known = KnownCorpus(corpus.store, corpus.manifest)
+    assert isinstance(known.uses, IndexedUses) and not known.uses.knows_order
+    assert set(KeptSamples(known, {"train/shard-000000.tar": (1,)}).sources["train"].to_pylist()) == {
+        TALKER["train"]
+    }
+
+
 def test_without_a_table_of_samples_the_tars_say_it(corpus: Corpus, model: str) -> None:
     (corpus.store.root / "samples.parquet").unlink()
     assert models_of(lineage(HISS["train"])) == []
