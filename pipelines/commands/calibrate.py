@@ -21,7 +21,10 @@ def calibrate(
         Path | None, typer.Option(help="Folder of real recordings to which no share should do harm either.")
     ] = None,
 ) -> None:
-    """Choose by DNSMOS how much of its input a model leaves in, set its level, and write the model that does so."""
+    """Choose by DNSMOS how much of its input a model leaves in, set its level, and write the model that does so.
+
+    The share is that of clean speech: of what is mostly noise nothing is left in.
+    """
     from manifests.errors import UserError
     from pipelines.commands.options import say
     from pipelines.evaluation.calibrate import calibrate as run
