@@ -140,6 +140,9 @@ def test_a_graph_goes_by_noise_as_torch_does() -> None:
         wanted = output_wave(net, torch.from_numpy(wave).unsqueeze(0)).numpy()[0]
     assert np.abs(got - wanted).max() <= TOLERANCE
     assert abs(float(memory[net.noise][0, 0]) + 6.5) > 0.5
+    assert float(stream.states()["noise_middle"].item()) == pytest.approx(
+        float(memory[net.noise][0, 0]), abs=1e-3
+    )
     assert np.abs(in_one_piece(net, wave) - wanted).max() > 100 * TOLERANCE  # as a clean one begins
 
 
