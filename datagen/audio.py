@@ -171,7 +171,7 @@ def declared_length(path: str) -> tuple[int, int] | None:
         return max(0, int(handle.frames) - padding), handle.samplerate
 
 
-def resampled(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+def resampled(audio: NDArray[np.float32], from_hz: float, to_hz: int) -> NDArray[np.float32]:
     """Resample mono audio with soxr HQ: linear phase, no delay, round(len * to / from) samples."""
     if from_hz == to_hz or not len(audio):
         return audio

@@ -169,7 +169,7 @@ def _check_changed(before: Audio, after: Audio, stage: StageSpec) -> None:
 
 
 def clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
-    """Read a clip as a new, writable array at 48 kHz with its gain applied, unplaced."""
+    """Read a clip as a new, writable array at 48 kHz with its speed and gain applied, unplaced."""
     source = sources.get(clip.sha256)
     if source is None:
         raise SampleFailed(stage, f"source {clip.sha256[:12]} is not in the catalogue")
@@ -182,7 +182,7 @@ def clip_audio(clip: Clip, sources: Mapping[str, Source], stage: str) -> Audio:
         raise SampleFailed(stage, f"source {clip.sha256[:12]}: {error}") from error
     if len(audio) != clip.frames:
         raise SampleFailed(stage, f"source {clip.sha256[:12]} is shorter than when it was scanned")
-    return scaled(resampled(audio, rate_hz, SAMPLE_RATE_HZ), clip.gain_db)
+    return scaled(resampled(audio, rate_hz * clip.speed, SAMPLE_RATE_HZ), clip.gain_db)
 
 
 def _read(source: Source, clip: Clip, channel: int | None) -> tuple[Audio, int]:

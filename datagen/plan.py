@@ -5,7 +5,8 @@ all others as they were, unless it changes the scene that they find (the room, w
 depends on how many samples came before.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -17,7 +18,7 @@ from datagen.degradations.base import Degradation, Drawn, NoMaterial, Scene
 from manifests.catalogue import Catalogue
 from manifests.errors import UserError
 from manifests.keyed import generator
-from manifests.ranges import uniform
+from manifests.ranges import log_uniform, uniform
 from manifests.recipe import SAMPLE_RATE_HZ, SPLITS, Recipe, Split
 from manifests.sample import Clip, SampleSpec, StageSpec
 from manifests.source import Kind, Source
@@ -72,20 +73,26 @@ def material(catalogue: Catalogue, recipe: Recipe, split: Split) -> Material:
     """
     speech = admitted(recipe, catalogue.of("speech", split))
     if not speech:
+        slowest = recipe.speech.speed[0]
+        played = "" if slowest == 1.0 else f" when played {slowest:g} times as fast"
         raise UserError(
             f"recipe {recipe.name}: the catalogue has no usable speech in split '{split}' with at least "
-            f"{recipe.speech.min_bandwidth_hz:g} Hz of bandwidth; add talkers, lower speech.min_bandwidth_hz, "
-            f"or set splits.{split}=0"
+            f"{recipe.speech.min_bandwidth_hz:g} Hz of bandwidth{played}; add talkers, lower "
+            f"speech.min_bandwidth_hz, or set splits.{split}=0"
         )
     by_speaker = recipe.speech.draw_by == "speaker"
     return Material(split, speech, catalogue.of("noise", split), catalogue.of("rir", split), by_speaker)
 
 
 def admitted(recipe: Recipe, speech: Sources) -> Sources:
-    """Return the speech that is good enough to be a target under this recipe; what was not measured counts as 0."""
+    """Return the speech that is good enough to be a target under this recipe; what was not measured counts as 0.
+
+    It must be so at every speed: what is played slower ends lower.
+    """
+    slowest = recipe.speech.speed[0]
     return speech.kept(
         lambda of: (
-            (np.nan_to_num(of("bandwidth_hz"), nan=0.0) >= recipe.speech.min_bandwidth_hz)
+            (slowest * np.nan_to_num(of("bandwidth_hz"), nan=0.0) >= recipe.speech.min_bandwidth_hz)
             & (np.nan_to_num(of("clipped_share"), nan=0.0) <= recipe.speech.max_clipped_share)
         )
     )
@@ -123,13 +130,14 @@ def plan(pool: Material, bound: BoundRecipe, seed: int, index: int, attempt: int
     """
     recipe = bound.recipe
     key = (seed, pool.split, index, attempt)
-    speech = _draw_speech(pool, recipe, key)
+    speed = _draw_speed(recipe, key)
+    speech = _draw_speech(pool, recipe, key, speed)
     heard = [
         source for sha256 in {c.sha256: None for c in speech} for source in pool.speech.with_sha256(sha256)
     ]
     scene = Scene(
         frames=recipe.frames,
-        bandwidth_hz=min(source.bandwidth_hz or 0.0 for source in heard),
+        bandwidth_hz=played_bandwidth_hz(heard, speed),
         sources=pool.sources,
         speaker=heard[0].speaker or "",
     )
@@ -207,7 +215,20 @@ def _specified(label: str, stage: Degradation, drawn: Drawn) -> StageSpec:
     )
 
 
-def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:
+def _draw_speed(recipe: Recipe, key: _Key) -> float:
+    """Draw how fast the talker is played: apart from all else, so that who is heard does not depend on it."""
+    slowest, fastest = recipe.speech.speed
+    if slowest == fastest:
+        return slowest
+    return round(log_uniform(generator(*key, "speech", "speed"), (slowest, fastest)), 4)
+
+
+def played_bandwidth_hz(heard: Iterable[Source], speed: float) -> float:
+    """Where the spectrum of sources ends at the least, played so many times as fast, at 48 kHz."""
+    return min(0.5 * SAMPLE_RATE_HZ, *(speed * (source.bandwidth_hz or 0.0) for source in heard))
+
+
+def _draw_speech(pool: Material, recipe: Recipe, key: _Key, speed: float) -> tuple[Clip, ...]:
     """Fill the sample with utterances of one talker, gaps between them, each at the target's level."""
     rng = generator(*key, "speech")
     first = pool.an_utterance(rng)
@@ -219,19 +240,21 @@ def _draw_speech(pool: Material, recipe: Recipe, key: _Key) -> tuple[Clip, ...]:
         if clips and not queue:
             queue = rng.permutation(len(said)).tolist()
         source = said[queue.pop(0)] if clips else first
-        clip = _stretch(source, recipe, at, first_of_sample=not clips, rng=rng)
+        clip = _stretch(source, recipe, at, speed, first_of_sample=not clips, rng=rng)
         clips.append(clip)
-        length = round(clip.frames * SAMPLE_RATE_HZ / source.rate_hz)
+        length = round(clip.frames * SAMPLE_RATE_HZ / (source.rate_hz * speed))
         at += max(length, 1) + round(uniform(rng, recipe.speech.gap_s) * SAMPLE_RATE_HZ)
     return tuple(clips)
 
 
 def _stretch(
-    source: Source, recipe: Recipe, at: int, first_of_sample: bool, rng: np.random.Generator
+    source: Source, recipe: Recipe, at: int, speed: float, first_of_sample: bool, rng: np.random.Generator
 ) -> Clip:
-    room = -(-(recipe.frames - at) * source.rate_hz // SAMPLE_RATE_HZ)
+    room = math.ceil((recipe.frames - at) * source.rate_hz * speed / SAMPLE_RATE_HZ)
     frames = min(source.frames, room)
     latest = source.frames - frames
     start = int(rng.integers(0, latest + 1)) if first_of_sample else 0
     gain_db = recipe.target.active_level_dbfs - (source.active_level_dbfs or recipe.target.active_level_dbfs)
-    return Clip(sha256=source.sha256, start=start, frames=frames, at=at, gain_db=round(gain_db, 3))
+    return Clip(
+        sha256=source.sha256, start=start, frames=frames, at=at, gain_db=round(gain_db, 3), speed=speed
+    )

@@ -34,6 +34,9 @@ class SpeechSettings(_Declared):
     draw_by: Literal["length", "speaker"] = "length"
     """What makes a sample's first utterance likely: `length`, every second of speech alike, or `speaker`, every talker
     alike, however much of them there is."""
+    speed: Annotated[Span, Within(0.5, 2.0)] = (1.0, 1.0)
+    """How many times as fast a sample's talker is played, drawn log-uniformly: pitch and formants go with it, so few
+    talkers become more (Ko et al., Interspeech 2015). `min_bandwidth_hz` holds at the slowest."""
 
 
 class TargetSettings(_Declared):
@@ -196,5 +199,7 @@ class Recipe(_Declared):
             del content["undistorted"]  # recipes and corpora from before it keep their digests
         if self.speech.draw_by == "length":
             del content["speech"]["draw_by"]  # the same
+        if self.speech.speed == (1.0, 1.0):
+            del content["speech"]["speed"]  # the same
         content["stages"] = [entry.written() for entry in self.stages]
         return content

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from manifests.canonical import digest
 from manifests.recipe import Split, Stem, TargetSettings
@@ -34,6 +34,15 @@ class Clip(_Recorded):
     """Where it begins in the sample, in samples at 48 kHz."""
     gain_db: float = 0.0
     channel: int = Field(default=0, ge=0)
+    speed: float = Field(default=1.0, gt=0.0)
+    """How many times as fast it is played, its pitch going with it."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.speed == 1.0:
+            del content["speed"]  # specs and records from before it keep their digests
+        return content
 
 
 class StageSpec(_Recorded):

@@ -14,6 +14,7 @@ from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
 from manifests.keyed import generator
 from manifests.recipe import Recipe
+from manifests.sample import SampleSpec
 from manifests.source import Source
 
 DRAWS = 1500
@@ -180,6 +181,87 @@ def test_speech_below_the_wanted_bandwidth_is_not_drawn(catalogue: Catalogue) ->
     recipe = recipe_of("name: a\nspeech: {min_bandwidth_hz: 20000}\nstages: [{stage: final_level}]")
     with pytest.raises(UserError, match="no usable speech in split 'train' with at least 20000 Hz"):
         material(catalogue, recipe, "train")
+
+
+def test_a_talker_is_one_at_any_speed_and_who_is_heard_does_not_depend_on_it(catalogue: Catalogue) -> None:
+    text = "name: a\nspeech: {{gap_s: 0.2{}}}\nstages: [{{stage: final_level}}]"
+    plain, played = (bind(recipe_of(text.format(more))) for more in ("", ", speed: [0.8, 1.25]"))
+    pool = material(catalogue, plain.recipe, "train")
+    speeds = []
+    for index in range(300):
+        before, spec = (plan(pool, bound, 5, index) for bound in (plain, played))
+        (speed,) = {clip.speed for clip in spec.speech}
+        speeds.append(speed)
+        assert {clip.speed for clip in before.speech} == {1.0}
+        assert spec.speech[0].sha256 == before.speech[0].sha256
+        assert spec.stages == before.stages  # nor do other draws
+        sources = [catalogue.by_sha256[clip.sha256] for clip in spec.speech]
+        lengths = [48_000 * c.frames / (s.rate_hz * speed) for c, s in zip(spec.speech, sources, strict=True)]
+        ends = [clip.at + length for clip, length in zip(spec.speech, lengths, strict=True)]
+        gaps = [later.at - end for end, later in zip(ends, spec.speech[1:], strict=False)]
+        assert gaps == pytest.approx([0.2 * 48_000] * len(gaps), abs=1.0)
+        assert 480_000 - 0.5 * 48_000 <= ends[-1] < 480_000 + 48_000 / (sources[-1].rate_hz * speed)
+        assert all(c.start + c.frames <= s.frames for c, s in zip(spec.speech, sources, strict=True))
+    assert min(speeds) >= 0.8
+    assert max(speeds) <= 1.25
+    # evenly on a logarithmic axis
+    quarters = np.quantile(np.log(speeds), (0.25, 0.5, 0.75)) / np.log(1.25)
+    assert quarters == pytest.approx([-0.5, 0.0, 0.5], abs=0.15)
+
+
+def test_the_top_of_the_spectrum_goes_with_the_speed() -> None:
+    rows = [
+        Source(
+            f"{n}.wav",
+            "speech",
+            f"{n:064x}",
+            frames=960_000,
+            rate_hz=48_000,
+            seconds=20.0,
+            speaker=str(n),
+            split="train",
+            bandwidth_hz=hz,
+        )  # fmt: skip
+        for n, hz in enumerate((16_500.0, 18_000.0, 22_000.0))
+    ]
+    stages = "[{{stage: lowpass, cutoff_hz: [4000, 22000]}}]"
+    text = f"name: a\nspeech: {{{{min_bandwidth_hz: 16000, speed: {{}}}}}}\nstages: {stages}"
+    for speed, admitted in ((0.9, 2), (1.0, 3), (1.2, 3), ([0.7, 1.2], 0), ([0.73, 1.0], 1)):
+        recipe = recipe_of(text.format(speed))
+        if not admitted:
+            with pytest.raises(
+                UserError, match=r"at least 16000 Hz of bandwidth when played 0\.7 times as fast"
+            ):
+                material(Catalogue(rows), recipe, "train")
+            continue
+        pool = material(Catalogue(rows), recipe, "train")
+        assert len(pool.speech) == admitted
+        for index in range(100):
+            spec = plan(pool, bind(recipe), 1, index)
+            (source,) = (row for row in rows if row.sha256 == spec.speech[0].sha256)
+            ends_hz = min(24_000.0, spec.speech[0].speed * (source.bandwidth_hz or 0.0))
+            assert spec.stages[0].values["cutoff_hz"] < ends_hz
+
+
+def test_a_recipe_that_leaves_the_speed_alone_is_the_one_before_there_was_any() -> None:
+    plain, played = (
+        recipe_of(f"name: a\nspeech: {{{speed}}}\nstages: [{{stage: final_level}}]")
+        for speed in ("speed: 1", "speed: 0.9")
+    )
+    assert "speed" not in plain.written()["speech"]
+    assert played.written()["speech"]["speed"] == [0.9, 0.9]
+    rows = [Source("a.wav", "speech", "0" * 64, frames=48_000, rate_hz=48_000, seconds=1.0, split="train")]
+    for recipe, written in ((plain, None), (played, 0.9)):
+        spec = plan(material(Catalogue(rows), recipe, "train"), bind(recipe), 1, 0)
+        clip = spec.model_dump(mode="json")["speech"][0]
+        assert clip.get("speed") == written
+        assert SampleSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize("speed", ["0.4", "[0.9, 2.5]", "[1.1, 0.9]", "fast"])
+def test_impossible_speeds_are_refused(speed: str) -> None:
+    with pytest.raises(UserError, match=r"speech\.speed"):
+        recipe_of(f"name: a\nspeech: {{speed: {speed}}}\nstages: [{{stage: final_level}}]")
 
 
 def test_samples_are_shared_out_between_splits() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from datagen.chain import SampleFailed
 from datagen.degradations import BoundRecipe, bind
@@ -13,6 +14,7 @@ from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, parse_document
 from manifests.recipe import Recipe
 from manifests.sample import SampleRecord, StageSpec
+from manifests.source import Source
 
 pytestmark = pytest.mark.usefixtures("user_stages")
 
@@ -69,6 +71,44 @@ def test_the_target_is_the_dry_talker_whatever_the_stages_do(catalogue: Catalogu
 def test_the_target_level_is_the_recipe_s(catalogue: Catalogue) -> None:
     sample = rendered(bound("  - {stage: halve}", target="{active_level_dbfs: -32}"), catalogue)
     assert sample.record.measured["target_active_level_dbfs"] == pytest.approx(-32.0, abs=0.05)
+
+
+@pytest.mark.parametrize("rate_hz", [48_000, 44_100, 16_000])
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.3])
+def test_speech_is_played_as_fast_as_drawn_its_pitch_with_it(
+    tmp_path: Path, rate_hz: int, speed: float
+) -> None:
+    """A tone every half second: when it comes, and how high it is, follow the speed in both signals."""
+    seconds = np.arange(6 * rate_hz) / rate_hz
+    tone = np.where(seconds % 0.5 < 0.2, 0.1 * np.sin(2 * np.pi * 1000.0 * seconds), 0.0)
+    soundfile.write(tmp_path / "tone.flac", tone, rate_hz)
+    status = (tmp_path / "tone.flac").stat()
+    source = Source(
+        str(tmp_path / "tone.flac"),
+        "speech",
+        "0" * 64,
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        rate_hz=rate_hz,
+        frames=len(tone),
+        seconds=6.0,
+        active_level_dbfs=-23.0,
+        split="train",
+    )
+    recipe = bound("  - {stage: halve}", speech=f"{{speed: {speed}}}")
+    catalogue = Catalogue([source])
+    sample = rendered(recipe, catalogue)
+    (clip,) = sample.record.speech
+    at = (clip.start / rate_hz + np.arange(96_000) / 48_000 * speed) % 0.5
+    inside = (at > 0.02) & (at < 0.18)
+    outside = (at > 0.22) & (at < 0.48)
+    assert np.abs(sample.target[outside]).max() < 0.01 * np.abs(sample.target).max()
+    assert np.square(sample.target[inside][480:-480]).mean() > 0.1 * sample.target.max() ** 2
+    spectrum = np.abs(np.fft.rfft(sample.target * np.hanning(96_000)))
+    assert np.argmax(spectrum) / 2.0 == pytest.approx(1000.0 * speed, abs=5.0)
+    assert np.corrcoef(sample.degraded, sample.target)[0, 1] > 0.99999
+    again = render(spec_of(sample.record), catalogue.by_sha256)
+    assert np.array_equal(again.target, sample.target)
 
 
 def test_stems_add_up_to_the_degraded_signal(catalogue: Catalogue) -> None:
