@@ -15,6 +15,20 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
 
 
+def why_not_compiled(error: BaseException) -> str | None:
+    """Say in a sentence what kept torch from compiling, whose own words are thousands of lines; None for other errors.
+
+    It is seen when a network is first called, or at its first backward pass.
+    """
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return None
+    first_line = str(error).strip().partition("\n")[0]
+    return (
+        f"optimisation.compile: torch could not compile the networks ({type(error).__name__}: {first_line}); "
+        "set optimisation.compile=false, or see all of it with --debug"
+    )
+
+
 def compile_network(network: nn.Module) -> None:
     """Compile a network in place; it happens when it is first called, and takes minutes.
 

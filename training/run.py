@@ -32,7 +32,7 @@ from training.adversary import Adversary, build_adversary
 from training.bundle import BundleInfo, Origin, is_bundle, load_bundle, read_info, save_bundle
 from training.bundle_info import MODEL_FOLDER
 from training.checkpoint import Checkpoints, DamagedCheckpointError, Identity
-from training.compiling import compile_network
+from training.compiling import compile_network, why_not_compiled
 from training.data import Data
 from training.loop import Fit, fit
 from training.named_parents import NO_NAMED_PARENTS, NamedParents
@@ -255,8 +255,14 @@ def _train_stage(
             tracker.stage_ended("stopped", f"interrupted after step {run.progress.step}")
             raise
         except BaseException as error:
+            not_compiled = why_not_compiled(error)
+            if not_compiled and run.asked_to_stop():  # Ctrl-C reaches the compiler too
+                tracker.stage_ended("stopped", "interrupted while compiling")
+                raise KeyboardInterrupt from error
             with suppress(OSError):  # a full disk has no room for how it ended either
-                tracker.stage_ended("failed", str(error))
+                tracker.stage_ended("failed", not_compiled or str(error))
+            if not_compiled:
+                raise JobError(not_compiled) from error
             if isinstance(error, OSError):
                 where, why = error.filename or stage_dir, error.strerror or error
                 raise JobError(f"{where}: {why}; --resume goes on from the last checkpoint") from error

@@ -1,17 +1,21 @@
 """torch.compile: the same losses, the same names, and a sentence where there is no compiler."""
 
+import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from micro_experiment import MICRO
 from torch import Tensor, nn
+from torch._inductor.utils import fresh_cache
 
 from manifests.corpus import open_corpus
-from manifests.errors import UserError
+from manifests.errors import JobError, UserError
 from manifests.experiment import load_experiment
 from training.checkpoint import Checkpoints, Identity
-from training.compiling import compile_network, compiler
+from training.compiling import compile_network, compiler, why_not_compiled
 from training.loop import Fit, fit
 from training.models.layers import CumulativeNorm
 from training.models.repair import RepairConfig, RepairNet, RepairOutput
@@ -61,6 +65,15 @@ def losses_of(run: Fit) -> list[float]:
     return losses
 
 
+class Endings(Several):
+    def __init__(self) -> None:
+        super().__init__(())
+        self.seen: list[tuple[str, str]] = []
+
+    def stage_ended(self, status: str, reason: str = "") -> None:  # type: ignore[override]
+        self.seen.append((status, reason))
+
+
 class Silent(Several):
     def __init__(self) -> None:
         super().__init__(())
@@ -103,6 +116,59 @@ def test_a_compiled_repairing_net_learns_as_an_eager_one(corpus_dir: Path, one_t
     expected, ours = (losses_of(run) for run in runs)
     assert ours == pytest.approx(expected, rel=1e-3)
     assert list(compiled.state_dict()) == list(eager.state_dict())
+
+
+def what_a_failing_compiler_brings(corpus_dir: Path, folder: Path) -> BaseException:
+    """Compile with a compiler that complains at length and gives up, as one does that Ctrl-C reached."""
+    failing = folder / "c++"
+    failing.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) exec {compiler()} "$@";; esac\nseq 1 3000\nexit 1\n'
+    )
+    failing.chmod(0o755)
+    run = run_of(OneLayer(), corpus_dir, compiled=True)
+    options: Any = torch._inductor.config
+    with (
+        options.patch({"cpp.cxx": (str(failing),)}),
+        fresh_cache(dir=str(folder)),
+        pytest.raises(Exception) as raised,
+    ):
+        run.step(Window())
+    assert str(raised.value).count("\n") > 3000
+    return raised.value
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_told_of_in_a_sentence(
+    corpus_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    error = what_a_failing_compiler_brings(corpus_dir, tmp_path)
+    asked = False
+
+    def fails(*_: object) -> None:
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr("training.run.fit", fails)
+    monkeypatch.setattr("training.run.compile_network", lambda network: None)
+    experiment = load_experiment("tiny", [*MICRO, "optimisation.compile=true"])
+    endings = Endings()
+    with pytest.raises(JobError) as told:
+        train(experiment, corpus_dir, tmp_path / "run", device="cpu", trackers=[endings])
+    assert re.fullmatch(
+        r"optimisation\.compile: torch could not compile the networks \(InductorError: CppCompileError: C\+\+ compile error\); "
+        "set optimisation.compile=false, or see all of it with --debug",
+        str(told.value),
+    )
+    assert endings.seen == [("failed", str(told.value))]
+    asked = True  # the compiler died of the same Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, corpus_dir, tmp_path / "other", device="cpu", trackers=[endings])
+    assert endings.seen[1:] == [("stopped", "interrupted while compiling")]
+
+
+def test_errors_of_others_are_not_the_compiler_s() -> None:
+    assert why_not_compiled(RuntimeError("out of memory")) is None
 
 
 def test_compiling_without_a_compiler_is_refused_before_training(
