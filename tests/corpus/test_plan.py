@@ -185,7 +185,7 @@ def test_speech_below_the_wanted_bandwidth_is_not_drawn(catalogue: Catalogue) ->
 
 def test_a_talker_is_one_at_any_speed_and_who_is_heard_does_not_depend_on_it(catalogue: Catalogue) -> None:
     text = "name: a\nspeech: {{gap_s: 0.2{}}}\nstages: [{{stage: final_level}}]"
-    plain, played = (bind(recipe_of(text.format(more))) for more in ("", ", speed: [0.8, 1.25]"))
+    plain, played = (bind(recipe_of(text.format(more))) for more in ("", ", speed: [0.5, 2.0]"))
     pool = material(catalogue, plain.recipe, "train")
     speeds = []
     for index in range(300):
@@ -202,10 +202,10 @@ def test_a_talker_is_one_at_any_speed_and_who_is_heard_does_not_depend_on_it(cat
         assert gaps == pytest.approx([0.2 * 48_000] * len(gaps), abs=1.0)
         assert 480_000 - 0.5 * 48_000 <= ends[-1] < 480_000 + 48_000 / (sources[-1].rate_hz * speed)
         assert all(c.start + c.frames <= s.frames for c, s in zip(spec.speech, sources, strict=True))
-    assert min(speeds) >= 0.8
-    assert max(speeds) <= 1.25
+    assert min(speeds) >= 0.5
+    assert max(speeds) <= 2.0
     # evenly on a logarithmic axis
-    quarters = np.quantile(np.log(speeds), (0.25, 0.5, 0.75)) / np.log(1.25)
+    quarters = np.quantile(np.log(speeds), (0.25, 0.5, 0.75)) / np.log(2.0)
     assert quarters == pytest.approx([-0.5, 0.0, 0.5], abs=0.15)
 
 
