@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datagen.degradations import bind
-from datagen.plan import material, plan, samples_of_splits
+from datagen.plan import material, plan, played_bandwidth_hz, samples_of_splits
 from manifests.catalogue import Catalogue, read_catalogue
 from manifests.documents import check, load_document, parse_document
 from manifests.errors import UserError
@@ -188,10 +188,12 @@ def test_a_talker_is_one_at_any_speed_and_who_is_heard_does_not_depend_on_it(cat
     plain, played = (bind(recipe_of(text.format(more))) for more in ("", ", speed: [0.5, 2.0]"))
     pool = material(catalogue, plain.recipe, "train")
     speeds = []
+    of_first: dict[str, list[float]] = {}
     for index in range(300):
         before, spec = (plan(pool, bound, 5, index) for bound in (plain, played))
         (speed,) = {clip.speed for clip in spec.speech}
         speeds.append(speed)
+        of_first.setdefault(spec.speech[0].sha256, []).append(speed)
         assert {clip.speed for clip in before.speech} == {1.0}
         assert spec.speech[0].sha256 == before.speech[0].sha256
         assert spec.stages == before.stages  # nor do other draws
@@ -202,6 +204,10 @@ def test_a_talker_is_one_at_any_speed_and_who_is_heard_does_not_depend_on_it(cat
         assert gaps == pytest.approx([0.2 * 48_000] * len(gaps), abs=1.0)
         assert 480_000 - 0.5 * 48_000 <= ends[-1] < 480_000 + 48_000 / (sources[-1].rate_hz * speed)
         assert all(c.start + c.frames <= s.frames for c, s in zip(spec.speech, sources, strict=True))
+    assert all(
+        max(one) > 2.0 * min(one) for one in of_first.values() if len(one) >= 10
+    )  # nor speed on who it is
+    assert any(len(one) >= 10 for one in of_first.values())
     assert min(speeds) >= 0.5
     assert max(speeds) <= 2.0
     # evenly on a logarithmic axis
@@ -236,6 +242,8 @@ def test_the_top_of_the_spectrum_goes_with_the_speed() -> None:
             continue
         pool = material(Catalogue(rows), recipe, "train")
         assert len(pool.speech) == admitted
+        assert played_bandwidth_hz(rows, recipe.speech.speed[0]) == 16_500.0 * recipe.speech.speed[0]
+        assert played_bandwidth_hz(rows[2:], 1.2) == 24_000.0
         for index in range(100):
             spec = plan(pool, bind(recipe), 1, index)
             (source,) = (row for row in rows if row.sha256 == spec.speech[0].sha256)
