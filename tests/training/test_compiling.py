@@ -156,7 +156,8 @@ def test_a_compiler_that_fails_is_told_of_in_a_sentence(
     with pytest.raises(JobError) as told:
         train(experiment, corpus_dir, tmp_path / "run", device="cpu", trackers=[endings])
     assert re.fullmatch(
-        r"optimisation\.compile: torch could not compile the networks \(InductorError: CppCompileError: C\+\+ compile error\); "
+        r"optimisation\.compile: torch could not compile the networks "
+        r"\(InductorError: CppCompileError: C\+\+ compile error\); "
         "set optimisation.compile=false, or see all of it with --debug",
         str(told.value),
     )
