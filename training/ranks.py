@@ -184,6 +184,8 @@ def device_of_rank(name: str) -> str:
 def joined(device: torch.device) -> Iterator[Ranks]:
     """Be one of the ranks that the environment tells of, or alone where it tells of none.
 
+    A GPU that `device` names becomes the process's own: streams and graphs are made on that one.
+
     Read are the variables that torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and
     MASTER_PORT. A process group that is there already, as Ray Train's, is used and left alone; so a process that
     trains several times joins once, around all of them.
@@ -195,7 +197,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         UserError: when the variables do not fit together.
         JobError: when the other ranks cannot be reached.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if device.type == "cuda":
+        _take(device, alone)
+    if alone:
         yield ALONE
         return
     ours = not dist.is_initialized()
@@ -209,6 +214,16 @@ def joined(device: torch.device) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
+def _take(device: torch.device, alone: bool) -> None:
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    elif not alone:
+        raise UserError(
+            "WORLD_SIZE asks for several processes, and LOCAL_RANK does not say which GPU is this one's; start them "
+            "with torchrun"
+        )
+
+
 def _form_group(device: torch.device) -> None:
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shares_store and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
@@ -217,8 +232,6 @@ def _form_group(device: torch.device) -> None:
             "torchrun --max-restarts: the ranks can only find each other again with "
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment; or run the same command with --resume"
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except ValueError as error:

@@ -55,10 +55,14 @@ class Recorder:
         if self._key != (key, degraded.shape):
             self._forget((key, degraded.shape))
         if self._graph is None and self._eager_steps == EAGER_STEPS:
+            here = torch.cuda.current_stream()
             try:
                 self._record(compute, degraded, target)
             except RuntimeError as error:
-                log.warning("a step cannot be recorded, steps are done one by one (%s)", error)
+                # Where ending the recording fails too, torch leaves its stream current, and tells of that failure.
+                torch.cuda.set_stream(here)
+                cause = error.__context__ or error
+                log.warning("a step cannot be recorded, steps are done one by one (%s)", cause)
                 self._forget(None)
                 self._fails = True
                 for weight in self._weights:

@@ -1,9 +1,11 @@
 """On a GPU: what holds on a CPU holds there too. Skipped where there is none."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from micro_experiment import MICRO
@@ -13,7 +15,9 @@ from manifests.experiment import STAGES, StageName, load_experiment
 from training.adversary import build_adversary
 from training.bundle import Network, load_bundle, output_wave
 from training.checkpoint import read_checkpoint
-from training.models.presets import Preset, build_repair
+from training.enhance import enhance_array
+from training.models.presets import REPAIRERS, Preset
+from training.models.repair import RepairNet
 from training.objective import LOSS
 from training.precision import Precision
 from training.ranks import Ranks
@@ -24,6 +28,7 @@ from training.stages import PARENT, build_task
 from training.tracker import LineTracker, Metric
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -61,12 +66,23 @@ def test_a_gpu_computes_what_a_cpu_does(causal: bool, monkeypatch: pytest.Monkey
     torch.manual_seed(0)
     network: Network = load_bundle(shipped_bundle()).model.eval()
     if not causal:
-        network = build_repair("small", causal=False).eval()
+        network = RepairNet(replace(REPAIRERS["small"], dry_share=0.3, by_noise=True), causal=False).eval()
     speech = 0.1 * torch.randn(2, 48_000) * (torch.arange(48_000) // 12_000 % 2)
     with torch.inference_mode():
         here = output_wave(network, speech)
         there = output_wave(network.to(CUDA), speech.to(CUDA)).cpu()
     assert float((here - there).norm() / here.norm()) < 1e-3
+
+
+def test_a_recording_is_enhanced_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 10 s are listened to ahead, and what is remembered goes from stretch to stretch."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    rng = np.random.default_rng(0)
+    voice = rng.standard_normal(12 * 48_000) * (np.arange(12 * 48_000) // 12_000 % 2)
+    voice[3 * 48_000 : 5 * 48_000] = 0.0
+    noisy = (0.1 * voice + 0.02 * rng.standard_normal(len(voice))).astype(np.float32)
+    here, there = (enhance_array(load_bundle(shipped_bundle(), device), noisy) for device in (CPU, CUDA))
+    assert np.linalg.norm(here - there) / np.linalg.norm(here) < 1e-3
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

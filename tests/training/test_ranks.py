@@ -211,6 +211,20 @@ def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_a_named_gpu_is_made_the_process_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams and recorded steps are made on the current GPU; with it on another, every step would do nothing."""
+    taken: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("cuda:1", "cuda", "cpu"):
+        with joined(torch.device(name)) as ranks:
+            assert ranks is ALONE
+    assert taken == [torch.device("cuda:1")]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="LOCAL_RANK does not say which GPU"), joined(torch.device("cuda")):
+        pass
+
+
 @of_two_ranks
 def test_a_rank_whose_peer_is_gone_says_so(together: Together) -> None:
     assert together.lost.startswith("RankLostError: rank 0 of 2: another rank is gone (")

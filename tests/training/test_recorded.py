@@ -70,13 +70,20 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     def record(graph: Graph, stream: object, capture_error_mode: str) -> Iterator[None]:
         assert stream in streams and capture_error_mode == "thread_local"
         Graph.recording = graph
+        current.append(stream)
         try:
             yield
+        except (
+            RuntimeError
+        ):  # torch ends the recording, which fails in its own words, and never leaves the stream
+            raise RuntimeError("previous error during capture")  # noqa: B904
         finally:
             Graph.recording = None
+        current.pop()
 
     default = SimpleNamespace(wait_stream=lambda other: None)
     streams: list[object] = []
+    current: list[object] = [default]
 
     def new_stream() -> object:
         # Memory is kept for each stream, so that a recorder may have no more than one.
@@ -88,8 +95,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         "CUDAGraph": make,
         "graph": record,
         "Stream": new_stream,
-        "current_stream": lambda: default,
+        "current_stream": lambda: current[-1],
         "stream": lambda chosen: nullcontext(),
+        "set_stream": current.append,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return made
@@ -167,10 +175,12 @@ def test_what_cannot_be_recorded_is_done_step_by_step_and_said(
 ) -> None:
     step = Step()
     step.refuses = True
+    before = torch.cuda.current_stream()
     recorder = Recorder([step.weight])
     for number in range(1, 8):
         assert done(recorder, step, float(number), "all") == (number * 1.0, number * 3.0)
     assert len(graphs) == 1 and graphs[0].replays == 0
+    assert torch.cuda.current_stream() is before
     assert caplog.messages == [
         "a step cannot be recorded, steps are done one by one (operation not permitted when stream is capturing)"
     ]

@@ -111,13 +111,21 @@ class NoiseGauge(nn.Module):
         if not self.causal:
             return middle_db(taken, heard).unsqueeze(-1).expand_as(taken)
         state = self.memory.get(self) if self.memory is not None else None
-        middle, known = (taken.new_zeros(2, len(taken)) if state is None else state.T).unbind()
-        course = []
-        for frame, weight in zip(taken.unbind(-1), heard.unbind(-1), strict=True):
-            step = weight * ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
-            middle = torch.where(known > 0, middle, middle + RATE_DB * step)
-            known = (known - 1.0).clamp_min(0.0)
-            course.append(middle)
+        state = taken.new_zeros(len(taken), 2) if state is None else state
+        # Ten operations on a few numbers, for each frame: a GPU would take longer to be asked than a CPU to do them.
+        course, state = _followed(taken.cpu(), heard.cpu(), state.cpu())
         if self.memory is not None:
-            self.memory[self] = torch.stack((middle, known), dim=1)
-        return torch.stack(course, dim=-1)
+            self.memory[self] = state.to(taken.device)
+        return course.to(taken.device)
+
+
+def _followed(taken: Tensor, heard: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the middle after each frame, (B, T), and the state after the last, (B, 2)."""
+    middle, known = state.T.unbind()
+    course = []
+    for frame, weight in zip(taken.unbind(-1), heard.unbind(-1), strict=True):
+        step = weight * ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
+        middle = torch.where(known > 0, middle, middle + RATE_DB * step)
+        known = (known - 1.0).clamp_min(0.0)
+        course.append(middle)
+    return torch.stack(course, dim=-1), torch.stack((middle, known), dim=1)
