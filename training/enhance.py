@@ -1,8 +1,7 @@
 """Enhancing audio of any length with a trained model, in bounded memory.
 
 A causal model goes through a recording in stretches of `STRETCH_S` and remembers the frames and sums that it needs
-(`training.models.layers.carrying`): the output is that of the whole recording in one piece, with no seams. The first
-`AHEAD_S` are listened to before: how noisy a recording is is known from its beginning (`training.models.finishing`).
+(`training.models.layers.carrying`): the output is that of the whole recording in one piece, with no seams.
 
 A teacher looks ahead as well, and cannot. Up to `WHOLE_S` a clip goes through it in one piece. What is longer is
 cut: each piece of `PIECE_S` is computed with `CONTEXT_S` of audio on both sides, and pieces are cross-faded over
@@ -11,15 +10,13 @@ differs from what the whole would give (some 35 dB below the signal at `tiny`).
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.bundle import Bundle, repairing
-from training.models.finishing import audible, middle_db, taken_db
+from training.bundle import Bundle
 from training.models.layers import Memory, carrying
 from training.models.stft import HOP_SAMPLES, frames_of, overlapped, spectrum_of
 
@@ -27,7 +24,6 @@ Audio = NDArray[np.float32]
 
 RATE_HZ = 48_000
 STRETCH_S = 3.0
-AHEAD_S = 10.0
 WHOLE_S = 8.0
 PIECE_S = 3.0
 CONTEXT_S = 3.0
@@ -70,13 +66,9 @@ def _in_stretches(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
     """Go through a recording with a causal model that remembers."""
     stretch = round(STRETCH_S * RATE_HZ)
     passage = _Passage(bundle)
-    coming = iter(blocks)
-    beginning = _beginning(coming) if repairing(bundle.model).config.by_noise else []
-    if beginning:
-        passage.listen_ahead(np.concatenate(beginning)[: round(AHEAD_S * RATE_HZ)])
     held = np.zeros(0, np.float32)
     taken = given = 0
-    for block in chain(beginning, coming):
+    for block in blocks:
         taken += len(block)
         held = np.concatenate((held, np.asarray(block, np.float32)))
         while len(held) > stretch:
@@ -88,14 +80,6 @@ def _in_stretches(bundle: Bundle, blocks: Iterable[Audio]) -> Iterator[Audio]:
         # As the whole would be padded: to whole hops, then by the hop that completes the last frame.
         padded = np.pad(held, (0, -len(held) % HOP_SAMPLES + HOP_SAMPLES))
         yield passage.go_on(padded)[: taken - given]
-
-
-def _beginning(coming: Iterator[Audio]) -> list[Audio]:
-    """Take blocks until they are as long as what is listened to ahead, or there are no more."""
-    taken: list[Audio] = []
-    while sum(map(len, taken)) < AHEAD_S * RATE_HZ and (block := next(coming, None)) is not None:
-        taken.append(np.asarray(block, np.float32))
-    return taken
 
 
 class _Passage:
@@ -110,26 +94,6 @@ class _Passage:
         self._memory: Memory = {}
         self._last_hop = torch.zeros(1, HOP_SAMPLES, device=self._device)
         self._last_frame: Tensor | None = None
-
-    @torch.inference_mode()
-    def listen_ahead(self, audio: Audio) -> None:
-        """Find out from the beginning of the recording how much the model takes away in the middle of its frames."""
-        hops = len(audio) // HOP_SAMPLES
-        wave = torch.from_numpy(audio[: hops * HOP_SAMPLES]).unsqueeze(0).to(self._device)
-        memory: Memory = {}
-        taken, heard, last_hop = [], [], self._last_hop
-        for stretch in torch.split(wave, round(STRETCH_S * RATE_HZ), dim=1) if hops else ():
-            with carrying(self._model, memory):
-                enhanced, levelled = self._model.unfinished(
-                    spectrum_of(torch.cat((last_hop, stretch), dim=1))
-                )
-            taken.append(taken_db(enhanced, levelled))
-            heard.append(audible(levelled))
-            last_hop = stretch[:, -HOP_SAMPLES:]
-        if taken:
-            middle = middle_db(torch.cat(taken, dim=1), torch.cat(heard, dim=1))
-            known = torch.full_like(middle, hops)
-            self._memory[repairing(self._model).noise] = torch.stack((middle, known), dim=1)
 
     @torch.inference_mode()
     def go_on(self, audio: Audio) -> Audio:

@@ -38,7 +38,7 @@ from pipelines.progress import JobProgress
 from pipelines.quality.dnsmos import dnsmos
 from pipelines.quality.metrics import Audio, MeasurementError, level_error_db
 from training.bundle import Bundle, BundleInfo, Network, Origin, is_bundle, repairing, save_bundle
-from training.models.finishing import NoiseGauge, kept
+from training.models.finishing import kept
 from training.models.repair import MOST_MAKEUP_DB
 from training.models.stft import analyse, synthesise
 
@@ -210,8 +210,7 @@ def _wet_and_dry(model: Network, wave: Audio) -> tuple[Audio, Audio]:
     What the model leaves about as it is was put back in both, likewise.
     """
     enhanced, levelled = model.unfinished(analyse(torch.from_numpy(np.ascontiguousarray(wave)).unsqueeze(0)))
-    # A recording is listened to ahead: the middle of all its frames is known from its beginning.
-    clean = NoiseGauge(causal=False)(enhanced, levelled)
+    clean = repairing(model).noise(enhanced, levelled)
     wet_spectrum = kept(enhanced, levelled, KEPT_SHARE * clean)
     spectra = (wet_spectrum, wet_spectrum + clean * (levelled - wet_spectrum))
     wet, dry = (synthesise(spectrum, len(wave))[0].numpy() for spectrum in spectra)

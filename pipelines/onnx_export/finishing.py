@@ -7,12 +7,15 @@ from pipelines.onnx_export.layers import squared
 from training.models.finishing import (
     BAND_BINS,
     CLEAN_DB,
+    FADE_DB,
     HEARD_BINS,
     MIN_MAGNITUDE,
     MIN_POWER,
     NOISY_DB,
+    OPEN_DB,
     QUIET_DB,
     RATE_DB,
+    SHUT_DB,
     SOFT_DB,
 )
 from training.models.repair import RepairConfig
@@ -22,14 +25,18 @@ BANDS = -(-BINS // BAND_BINS)
 
 
 def finished(g: Graph, config: RepairConfig, enhanced: str, levelled: str) -> str:
-    """Mix the levelled input into the enhanced spectrum, and make up for its level; (batch, 2, 1, 481), linear."""
+    """Mix the levelled input into the enhanced spectrum, make up for its level, and let silence be silence.
+
+    All are linear, (batch, 2, 1, 481).
+    """
     mixed = enhanced
     if config.dry_share or config.kept_share:
         clean = _noise_gauge(g, enhanced, levelled) if config.by_noise else g.number(1.0)
         mixed = _kept(g, enhanced, levelled, g.node("Mul", clean, g.number(config.kept_share)))
         share = g.node("Mul", clean, g.number(config.dry_share))
         mixed = g.node("Add", mixed, g.node("Mul", share, g.node("Sub", levelled, mixed)))
-    return mixed if config.makeup_gain == 1.0 else g.node("Mul", mixed, g.number(config.makeup_gain))
+    gain = g.node("Mul", _silence_gate(g, levelled), g.number(config.makeup_gain))
+    return g.node("Mul", mixed, gain)
 
 
 def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
@@ -47,10 +54,22 @@ def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
     return g.node("Clip", above, g.number(0.0), g.number(1.0))
 
 
-def _power_db(g: Graph, spectrum: str) -> str:
-    """Return the power below 8 kHz in dB, (batch, 1, 1, 1)."""
-    bins = g.node("Slice", squared(g, spectrum), g.whole(0), g.whole(HEARD_BINS), g.whole(3))
-    power = g.node("Add", g.node("ReduceSum", bins, g.whole(3)), g.number(MIN_POWER))
+def _silence_gate(g: Graph, levelled: str) -> str:
+    """Say how far what the model puts out is heard, (batch, 1, 1, 1)."""
+    above = g.node("Sub", _power_db(g, levelled, BINS), g.number(SHUT_DB))
+    before = g.node("Sub", g.state("sound_db", (BATCH, 1, 1, 1)), g.number(FADE_DB))
+    present = g.node("Max", above, before)
+    g.keep("sound_db", present)
+    share = g.node("Div", present, g.number(OPEN_DB - SHUT_DB))
+    return g.node("Clip", share, g.number(0.0), g.number(1.0))
+
+
+def _power_db(g: Graph, spectrum: str, bins: int = HEARD_BINS) -> str:
+    """Return the power of the lowest bins in dB, (batch, 1, 1, 1)."""
+    power = squared(g, spectrum)
+    if bins < BINS:
+        power = g.node("Slice", power, g.whole(0), g.whole(bins), g.whole(3))
+    power = g.node("Add", g.node("ReduceSum", power, g.whole(3)), g.number(MIN_POWER))
     return g.node("Mul", g.node("Log", power), g.number(10.0 / math.log(10.0)))
 
 

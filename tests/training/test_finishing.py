@@ -10,10 +10,14 @@ from wakeful import awake
 from training.models import finishing
 from training.models.finishing import (
     CLEAN_DB,
+    FADE_DB,
     NOISY_DB,
+    OPEN_DB,
     RATE_DB,
+    SHUT_DB,
     SOFT_DB,
     NoiseGauge,
+    SilenceGate,
     audible,
     kept,
     likeness,
@@ -105,7 +109,7 @@ def test_pauses_in_which_nothing_is_to_be_heard_say_nothing(causal: bool) -> Non
 
 
 @pytest.mark.parametrize("decibels", [-30.0, 30.0])
-def test_the_middle_moves_2_db_a_second_from_that_of_clean_speech(decibels: float) -> None:
+def test_the_middle_moves_5_db_a_second_from_that_of_clean_speech(decibels: float) -> None:
     levelled = spectrum(2, 1).expand(2, 2, BINS, 600)
     clean = NoiseGauge(causal=True)(softer(levelled, decibels), levelled)
     assert clean.shape == (2, 1, 1, 600)
@@ -115,7 +119,7 @@ def test_the_middle_moves_2_db_a_second_from_that_of_clean_speech(decibels: floa
     middle = -RATE_DB * torch.arange(1, 601)
     wanted = ((middle - NOISY_DB) / (CLEAN_DB - NOISY_DB)).clamp(0.0, 1.0)
     assert torch.allclose(clean[0, 0, 0], wanted, atol=1e-3)
-    assert clean[0, 0, 0, 270] == 1.0 and clean[0, 0, 0, 455] == 0.0
+    assert clean[0, 0, 0, 108] == 1.0 and clean[0, 0, 0, 182] == 0.0
 
 
 def test_the_middle_is_that_of_all_frames_however_far_the_others_are() -> None:
@@ -133,7 +137,7 @@ def test_the_middle_is_that_of_all_frames_however_far_the_others_are() -> None:
     assert abs(followed - 0.5) <= SOFT_DB / (CLEAN_DB - NOISY_DB)
 
 
-def test_in_stretches_the_gauge_is_where_it_is_in_one_piece_and_what_is_known_stays() -> None:
+def test_in_stretches_the_gauge_is_where_it_is_in_one_piece() -> None:
     levelled = spectrum(4, 500)
     enhanced = softer(levelled, -20.0) * torch.rand(2, 1, 1, 500, generator=torch.Generator().manual_seed(1))
     gauge = NoiseGauge(causal=True)
@@ -143,11 +147,52 @@ def test_in_stretches_the_gauge_is_where_it_is_in_one_piece_and_what_is_known_st
         with carrying(gauge, memory):
             parts.append(gauge(enhanced[..., begin:end], levelled[..., begin:end]))
     assert torch.equal(torch.cat(parts, dim=-1), gauge(enhanced, levelled))
-    known: Memory = {gauge: torch.tensor([[-7.25, 300.0], [0.0, 0.0]])}
-    with carrying(gauge, known):
-        held, moving = gauge(enhanced, levelled)[:, 0, 0]
-    assert torch.all(held[:300] == held[0]) and held[300] < held[299]
-    assert torch.equal(moving, gauge(enhanced, levelled)[1, 0, 0])
+
+
+@pytest.mark.parametrize("level_db", [0.0, 28.0])
+def test_silence_is_silent_some_time_after_the_last_sound(level_db: float) -> None:
+    frame = spectrum(7, 1)[:1]
+    levelled = (frame / frame.square().sum().sqrt() * 10.0 ** (level_db / 20.0)).repeat(1, 1, 1, 300)
+    levelled[..., :10] = 0.0
+    levelled[..., 20:25] = 0.0  # a lost packet, which is to be filled
+    levelled[..., 100:] = 0.0
+    gate = SilenceGate()(levelled)[0, 0, 0]
+    fallen = level_db - FADE_DB * (torch.arange(300) - 99.0)
+    wanted = ((fallen - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0.0, 1.0)
+    assert torch.all(gate[:10] == 0.0) and torch.all(gate[10:100] == 1.0)
+    assert torch.allclose(gate[100:], wanted[100:], atol=1e-4)
+    assert gate[100 + int((level_db - OPEN_DB) / FADE_DB) - 2] == 1.0
+    assert gate[100 + int((level_db - SHUT_DB) / FADE_DB) + 1] == 0.0
+    faint = levelled * 10.0 ** ((OPEN_DB + 0.5 - level_db) / 20.0)
+    faint[..., 20:25] = faint[..., 10:11]
+    assert torch.all(SilenceGate()(faint)[0, 0, 0, 10:100] == 1.0)
+
+
+def test_in_stretches_the_gate_is_where_it_is_in_one_piece() -> None:
+    generator = torch.Generator().manual_seed(2)
+    levelled = spectrum(8, 500) * 10.0 ** (-3.0 * torch.rand(2, 1, 1, 500, generator=generator))
+    levelled[..., 80:400] = 0.0
+    gate = SilenceGate()
+    memory: Memory = {}
+    parts = []
+    for begin, end in ((0, 1), (1, 150), (150, 151), (151, 290), (290, 500)):
+        with carrying(gate, memory):
+            parts.append(gate(levelled[..., begin:end]))
+    whole = gate(levelled)
+    assert torch.allclose(torch.cat(parts, dim=-1), whole, atol=1e-5)
+    assert whole[..., :80].min() == 1.0 and whole[..., 200:400].max() == 0.0 and whole[..., 410:].min() > 0.0
+
+
+def test_a_network_says_nothing_in_silence() -> None:
+    torch.manual_seed(0)
+    network = awake(RepairNet(REPAIRERS["tiny"], causal=True))
+    x = 0.1 * spectrum(9, 400)
+    x[..., 200:] = 0.0
+    with torch.inference_mode():
+        drawn, put_out = network.unfinished(x)[0], network.enhance_spectrum(x)
+    assert drawn[..., 380:].abs().max() > 0.0
+    assert torch.equal(put_out[..., :200], drawn[..., :200])
+    assert torch.all(put_out[..., 380:] == 0.0)
 
 
 def test_a_network_goes_by_noise_in_both_shares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,18 @@ def test_variants_of_the_networks_export_too(network: Callable[[], Any]) -> None
     assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE
 
 
+@pytest.mark.parametrize("network", [lambda: build_repair("tiny", causal=True), lambda: chain("tiny")])
+def test_a_graph_is_silent_in_silence_when_torch_is(network: Callable[[], Any]) -> None:
+    net = awake(network())
+    wave = noise(3 * RATE_HZ)
+    wave[RATE_HZ : RATE_HZ + 480] = 0.0  # a lost packet
+    wave[RATE_HZ + 10_000 :] = 0.0
+    got = np.concatenate(list(running(net).enhanced([wave])))
+    assert np.abs(got - in_one_piece(net, wave)).max() <= TOLERANCE * max(1.0, np.abs(got).max())
+    assert np.abs(got[RATE_HZ : RATE_HZ + 480]).max() > 1e-5
+    assert not got[int(2.7 * RATE_HZ) :].any()
+
+
 def test_a_graph_goes_by_noise_as_torch_does() -> None:
     """From a middle at which some of the input is left in, which then moves."""
     config = replace(REPAIRERS["tiny"], kept_share=0.8, dry_share=0.4, by_noise=True)
@@ -129,19 +141,20 @@ def test_a_graph_goes_by_noise_as_torch_does() -> None:
     model = running(net)
     wave = noise(2 * RATE_HZ)
     wave[RATE_HZ:] *= 1e-4  # a pause in which nothing is to be heard
+    wave[2 * RATE_HZ - 20_000 :] = 0.0  # and silence
     stream = model.stream()
     states = stream.states()
     states["noise_middle"][:] = -6.5
     stream.set_states(states)
     hops = np.pad(wave, (0, HOP)).reshape(-1, 1, HOP)
     got = np.concatenate([stream.push(hop) for hop in hops], axis=1)[0, HOP:]
-    memory: Memory = {net.noise: torch.tensor([[-6.5, 0.0]])}
+    memory: Memory = {net.noise: torch.tensor([-6.5])}
     with torch.no_grad(), carrying(net, memory):
         wanted = output_wave(net, torch.from_numpy(wave).unsqueeze(0)).numpy()[0]
     assert np.abs(got - wanted).max() <= TOLERANCE
-    assert abs(float(memory[net.noise][0, 0]) + 6.5) > 0.5
+    assert abs(float(memory[net.noise][0]) + 6.5) > 0.5
     assert float(stream.states()["noise_middle"].item()) == pytest.approx(
-        float(memory[net.noise][0, 0]), abs=1e-3
+        float(memory[net.noise][0]), abs=1e-3
     )
     assert np.abs(in_one_piece(net, wave) - wanted).max() > 100 * TOLERANCE  # as a clean one begins
 

@@ -26,10 +26,15 @@ below speech."""
 CLEAN_DB, NOISY_DB = -5.5, -9.0
 """What a model takes of a frame in the middle of all: from the first up the input is good enough to be left in, from
 the second down nothing of it is (`chosen`; docs/results.md)."""
-RATE_DB = 0.02
-"""So far the middle moves in a frame of 10 ms, at most: 2 dB a second."""
+RATE_DB = 0.05
+"""So far the middle moves in a frame of 10 ms, at most: 5 dB a second."""
 SOFT_DB = 1.0
 """A frame that is nearer to the middle than this moves it less, and so does one that is hardly louder than a pause."""
+OPEN_DB, SHUT_DB = -25.0, -35.0
+"""Power of a frame of the levelled input, in its own unit, down to which all that a model puts out is heard, and from
+which on nothing is: 53 and 63 dB below speech, some -80 and -90 dBFS."""
+FADE_DB = 0.8
+"""So far this falls in a frame after the last sound, at most: what a lost packet leaves empty can still be filled."""
 
 
 def kept(enhanced: Tensor, levelled: Tensor, share: float | Tensor) -> Tensor:
@@ -79,8 +84,8 @@ def middle_db(taken: Tensor, heard: Tensor) -> Tensor:
     return taken.masked_fill(heard == 0.0, torch.nan).nanmedian(dim=-1).values.nan_to_num(0.0)
 
 
-def _power_db(spectrum: Tensor) -> Tensor:
-    return 10.0 * torch.log10(spectrum[:, :, :HEARD_BINS].square().sum((1, 2)) + MIN_POWER)
+def _power_db(spectrum: Tensor, bins: int = HEARD_BINS) -> Tensor:
+    return 10.0 * torch.log10(spectrum[:, :, :bins].square().sum((1, 2)) + MIN_POWER)
 
 
 class NoiseGauge(nn.Module):
@@ -88,8 +93,7 @@ class NoiseGauge(nn.Module):
 
     It follows the middle of :func:`taken_db` of all frames in which anything is to be heard: pauses full of noise, of
     which a model takes nearly all, and loud vowels, of which it takes nothing, move it as far as one another. A signal
-    begins as a clean one does, unless its memory says otherwise: there lie the middle and the number of frames for
-    which that is known, (B, 2).
+    begins as a clean one does.
 
     Args:
         causal: whether the middle is that of the past; else it is that of all frames.
@@ -110,22 +114,40 @@ class NoiseGauge(nn.Module):
     def _middle(self, taken: Tensor, heard: Tensor) -> Tensor:
         if not self.causal:
             return middle_db(taken, heard).unsqueeze(-1).expand_as(taken)
-        state = self.memory.get(self) if self.memory is not None else None
-        state = taken.new_zeros(len(taken), 2) if state is None else state
-        # Ten operations on a few numbers, for each frame: a GPU would take longer to be asked than a CPU to do them.
-        course, state = _followed(taken.cpu(), heard.cpu(), state.cpu())
+        middle = self.memory.get(self) if self.memory is not None else None
+        middle = taken.new_zeros(len(taken)) if middle is None else middle
+        # Some operations on a few numbers, for each frame: a GPU would take longer to be asked than a CPU to do them.
+        course = _followed(taken.cpu(), heard.cpu(), middle.cpu()).to(taken.device)
         if self.memory is not None:
-            self.memory[self] = state.to(taken.device)
-        return course.to(taken.device)
+            self.memory[self] = course[:, -1].clone()
+        return course
 
 
-def _followed(taken: Tensor, heard: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the middle after each frame, (B, T), and the state after the last, (B, 2)."""
-    middle, known = state.T.unbind()
+def _followed(taken: Tensor, heard: Tensor, middle: Tensor) -> Tensor:
+    """Return the middle after each frame, (B, T)."""
     course = []
     for frame, weight in zip(taken.unbind(-1), heard.unbind(-1), strict=True):
-        step = weight * ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
-        middle = torch.where(known > 0, middle, middle + RATE_DB * step)
-        known = (known - 1.0).clamp_min(0.0)
+        middle = middle + RATE_DB * weight * ((frame - middle) / SOFT_DB).clamp(-1.0, 1.0)
         course.append(middle)
-    return torch.stack(course, dim=-1), torch.stack((middle, known), dim=1)
+    return torch.stack(course, dim=-1)
+
+
+class SilenceGate(nn.Module):
+    """Says how far what a model puts out is heard: 1 as long as there is any sound, 0 before it and some time after.
+
+    Nothing says what a network draws where there is nothing at all; it is a faint hum.
+    """
+
+    memory: Memory | None = None
+
+    def forward(self, levelled: Tensor) -> Tensor:
+        """Return it for each frame, (B, 1, 1, T), of a linear spectrum (B, 2, 481, T)."""
+        above_db = _power_db(levelled, levelled.shape[2]) - SHUT_DB
+        before = self.memory.get(self) if self.memory is not None else None
+        before = above_db.new_zeros(len(above_db)) if before is None else before
+        fallen = FADE_DB * torch.arange(above_db.shape[1] + 1, device=above_db.device)
+        risen = torch.cat((before.unsqueeze(-1), above_db), dim=-1) + fallen
+        course = (risen.cummax(dim=-1).values - fallen)[:, 1:]
+        if self.memory is not None:
+            self.memory[self] = course[:, -1].clone()
+        return (course / (OPEN_DB - SHUT_DB)).clamp(0.0, 1.0)[:, None, None, :]

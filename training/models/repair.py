@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.complex_layers import complex_product
-from training.models.finishing import NoiseGauge, kept
+from training.models.finishing import NoiseGauge, SilenceGate, kept
 from training.models.layers import TFCM, CumulativeNorm, GateConv, Memory, TransposedGateConv, stepped
 from training.models.level import RunningLevel
 from training.models.prelu import PReLU
@@ -138,6 +138,7 @@ class RepairNet(nn.Module):
         bins = level_bins()
         self.level = RunningLevel(causal)
         self.noise = NoiseGauge(causal)
+        self.sound = SilenceGate()
         self.down = nn.ModuleList(
             _Down(2 if i == 0 else C, C, k_t, config.tfcm_layers, causal) for i in range(LEVELS)
         )
@@ -231,7 +232,7 @@ class RepairNet(nn.Module):
         return self.map_levelled(levelled)[0], decompress(levelled, COMPRESSION_POWER)
 
     def finished(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
-        """Mix the levelled input into an enhanced spectrum, and make up for its level.
+        """Mix the levelled input into an enhanced spectrum, make up for its level, and let silence be silence.
 
         Both are linear, (B, 2, 481, T), and so is the result.
         """
@@ -241,7 +242,8 @@ class RepairNet(nn.Module):
             clean = self.noise(enhanced, levelled) if config.by_noise else 1.0
             mixed = kept(enhanced, levelled, config.kept_share * clean)
             mixed = mixed + config.dry_share * clean * (levelled - mixed)
-        return mixed if config.makeup_gain == 1.0 else config.makeup_gain * mixed
+        gate: Tensor = self.sound(levelled)
+        return config.makeup_gain * gate * mixed
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
