@@ -30,6 +30,8 @@ MOST_CHANNELS = 64
 """Bounds memory as well: a block of so many is 64 MiB. It is what a microphone array of the seventh order has."""
 SOUGHT_VALUES = 1 << 24
 """Values, over all channels, read at a time from a file that can be sought in."""
+MOST_VALUE = 32.0
+"""30 dB above full scale: no gain before a float file was written explains more."""
 KEPT_BYTES = 24 << 20
 """Decoded audio kept in each process."""
 FLAC_LEVEL = 0.5
@@ -103,6 +105,33 @@ def read_all(path: str) -> tuple[Frames, int]:
     check_complete(path)
     parts = list(decoded_blocks(path))
     return np.concatenate([part for part, _ in parts]), parts[0][1]
+
+
+def check_values(audio: Frames) -> None:
+    """Refuse what is no audio of full scale 1.
+
+    Raises:
+        AudioError: when it is not finite, or as loud as integers kept as float are.
+    """
+    if not np.isfinite(audio).all():
+        raise AudioError("contains NaN or infinity")
+    if len(audio) and (peak := np.abs(audio).max()) > MOST_VALUE:
+        raise AudioError(
+            f"holds values of {peak:.3g}, and full scale is 1; are they integers, kept as float?"
+        )
+
+
+def read_recording(path: str, to_hz: int = RATE_HZ) -> tuple[NDArray[np.float32], int, int]:
+    """Read a whole recording, mixed down and resampled: (N,), and the rate and channels that it had.
+
+    Raises:
+        AudioError: when it cannot be decoded, was cut off, is empty or holds no audio of full scale 1.
+    """
+    audio, rate_hz = read_all(path)
+    check_values(audio)
+    if not len(audio):
+        raise AudioError("holds no audio")
+    return resampled(mixed_down(audio), rate_hz, to_hz), rate_hz, audio.shape[1]
 
 
 def mixed_down(audio: Frames) -> NDArray[np.float32]:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
+LONGEST_NAME_BYTES = 255
 SCRATCH_PREFIX = "ssiforge-scratch-"
 SCRATCH_STALE_S = 60.0
 """A scratch file of this age that nobody has locked was left by a killed process."""
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other writer uses."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    """Return a hidden name beside `path` that no other writer uses; of a long name, its beginning is in it."""
+    end = f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    name = path.name.encode()[: LONGEST_NAME_BYTES - 1 - len(end)].decode(errors="ignore")
+    return path.with_name(f".{name}{end}")
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:

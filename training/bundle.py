@@ -150,7 +150,7 @@ def save_bundle(
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         corpus=origin.corpus,
     )
-    info = info.model_copy(update={"id": info.identity})
+    info = info.sealed()
     (directory / MODEL_FILE).unlink(missing_ok=True)
     write_atomically(directory / WEIGHTS_FILE, weights)
     write_atomically(directory / MODEL_FILE, info.model_dump_json(indent=2).encode())

@@ -61,13 +61,35 @@ class BundleInfo(BaseModel):
     weights_sha256: str
     corpus: CorpusSummary | None = None
     """What the corpus is made of; its id is above."""
+    description_digest: str | None = None
+    """Digest of everything here but itself, so that what is no part of the id is checked too; None in models that were
+    written before there was one."""
+
+    def sealed(self) -> "BundleInfo":
+        """Return it with the id and digest of what it says."""
+        named = self.model_copy(update={"id": self.identity})
+        return named.model_copy(update={"description_digest": named.described})
+
+    @property
+    def described(self) -> str:
+        """Digest of all that it says."""
+        return digest(self.model_dump(mode="json", exclude={"description_digest"}))
 
     @property
     def identity(self) -> str:
         """Digest of what makes it this model and no other: its weights and all that shaped them."""
         content = self.model_dump(
             mode="json",
-            exclude={"id", "experiment", "steps", "metrics", "code_version", "environment", "corpus"},
+            exclude={
+                "id",
+                "experiment",
+                "steps",
+                "metrics",
+                "code_version",
+                "environment",
+                "corpus",
+                "description_digest",
+            },
         )
         # A model of the whole corpus has no selection: what came to be recorded later changes no earlier id.
         return digest(
@@ -105,6 +127,8 @@ def read_info(directory: Path) -> BundleInfo:
         raise UserError(f"{path}: not the description of a model of this format") from error
     if info.id != info.identity:
         raise UserError(f"{path}: was altered, its id is not that of what it says")
+    if info.description_digest not in (None, info.described):
+        raise UserError(f"{path}: was altered, it does not say what was written")
     return info
 
 

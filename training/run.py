@@ -34,6 +34,7 @@ from training.bundle_info import MODEL_FOLDER
 from training.checkpoint import Checkpoints, DamagedCheckpointError, Identity
 from training.compiling import compile_network, why_not_compiled
 from training.data import Data
+from training.device import chosen_device
 from training.loop import Fit, fit
 from training.named_parents import NO_NAMED_PARENTS, NamedParents
 from training.ranks import Ranks, device_of_rank, joined
@@ -131,22 +132,6 @@ def _refuse_changed_shards(corpus: Corpus, ranks: Ranks) -> None:
                 f"{held.where(shard)}: its content is not what corpus {held.manifest.id} names; "
                 f"run 'ssiforge verify {held.url}'"
             )
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return the device that `name` means.
-
-    Raises:
-        UserError: when there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: no such device on this machine") from error
-    return device
 
 
 def refuse_earlier_work(run_dir: Path, stages: Sequence[StageName]) -> None:

@@ -37,9 +37,10 @@ from pipelines.ablation.statistics import mean_over, seed_means, table, usable_s
 from pipelines.models.reference import resolve_model
 from pipelines.trainer.train import refuse_another_run
 from training.bundle import MODEL_FILE, BundleInfo, is_bundle, load_bundle, read_info
+from training.device import chosen_device
 from training.enhance import enhance_array
 from training.models.presets import REPAIRERS
-from training.run import chosen_device, model_dir, train
+from training.run import model_dir, train
 from training.tracker import LineTracker
 
 OUT_FOLDER = "ablations"

@@ -23,19 +23,17 @@ def export(
     ] = None,
 ) -> None:
     """Export a causal model as one streaming ONNX graph, checked against torch."""
-    from datagen.audio import AudioError, mixed_down, read_all, resampled
+    from datagen.audio import AudioError, read_recording
     from manifests.errors import UserError
-    from manifests.recipe import SAMPLE_RATE_HZ
     from pipelines.commands.options import say
     from pipelines.onnx_export.export import export as run
 
     checked = None
     if source is not None:
         try:
-            audio, rate_hz = read_all(str(source))
+            checked, _, _ = read_recording(str(source))
         except AudioError as error:
-            raise UserError(f"{source}: {error}") from error
-        checked = resampled(mixed_down(audio), rate_hz, SAMPLE_RATE_HZ)
+            raise UserError(f"--input {source}: {error}") from error
     done = run(model, out, int8, checked, say)
     for variant in done.variants:
         snr = (

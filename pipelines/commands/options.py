@@ -1,6 +1,7 @@
 """Options that several commands share, and how commands speak."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,13 @@ AllowLicences = Annotated[
         "'unknown' (nothing is said of it), 'unrecognised' (any text that is no known licence); repeatable.",
     ),
 ]
+
+
+def named_path(text: str) -> Path:
+    """Return the path that an argument names; an empty one would mean the current folder."""
+    if not text:
+        raise typer.BadParameter("is empty")
+    return Path(text)
 
 
 def say(line: str) -> None:

@@ -15,12 +15,15 @@ from pipelines.commands.online import (
     OnlineWorkers,
     online_request,
 )
-from pipelines.commands.options import LOCAL_RAY, AllowLicences, Keep, Overrides, say
+from pipelines.commands.options import LOCAL_RAY, AllowLicences, Keep, Overrides, named_path, say
 
 
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="A shipped experiment (tiny, small, paper) or a YAML file.")
+        str,
+        typer.Argument(
+            help="A shipped experiment (tiny, small, small-gpu, small-cpu, paper) or a YAML file."
+        ),
     ],
     corpus: Annotated[str | None, typer.Option(help="Folder or URI of a finished corpus.")] = None,
     stage: Annotated[
@@ -135,10 +138,17 @@ def evaluate(
 def enhance(
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="A file or a folder, any rate, any channels; - with --stream."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A file or a folder, any rate, any channels; - with --stream.",
+            parser=named_path,
+        ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A .wav or .flac file, or a folder; - with --stream.")
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", help="A .wav or .flac file, or a folder; - with --stream.", parser=named_path
+        ),
     ],
     model: Annotated[
         str | None,

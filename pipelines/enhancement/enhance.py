@@ -8,7 +8,6 @@ whole.
 import errno
 import os
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,9 +20,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datagen.audio import AudioError, check_complete, decoded_blocks
+from datagen.audio import AudioError, check_complete, check_values, decoded_blocks
 from datagen.folders import audio_files
 from manifests.errors import JobError, UserError
+from manifests.files import temporary_beside
+from manifests.interrupts import terminable
 from manifests.recipe import SAMPLE_RATE_HZ
 from pipelines.models.reference import ModelRef, resolve_model
 from pipelines.models.stale_mark import stale_reasons, warn_if_stale
@@ -35,8 +36,6 @@ from training.shipped_models import SHIPPED
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 SUBTYPE = "PCM_16"
 FLAC_CHANNELS = 8
-MOST_VALUE = 32.0
-"""30 dB above full scale: no gain before a float file was written explains more."""
 FULL_DISK_BYTES = 2**20
 """A disk with less room than this after a file could not be written is full."""
 
@@ -94,13 +93,14 @@ def enhance(
     pairs = _folder_pairs(source, output, suffix) if source.is_dir() else [_file_pair(source, output, suffix)]
     _refuse_overwriting(pairs)
     enhancer = enhancer_of(model_reference, device, stream, say)
-    if not source.is_dir():
-        try:
-            enhance_file(enhancer, *pairs[0])
-        except AudioError as error:
-            raise UserError(f"{source}: {error}") from error
-        return Enhanced((pairs[0][1],))
-    done = _enhance_all(enhancer, pairs, say)
+    with terminable():
+        if not source.is_dir():
+            try:
+                enhance_file(enhancer, *pairs[0])
+            except AudioError as error:
+                raise UserError(f"{source}: {error}") from error
+            return Enhanced((pairs[0][1],))
+        done = _enhance_all(enhancer, pairs, say)
     if done.failed:
         raise JobError(
             f"{len(done.failed)} of {len(pairs)} files could not be enhanced; the others are in {output}"
@@ -176,9 +176,10 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     file_format = OUTPUT_FORMATS[target.suffix.lower()]
     if file_format == "FLAC" and first.shape[1] > FLAC_CHANNELS:
         raise AudioError(f"has {first.shape[1]} channels, and FLAC holds {FLAC_CHANNELS}; write it as .wav")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # it says why it cannot; libsndfile does not
         with soundfile.SoundFile(
             temporary,
             "w",
@@ -234,12 +235,7 @@ def _resampled_blocks(source: Path) -> Iterator[Frames]:
     rate_hz = SAMPLE_RATE_HZ
     channels = 0
     for block, rate_hz in decoded_blocks(str(source)):
-        if not np.isfinite(block).all():
-            raise AudioError("contains NaN or infinity")
-        if len(block) and (peak := np.abs(block).max()) > MOST_VALUE:
-            raise AudioError(
-                f"holds values of {peak:.3g}, and full scale is 1; are they integers, kept as float?"
-            )
+        check_values(block)
         if resampler is None:
             channels = block.shape[1]
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, channels, dtype="float32", quality="HQ")

@@ -110,6 +110,7 @@ def evaluate(
     else:
         assert input_dir is not None
         heard = Recordings(input_dir, files_below(input_dir)[:limit], say)
+    bundles = {name: model.load(device) for name, model in zip(titles(models), models, strict=True)}
     check_writable(out)
 
     asked = [[model.info.id for model in models], opened.manifest.id if opened else None, split, limit, keep]
@@ -117,7 +118,6 @@ def evaluate(
     inputs += [corpus_dataset(opened.manifest)] if opened else []
     with telling(Folder(out), EVALUATE_JOB, asked, inputs) as told:
         rows: list[Row] = []
-        bundles = {name: model.load(device) for name, model in zip(titles(models), models, strict=True)}
         with JobProgress("evaluate", heard.total, "samples") as progress:
             enhanced = keeping(_enhanced(heard, bundles), heard.total, listen, out)
             for of_sample in scored(enhanced, sigmos, workers):

@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from datagen.audio import AudioError, mixed_down, read_all, resampled
+from datagen.audio import AudioError, read_recording
 from manifests.corpus import Corpus
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.selection import Selection
@@ -95,16 +93,12 @@ class Recordings:
         """Read them in order."""
         for path in self._files:
             try:
-                audio, rate_hz = read_all(str(path))
+                wave, rate_hz, channels = read_recording(str(path))
             except AudioError as error:
                 self._say(f"{path}: {error}")
                 continue
-            wave = resampled(mixed_down(audio), rate_hz, SAMPLE_RATE_HZ)
-            if not len(wave) or not np.isfinite(wave).all():
-                self._say(f"{path}: empty, or holds NaN or infinity")
-                continue
             self._resampled += rate_hz != SAMPLE_RATE_HZ
-            self._mixed_down += audio.shape[1] > 1
+            self._mixed_down += channels > 1
             yield Sample(path.relative_to(self._root).as_posix(), wave, None)
 
     def notes(self) -> list[str]:

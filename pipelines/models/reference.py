@@ -23,6 +23,7 @@ from pipelines.models.stale_mark import stale_reasons, tagged_reasons
 from pipelines.tracking.registry import BUNDLE_PATH, logged_models, versions
 from pipelines.tracking.store import BUNDLE_TAG, open_existing_store, pages
 from training.bundle import MODEL_FILE, WEIGHTS_FILE, Bundle, BundleInfo, load_bundle, read_info
+from training.device import chosen_device
 from training.shipped_models import DEFAULT, SHIPPED, shipped_bundle, shipped_names
 
 MAX_LISTED = 12
@@ -60,8 +61,12 @@ class ModelRef:
         return sorted({*stale_reasons(self.bundle_dir), *self.tagged_stale})
 
     def load(self, device: str = "cpu") -> Bundle:
-        """Read the model, ready to enhance."""
-        return load_bundle(self.bundle_dir, device)
+        """Read the model, ready to enhance.
+
+        Raises:
+            UserError: when it is damaged, or there is no such device.
+        """
+        return load_bundle(self.bundle_dir, chosen_device(device))
 
 
 def resolve_model(reference: str) -> ModelRef:

@@ -69,11 +69,32 @@ def test_its_id_depends_on_weights_and_origin_and_on_no_place(folder: Path, tmp_
 def test_its_id_covers_all_that_shaped_it_and_nothing_else(folder: Path) -> None:
     path = folder / MODEL_FILE
     said = json.loads(path.read_text())
+    assert len(said.pop("description_digest")) == 32
     for field, other in {"causal": False, "preset": "small", "parents": {}, "corpus_id": "another"}.items():
         path.write_text(json.dumps(said | {field: other}))
         with pytest.raises(UserError, match=r"model\.json: was altered"):
             load_bundle(folder)
     path.write_text(json.dumps(said | {"steps": 8, "metrics": {}, "environment": {}}))
+    assert load_bundle(folder).info.id == said["id"]
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"steps": 8},
+        {"metrics": {"loss": 0.1}},
+        {"experiment": {"seed": 1}},
+        {"code_version": "0.2"},
+        {"environment": {}},
+    ],
+)
+def test_no_part_of_a_description_can_be_altered(folder: Path, altered: dict[str, object]) -> None:
+    path = folder / MODEL_FILE
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | altered))
+    with pytest.raises(UserError, match=r"model\.json: was altered, it does not say what was written"):
+        load_bundle(folder)
+    path.write_text(json.dumps(dict(reversed(said.items())), indent=7))  # another form of the same
     assert load_bundle(folder).info.id == said["id"]
 
 
@@ -99,8 +120,7 @@ def test_altered_weights_are_refused(folder: Path) -> None:
 def described(folder: Path, **other: object) -> None:
     """Change the description, with a fitting id, as a stranger could."""
     info = read_info(folder).model_copy(update=other)
-    info = info.model_copy(update={"id": info.identity})
-    (folder / MODEL_FILE).write_text(info.model_dump_json())
+    (folder / MODEL_FILE).write_text(info.sealed().model_dump_json())
 
 
 def with_weights(folder: Path, content: bytes) -> None:

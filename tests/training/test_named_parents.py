@@ -31,8 +31,7 @@ def teacher(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def describe(bundle_dir: Path, info: BundleInfo) -> None:
     """Let a bundle say of itself what `info` does, under the id that belongs to it."""
-    named = info.model_copy(update={"id": info.identity})
-    (bundle_dir / MODEL_FILE).write_text(named.model_dump_json())
+    (bundle_dir / MODEL_FILE).write_text(info.sealed().model_dump_json())
 
 
 def begin(corpus: Path, out: Path, *options: str) -> int:

@@ -14,12 +14,13 @@ from manifests.corpus import open_corpus
 from manifests.errors import UserError
 from manifests.experiment import STAGES, Experiment, load_experiment
 from training.bundle import Bundle, load_bundle
+from training.device import chosen_device
 from training.distiller import Distiller
 from training.losses.distillation import feature_match
 from training.models.chain import Chain
 from training.models.presets import build_repair
 from training.models.repair import RepairNet
-from training.run import chosen_device, model_dir, train
+from training.run import model_dir, train
 from training.shards import Reader
 from training.stages import StudentTask, build_task, frozen
 from training.stream import fixed_batches

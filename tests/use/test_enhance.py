@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tiny_corpora import RATE_HZ, voice
 from datagen.audio import resampled
 from manifests.errors import JobError, UserError
 from pipelines.enhancement.enhance import enhance
+from pipelines.evaluation.evaluate import evaluate
 from training import enhance as enhancing
 from training.bundle import Bundle, Origin, load_bundle, save_bundle
 from training.models.repair import RepairConfig, RepairNet
@@ -165,6 +167,8 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(model: Path, tmp_path: Pat
         ("pipe", "o.wav", "pipe: is neither a file nor a folder; .* --stream - -"),
         ("nine.wav", "o.flac", "nine.wav: has 9 channels, and FLAC holds 8; write it as .wav"),
         ("integers.wav", "o.wav", "integers.wav: holds values of 1e.04, and full scale is 1"),
+        ("in.wav", f"{256 * 'x'}/o.wav", r"cannot be written \(File name too long\)"),
+        ("in.wav", "/proc/o.wav", r"/proc/o.wav: cannot be written \([A-Z][a-z ]*\)"),
         ("in.wav", "in.wav/o.wav", r"in.wav/o.wav: cannot be written \((Not a directory|File exists)\)"),
     ],
 )
@@ -176,6 +180,43 @@ def test_mistakes_are_named(model: Path, tmp_path: Path, source: str, output: st
     soundfile.write(tmp_path / "integers.wav", np.full(480, 1e4, np.float32), RATE_HZ, subtype="FLOAT")
     with pytest.raises(UserError, match=says):
         enhance(tmp_path / source, tmp_path / output, str(model))
+
+
+@pytest.mark.parametrize("name", [f"{251 * 'a'}.wav", f"{83 * '語'}.wav"])
+def test_names_may_be_as_long_as_the_file_system_takes(model: Path, tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
+    enhance(tmp_path / "in.wav", tmp_path / name, str(model))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.wav", name])
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(model: Path, tmp_path: Path, device: str) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
+    with pytest.raises(UserError, match=f"--device {device}: no such device on this machine"):
+        enhance(tmp_path / "in.wav", tmp_path / "o" / "out.wav", str(model), device)
+    with pytest.raises(UserError, match=f"--device {device}: no such device on this machine"):
+        evaluate([str(model)], tmp_path / "e", input_dir=tmp_path, device=device)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_an_empty_argument_is_not_the_current_folder(ssiforge: Callable[..., Any], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(1, 0.2), RATE_HZ)
+    for arguments, name in ((("", "out"), "INPUT"), (("in.wav", ""), "OUTPUT")):
+        code, _, err = ssiforge("enhance", *arguments)
+        assert code == 2 and f"{name}': is empty" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_asked_to_end_it_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.tile(voice(1, 10.0), 60), RATE_HZ)
+    command = [sys.executable, "-m", "pipelines.cli", "enhance", "in.wav", "o.wav", "--model", str(model)]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        while not list(tmp_path.glob(".o.wav*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
 MEMORY_SCRIPT = """
