@@ -167,7 +167,6 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(model: Path, tmp_path: Pat
         ("pipe", "o.wav", "pipe: is neither a file nor a folder; .* --stream - -"),
         ("nine.wav", "o.flac", "nine.wav: has 9 channels, and FLAC holds 8; write it as .wav"),
         ("integers.wav", "o.wav", "integers.wav: holds values of 1e.04, and full scale is 1"),
-        ("in.wav", f"{256 * 'x'}/o.wav", r"cannot be written \(File name too long\)"),
         ("in.wav", "/proc/o.wav", r"/proc/o.wav: cannot be written \([A-Z][a-z ]*\)"),
         ("in.wav", "in.wav/o.wav", r"in.wav/o.wav: cannot be written \((Not a directory|File exists)\)"),
     ],
