@@ -18,6 +18,7 @@ class JobProgress:
         self._total = total
         self._unit = unit
         self._done = 0.0
+        self._said_of = -1.0
         self._said_at = self._began_at = time.monotonic()
         console = Console(stderr=True)
         self._bar: Progress | None = None
@@ -52,11 +53,12 @@ class JobProgress:
         elapsed = time.monotonic() - self._began_at
         line = f"{self._label}: {self._done:g} of {self._total:g} {self._unit} after {elapsed:.0f} s {note}"
         print(line.rstrip(), file=sys.stderr, flush=True)
+        self._said_of = self._done
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._said_of != self._done:
             self._say("")

@@ -8,6 +8,7 @@ from datagen.audio import AudioError, read_recording
 from manifests.corpus import Corpus
 from manifests.recipe import SAMPLE_RATE_HZ
 from manifests.selection import Selection
+from manifests.wording import how_many
 from pipelines.quality.conditions import conditions_of
 from pipelines.quality.scores import Sample
 from training.order import Pick
@@ -108,10 +109,10 @@ class Recordings:
             "noise floor describe them, and no value of these is better than another"
         ]
         if self._resampled:
-            found.append(f"{self._resampled} recordings of another rate were resampled to 48 kHz")
+            found.append(f"{how_many(self._resampled, 'recording')} of another rate resampled to 48 kHz")
         if self._mixed_down:
             found.append(
-                f"{self._mixed_down} recordings of several channels were mixed down before they were enhanced "
+                f"{how_many(self._mixed_down, 'recording')} of several channels mixed down before enhancing "
                 "('ssiforge enhance' enhances each channel alone)"
             )
         return found

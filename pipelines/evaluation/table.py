@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manifests.wording import how_many
 from pipelines.evaluation.evaluate import Evaluation
 from pipelines.quality.scores import DEGRADED, Column
 from pipelines.quality.summary import best_mean, summarised
@@ -50,7 +51,7 @@ def print_evaluation(
     unit = result["summary"][DEGRADED]["unit"]
     console.print(Text(f"{LEGEND}{unit}s. {SMALL_LEGEND} {PAIR_LEGEND}", style="dim"))
     for failure, count in result["failures"].items():
-        console.print(Text(f"not measured {count} times - {failure}"))
+        console.print(Text(f"not measured {how_many(count, 'time')} - {failure}"))
     for note in result["notes"]:
         console.print(Text(f"note: {note}"))
 

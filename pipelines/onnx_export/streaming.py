@@ -36,6 +36,8 @@ class StreamingModel:
         # States of digital silence decay to denormal numbers, which processors are slow at.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         content = str(model) if isinstance(model, Path) else model
+        if isinstance(model, Path) and not model.exists():
+            raise UserError(f"{source}: no such file")
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class

@@ -7,6 +7,7 @@ of a Hann window, compressed with the exponent 0.3. The whole clip is scored at 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ POWER_FLOOR = 1e-12
 MIN_SAMPLES = SAMPLE_RATE_HZ // 4
 """As for DNSMOS: nothing can be heard in less."""
 _TRIAL_FRAMES = 100
+SHOWN_SHAPES = 4
 
 Features = NDArray[np.float32]
 """(1, 3, frames, 481): compressed magnitude, real and imaginary part."""
@@ -102,8 +104,7 @@ def open_sigmos(path: Path) -> Sigmos:
 
 def _check(session: Any, path: Path) -> None:
     wanted = f"SIGMOS takes one input (1, 3, frames, {BINS}) and gives (1, {len(SigmosScores._fields)})"
-    takes = ", ".join(f"{entry.shape}" for entry in session.get_inputs())
-    gives = ", ".join(f"{entry.shape}" for entry in session.get_outputs())
+    takes, gives = (_shapes(entries) for entries in (session.get_inputs(), session.get_outputs()))
     refusal = UserError(f"--sigmos {path}: {wanted}; this network takes {takes} and gives {gives}")
     if len(session.get_inputs()) != 1:
         raise refusal
@@ -114,6 +115,12 @@ def _check(session: Any, path: Path) -> None:
             raise refusal from error
         if np.shape(answer) != (1, len(SigmosScores._fields)):
             raise refusal
+
+
+def _shapes(entries: Sequence[Any]) -> str:
+    if len(entries) > SHOWN_SHAPES:
+        return f"{len(entries)} arrays"
+    return ", ".join(f"{entry.shape}" for entry in entries)
 
 
 def _answer(session: Any, heard: Features) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from manifests.wording import how_many
 from pipelines.evaluation.records import EvaluationRecords
 from pipelines.quality.scores import DEGRADED, Column
 from pipelines.quality.summary import best_mean
@@ -25,7 +26,7 @@ def evaluation(found: EvaluationRecords) -> Html:
     judged = [column for column in found.columns if not column.describes]
     said = [
         *found.notes,
-        *(f"not measured {times} times: {reason}" for reason, times in found.failures.items()),
+        *(f"not measured {how_many(count, 'time')}: {reason}" for reason, count in found.failures.items()),
     ]
     return join(
         tag("p", f"{found.samples} samples, {found.heard}."),

@@ -146,7 +146,7 @@ def test_recordings_without_references_are_predicted_and_described_before_and_af
     assert found.result["unreadable"] == 2 and "broken.wav" in said[0]
     assert "cut.wav: truncated: 87000 of 96000 bytes of audio" in said[1]
     notes = " ".join(found.result["notes"])
-    for words in ("no references", "1 recordings of another rate", "1 recordings of several channels"):
+    for words in ("no references", "1 recording of another rate", "1 recording of several channels"):
         assert words in notes
     assert found.result["comparisons"][0]["scores"].keys() == set(predicted)
     print_evaluation(found)
