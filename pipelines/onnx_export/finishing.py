@@ -25,7 +25,7 @@ BANDS = -(-BINS // BAND_BINS)
 
 
 def finished(g: Graph, config: RepairConfig, enhanced: str, levelled: str) -> str:
-    """Mix the levelled input into the enhanced spectrum, make up for its level, and let silence be silence.
+    """Mix the levelled input into the enhanced spectrum, let silence be what it was, and make up for the level.
 
     All are linear, (batch, 2, 1, 481).
     """
@@ -35,8 +35,9 @@ def finished(g: Graph, config: RepairConfig, enhanced: str, levelled: str) -> st
         mixed = _kept(g, enhanced, levelled, g.node("Mul", clean, g.number(config.kept_share)))
         share = g.node("Mul", clean, g.number(config.dry_share))
         mixed = g.node("Add", mixed, g.node("Mul", share, g.node("Sub", levelled, mixed)))
-    gain = g.node("Mul", _silence_gate(g, levelled), g.number(config.makeup_gain))
-    return g.node("Mul", mixed, gain)
+    heard = g.node("Mul", _silence_gate(g, levelled), g.node("Sub", mixed, levelled))
+    mixed = g.node("Add", levelled, heard)
+    return mixed if config.makeup_gain == 1.0 else g.node("Mul", mixed, g.number(config.makeup_gain))
 
 
 def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
@@ -56,12 +57,11 @@ def _noise_gauge(g: Graph, enhanced: str, levelled: str) -> str:
 
 def _silence_gate(g: Graph, levelled: str) -> str:
     """Say how far what the model puts out is heard, (batch, 1, 1, 1)."""
-    above = g.node("Sub", _power_db(g, levelled, BINS), g.number(SHUT_DB))
     before = g.node("Sub", g.state("sound_db", (BATCH, 1, 1, 1)), g.number(FADE_DB))
-    present = g.node("Max", above, before)
+    present = g.node("Max", _power_db(g, levelled, BINS), before)
     g.keep("sound_db", present)
-    share = g.node("Div", present, g.number(OPEN_DB - SHUT_DB))
-    return g.node("Clip", share, g.number(0.0), g.number(1.0))
+    above = g.node("Div", g.node("Sub", present, g.number(SHUT_DB)), g.number(OPEN_DB - SHUT_DB))
+    return g.node("Clip", above, g.number(0.0), g.number(1.0))
 
 
 def _power_db(g: Graph, spectrum: str, bins: int = HEARD_BINS) -> str:

@@ -153,19 +153,18 @@ def test_in_stretches_the_gauge_is_where_it_is_in_one_piece() -> None:
 def test_silence_is_silent_some_time_after_the_last_sound(level_db: float) -> None:
     frame = spectrum(7, 1)[:1]
     levelled = (frame / frame.square().sum().sqrt() * 10.0 ** (level_db / 20.0)).repeat(1, 1, 1, 300)
-    levelled[..., :10] = 0.0
     levelled[..., 20:25] = 0.0  # a lost packet, which is to be filled
     levelled[..., 100:] = 0.0
     gate = SilenceGate()(levelled)[0, 0, 0]
     fallen = level_db - FADE_DB * (torch.arange(300) - 99.0)
     wanted = ((fallen - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0.0, 1.0)
-    assert torch.all(gate[:10] == 0.0) and torch.all(gate[10:100] == 1.0)
+    assert torch.all(gate[:100] == 1.0)
     assert torch.allclose(gate[100:], wanted[100:], atol=1e-4)
     assert gate[100 + int((level_db - OPEN_DB) / FADE_DB) - 2] == 1.0
     assert gate[100 + int((level_db - SHUT_DB) / FADE_DB) + 1] == 0.0
     faint = levelled * 10.0 ** ((OPEN_DB + 0.5 - level_db) / 20.0)
-    faint[..., 20:25] = faint[..., 10:11]
-    assert torch.all(SilenceGate()(faint)[0, 0, 0, 10:100] == 1.0)
+    faint[..., 20:25] = faint[..., :1]
+    assert torch.all(SilenceGate()(faint)[0, 0, 0, :100] == 1.0)
 
 
 def test_in_stretches_the_gate_is_where_it_is_in_one_piece() -> None:
@@ -191,7 +190,7 @@ def test_a_network_says_nothing_in_silence() -> None:
     with torch.inference_mode():
         drawn, put_out = network.unfinished(x)[0], network.enhance_spectrum(x)
     assert drawn[..., 380:].abs().max() > 0.0
-    assert torch.equal(put_out[..., :200], drawn[..., :200])
+    assert torch.allclose(put_out[..., :200], drawn[..., :200], atol=1e-6)
     assert torch.all(put_out[..., 380:] == 0.0)
 
 

@@ -30,9 +30,9 @@ RATE_DB = 0.05
 """So far the middle moves in a frame of 10 ms, at most: 5 dB a second."""
 SOFT_DB = 1.0
 """A frame that is nearer to the middle than this moves it less, and so does one that is hardly louder than a pause."""
-OPEN_DB, SHUT_DB = -25.0, -35.0
+OPEN_DB, SHUT_DB = -40.0, -50.0
 """Power of a frame of the levelled input, in its own unit, down to which all that a model puts out is heard, and from
-which on nothing is: 53 and 63 dB below speech, some -80 and -90 dBFS."""
+which on nothing is: 68 and 78 dB below speech, some -95 and -105 dBFS."""
 FADE_DB = 0.8
 """So far this falls in a frame after the last sound, at most: what a lost packet leaves empty can still be filled."""
 
@@ -133,7 +133,7 @@ def _followed(taken: Tensor, heard: Tensor, middle: Tensor) -> Tensor:
 
 
 class SilenceGate(nn.Module):
-    """Says how far what a model puts out is heard: 1 as long as there is any sound, 0 before it and some time after.
+    """Says how far what a model puts out is heard: 1 as long as there is any sound, 0 some time after the last.
 
     Nothing says what a network draws where there is nothing at all; it is a faint hum.
     """
@@ -142,12 +142,12 @@ class SilenceGate(nn.Module):
 
     def forward(self, levelled: Tensor) -> Tensor:
         """Return it for each frame, (B, 1, 1, T), of a linear spectrum (B, 2, 481, T)."""
-        above_db = _power_db(levelled, levelled.shape[2]) - SHUT_DB
+        power_db = _power_db(levelled, levelled.shape[2])
         before = self.memory.get(self) if self.memory is not None else None
-        before = above_db.new_zeros(len(above_db)) if before is None else before
-        fallen = FADE_DB * torch.arange(above_db.shape[1] + 1, device=above_db.device)
-        risen = torch.cat((before.unsqueeze(-1), above_db), dim=-1) + fallen
+        before = power_db.new_zeros(len(power_db)) if before is None else before
+        fallen = FADE_DB * torch.arange(power_db.shape[1] + 1, device=power_db.device)
+        risen = torch.cat((before.unsqueeze(-1), power_db), dim=-1) + fallen
         course = (risen.cummax(dim=-1).values - fallen)[:, 1:]
         if self.memory is not None:
             self.memory[self] = course[:, -1].clone()
-        return (course / (OPEN_DB - SHUT_DB)).clamp(0.0, 1.0)[:, None, None, :]
+        return ((course - SHUT_DB) / (OPEN_DB - SHUT_DB)).clamp(0.0, 1.0)[:, None, None, :]

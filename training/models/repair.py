@@ -232,7 +232,7 @@ class RepairNet(nn.Module):
         return self.map_levelled(levelled)[0], decompress(levelled, COMPRESSION_POWER)
 
     def finished(self, enhanced: Tensor, levelled: Tensor) -> Tensor:
-        """Mix the levelled input into an enhanced spectrum, make up for its level, and let silence be silence.
+        """Mix the levelled input into an enhanced spectrum, let silence be what it was, and make up for the level.
 
         Both are linear, (B, 2, 481, T), and so is the result.
         """
@@ -242,8 +242,8 @@ class RepairNet(nn.Module):
             clean = self.noise(enhanced, levelled) if config.by_noise else 1.0
             mixed = kept(enhanced, levelled, config.kept_share * clean)
             mixed = mixed + config.dry_share * clean * (levelled - mixed)
-        gate: Tensor = self.sound(levelled)
-        return config.makeup_gain * gate * mixed
+        audible: Tensor = levelled + self.sound(levelled) * (mixed - levelled)
+        return config.makeup_gain * audible
 
     def forward(self, wave: Tensor, with_features: bool = False) -> RepairOutput:
         """Repair a batch of waves (B, N), full scale 1.0, at 48 kHz; collect features only if asked."""
