@@ -206,6 +206,7 @@ def test_an_empty_argument_is_not_the_current_folder(ssiforge: Callable[..., Any
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
+@pytest.mark.faults
 def test_asked_to_end_it_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", np.tile(voice(1, 10.0), 60), RATE_HZ)
     command = [sys.executable, "-m", "pipelines.cli", "enhance", "in.wav", "o.wav", "--model", str(model)]
