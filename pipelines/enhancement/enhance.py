@@ -177,7 +177,9 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     if file_format == "FLAC" and first.shape[1] > FLAC_CHANNELS:
         raise AudioError(f"has {first.shape[1]} channels, and FLAC holds {FLAC_CHANNELS}; write it as .wav")
     temporary = temporary_beside(target)
+    made: list[Path] = []
     try:
+        made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()  # it says why it cannot; libsndfile does not
         with soundfile.SoundFile(
@@ -197,6 +199,8 @@ def enhance_file(enhancer: Enhancer, source: Path, target: Path) -> None:
     finally:
         with suppress(OSError):  # where nothing can be written, nothing can be removed
             temporary.unlink(missing_ok=True)
+            for folder in made:  # inner ones first; what holds an output stays
+                folder.rmdir()
 
 
 def _reason(error: Exception, folder: Path) -> str:

@@ -158,6 +158,20 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(model: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["into a folder that is there", "into a new one"])
+def test_a_file_that_turns_out_to_be_spoilt_leaves_no_folder(
+    model: Path, tmp_path: Path, known: bool
+) -> None:
+    wave = np.tile(voice(1, 1.0), 12)
+    wave[-100] = np.nan
+    soundfile.write(tmp_path / "in.wav", wave, RATE_HZ, subtype="FLOAT")
+    if known:
+        (tmp_path / "a").mkdir()
+    with pytest.raises(UserError, match=r"in\.wav: contains NaN or infinity"):
+        enhance(tmp_path / "in.wav", tmp_path / "a" / "b" / "out.wav", str(model))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["in.wav", *(["a"] if known else [])])
+
+
 @pytest.mark.parametrize(
     ("source", "output", "says"),
     [
