@@ -133,6 +133,8 @@ def test_recordings_without_references_are_predicted_and_described_before_and_af
     (folder / "broken.wav").write_text("text")
     soundfile.write(folder / "cut.wav", quiet, RATE_HZ)
     (folder / "cut.wav").write_bytes((folder / "cut.wav").read_bytes()[:-9_000])
+    soundfile.write(folder / "nan.wav", np.full(9_000, np.nan), RATE_HZ, subtype="FLOAT")
+    soundfile.write(folder / "nothing.wav", np.zeros(0), RATE_HZ)
     said: list[str] = []
     found = evaluate(models[:1], tmp_path / "out", input_dir=tmp_path / "recordings", say=said.append)
     assert [row.key for row in found.rows] == ["a b/stereo.flac"] * 2
@@ -143,7 +145,8 @@ def test_recordings_without_references_are_predicted_and_described_before_and_af
     assert before["level_dbfs"] == pytest.approx(-46.0, abs=0.5)
     assert before["bandwidth_khz"] == pytest.approx(8.0, rel=0.06)
     assert all(after[name] is not None for name in described)
-    assert found.result["unreadable"] == 2 and "broken.wav" in said[0]
+    assert found.result["unreadable"] == 4 and "broken.wav" in said[0]
+    assert "nan.wav: contains NaN or infinity" in said[2] and "nothing.wav: holds no audio" in said[3]
     assert "cut.wav: truncated: 87000 of 96000 bytes of audio" in said[1]
     notes = " ".join(found.result["notes"])
     for words in ("no references", "1 recording of another rate", "1 recording of several channels"):

@@ -260,6 +260,20 @@ def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match=r"x\.onnx: not a model that onnxruntime can load"):
         StreamingModel(tmp_path / "x.onnx", "x.onnx")
+    with pytest.raises(UserError, match=r"^y\.onnx: no such file$"):
+        StreamingModel(tmp_path / "y.onnx", "y.onnx")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(np.nan, "contains NaN or infinity"), (1e4, "holds values of 1e.04")]
+)
+def test_a_recording_to_compare_on_is_checked_as_one_to_enhance(
+    ssiforge: Callable[..., Any], tmp_path: Path, value: float, says: str
+) -> None:
+    soundfile.write(tmp_path / "odd.wav", np.full(48_000, value), RATE_HZ, subtype="FLOAT")
+    code, _, err = ssiforge("export", "--model", "shipped", "--out", "o", "--input", "odd.wav")
+    assert code == 2 and f"--input odd.wav: {says}".replace("1e.04", "1e+04") in err
+    assert not (tmp_path / "o").exists()
 
 
 def test_eight_bits_are_for_the_dense_layers_alone(tiny: tuple[Chain, StreamingModel]) -> None:
