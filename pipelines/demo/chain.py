@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from manifests.sample import SampleRecord
 from pipelines.built_in.noises import write_noises
 from pipelines.built_in.voices import write_voices
 
@@ -125,13 +126,18 @@ def _enhance(out: Path, corpus: Path, model: str, say: Callable[[str], None]) ->
     from manifests.corpus import open_corpus
     from pipelines.enhancement.enhance import enhance
 
-    _step(say, "enhance: one held-out sample", "ssiforge enhance INPUT OUTPUT --model MODEL")
+    _step(say, "enhance: the worst held-out sample", "ssiforge enhance INPUT OUTPUT --model MODEL")
     folder = out / "listen"
     folder.mkdir(exist_ok=True)
     opened = open_corpus(corpus)
-    shard = opened.of("test")[0]
-    for name in ("degraded", "target"):
-        content = opened.read(shard, shard.samples[0].members[f"{name}.flac"])
-        (folder / f"{name}.flac").write_bytes(content)
+    samples = [(shard, sample.members) for shard in opened.of("test") for sample in shard.samples]
+    shard, members = max(samples, key=lambda each: _severity(opened.read(each[0], each[1]["json"])))
+    for name in ("degraded.flac", "target.flac"):
+        (folder / name).write_bytes(opened.read(shard, members[name]))
     enhance(folder / "degraded.flac", folder / "enhanced.wav", model, say=say)
     return folder
+
+
+def _severity(described: bytes) -> float:
+    """How bad a sample is on all axes together, 0 to 5."""
+    return sum(SampleRecord.model_validate_json(described).severity.values())
