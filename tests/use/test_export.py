@@ -22,6 +22,7 @@ from pipelines.enhancement.enhance import enhance
 from pipelines.onnx_export.chain import streaming_model
 from pipelines.onnx_export.export import export, noisy_voice, quantised
 from pipelines.onnx_export.streaming import StreamingModel
+from pipelines.quality.sigmos import open_sigmos
 from training.bundle import output_wave
 from training.models.chain import Chain
 from training.models.denoiser import Denoiser, DenoiserConfig
@@ -262,6 +263,15 @@ def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
         StreamingModel(tmp_path / "x.onnx", "x.onnx")
     with pytest.raises(UserError, match=r"^y\.onnx: no such file$"):
         StreamingModel(tmp_path / "y.onnx", "y.onnx")
+
+
+def test_as_a_sigmos_network_it_is_refused_in_a_sentence(
+    tmp_path: Path, tiny: tuple[Chain, StreamingModel]
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(streaming_model(tiny[0], {}).SerializeToString())
+    with pytest.raises(UserError, match=r"this network takes \d+ arrays and gives \d+ arrays$"):
+        open_sigmos(path)
 
 
 @pytest.mark.parametrize(
